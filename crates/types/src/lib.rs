@@ -1,0 +1,21 @@
+//! The nouns of Welkin: identities, money, resources, tasks, and the states of a lease.
+//!
+//! Floor 0. Every other crate may use this one and it uses none of them. It does no I/O, reads no
+//! clock and holds no state.
+
+#![forbid(unsafe_code)]
+
+mod id;
+mod money;
+mod place;
+mod resources;
+mod state;
+pub mod task;
+mod time;
+
+pub use id::{AccountId, ContainerId, IdError, LeaseId, NodeId, OfferId};
+pub use money::{BasisPoints, MoneyError, Price, Usd};
+pub use place::{Class, NameError, Region};
+pub use resources::{Gpu, Resources, Tier};
+pub use state::{Billing, LeaseState, Reason};
+pub use time::UnixMillis;
