@@ -1,0 +1,206 @@
+//! What is said to an indexer, and what it says.
+//!
+//! A host keeps one stream open: it sends [`HostToIndexer`], first an announcement, and is sent
+//! [`IndexerToHost`]. Everybody else opens one stream per question: one [`IndexRequest`], one
+//! [`IndexReply`]. Frames are at most [`crate::FRAME_BYTES_MAX`] bytes.
+
+use serde::{Deserialize, Serialize};
+use welkin_types::task::Needs;
+use welkin_types::{AccountId, ContainerId, NodeId, OfferId, UnixMillis};
+
+use crate::capability::{Capability, Offer};
+use crate::check::Report;
+use crate::order::{Delegation, SignedByAccount};
+use crate::signed::Signed;
+
+/// The first frame of a stream says what the stream is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IndexHello {
+    /// A host that will stay: its capability; then [`HostToIndexer`] frames follow.
+    Host(Box<Signed<Capability>>),
+    /// One question.
+    Ask(Box<IndexRequest>),
+}
+
+/// From a host, after its announcement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostToIndexer {
+    /// A changed capability.
+    Announce(Box<Signed<Capability>>),
+    /// The whole present state; at once on a change, else every 10 s.
+    Beat(Beat),
+}
+
+/// A host's present state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// The capability that it belongs to.
+    pub revision: u64,
+    /// Rises with each beat.
+    pub sequence: u64,
+    /// Free slots by container.
+    pub free: Vec<(ContainerId, u32)>,
+    /// Whether the host takes no new leases.
+    pub draining: bool,
+}
+
+/// To a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IndexerToHost {
+    /// The announcement is accepted.
+    Welcome,
+    /// The announcement is refused, and why.
+    Refused(String),
+    /// "Keep a slot for this buyer until then."
+    Hold(Hold),
+}
+
+/// A slot kept for an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The offer.
+    pub offer: OfferId,
+    /// The container.
+    pub container: ContainerId,
+    /// For whom.
+    pub buyer: AccountId,
+    /// Until when.
+    pub expires: UnixMillis,
+}
+
+/// One question to an indexer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IndexRequest {
+    /// "Who can run this?"
+    Match {
+        /// Who asks: the account's permission for the asking node.
+        buyer: SignedByAccount<Delegation>,
+        /// What is needed.
+        needs: Box<Needs>,
+        /// How many candidates, at most [`CANDIDATES_MAX`].
+        count: u8,
+        /// Whether the first host is asked to hold a slot (not for a mere plan).
+        hold: bool,
+        /// Hosts not wanted, as those that have just refused; at most [`EXCLUDED_MAX`].
+        exclude: Vec<NodeId>,
+    },
+    /// "What is there?", at most [`LISTED_MAX`] rows.
+    Offers {
+        /// Only what meets these needs.
+        needs: Option<Box<Needs>>,
+    },
+    /// A checker's finding.
+    Report(Box<Signed<Report>>),
+    /// "Where is this host?"
+    Locate(NodeId),
+}
+
+/// The most candidates of one match.
+pub const CANDIDATES_MAX: u8 = 16;
+/// The most hosts that one request excludes.
+pub const EXCLUDED_MAX: usize = 64;
+/// The most rows that one listing returns.
+pub const LISTED_MAX: usize = 1_000;
+
+/// An indexer's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IndexReply {
+    /// Candidates, best first; never empty.
+    Candidates(Vec<Signed<Offer>>),
+    /// Nothing fits, and why.
+    WhyNot(WhyNot),
+    /// Rows of the market.
+    Listing(Vec<Listing>),
+    /// The report is taken.
+    Reported,
+    /// Where the host is, if known.
+    Located(Option<crate::addr::NodeAddr>),
+    /// The question is refused.
+    Refused(String),
+}
+
+/// Why nothing fits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyNot {
+    /// Containers known.
+    pub containers: u32,
+    /// What removed how many, in the order of the filters; those that removed none are left out.
+    pub removed: Vec<(Filter, u32)>,
+    /// The nearest that there is, at most 3, and what differs.
+    pub nearest: Vec<Nearest>,
+}
+
+/// One of the tests that a container must pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// GPU model, memory or count.
+    Gpu,
+    /// Processor share.
+    Cpu,
+    /// Memory.
+    Memory,
+    /// Scratch space.
+    Disk,
+    /// Isolation tier.
+    Isolation,
+    /// Region.
+    Region,
+    /// Operator allow or deny list.
+    Operator,
+    /// Price ceiling.
+    Price,
+    /// Online score.
+    Reliability,
+    /// Excluded by the request.
+    Excluded,
+    /// Draining, stale or full.
+    Free,
+}
+
+impl Filter {
+    /// The filter's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gpu => "gpu",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::Isolation => "isolation",
+            Self::Region => "region",
+            Self::Operator => "operator",
+            Self::Price => "price",
+            Self::Reliability => "reliability",
+            Self::Excluded => "excluded",
+            Self::Free => "free",
+        }
+    }
+}
+
+/// A container that almost fits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nearest {
+    /// The container.
+    pub listing: Listing,
+    /// The filters that it fails.
+    pub fails: Vec<Filter>,
+}
+
+/// One row of the market.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// The host and the ways to it.
+    pub addr: crate::addr::NodeAddr,
+    /// Who is paid.
+    pub operator: AccountId,
+    /// The container.
+    pub container: crate::capability::ContainerOffer,
+    /// Where it stands.
+    pub region: welkin_types::Region,
+    /// Slots free now.
+    pub free: u32,
+    /// Share of checks that found it online, in hundredths of a percent; `None` before the first.
+    pub online_bp: Option<u16>,
+    /// Checks counted.
+    pub checks: u32,
+}

@@ -1,0 +1,41 @@
+//! What is said on the wire and what is signed: messages, the frame codec, signing bytes.
+//!
+//! Floor 0. Pure: it encodes, decodes, signs and verifies, and opens no socket. The table of all
+//! messages with their bounds is `docs/reference/protocol.md`.
+
+#![forbid(unsafe_code)]
+
+mod addr;
+mod capability;
+pub mod check;
+mod codec;
+mod eip712;
+mod hexed;
+pub mod index;
+mod keys;
+pub mod lease;
+mod order;
+mod receipt;
+pub mod settle;
+mod signed;
+
+pub use addr::{AddrError, NodeAddr, RelayAddr};
+pub use capability::{Capability, CapabilityError, ContainerOffer, Offer};
+pub use codec::{CodecError, decode, encode};
+pub use eip712::{Domain, Eip712};
+pub use keys::{AccountKey, AccountSignature, KeyError, NodeKey, NodeSignature};
+pub use order::{Delegation, Order, ReceiptAck, SignedByAccount, Voucher};
+pub use receipt::{Exit, LogSummary, Receipt, ReceiptError, ReceiptFile, StageTime, Usage, Wipe};
+pub use signed::{Signable, SignatureError, Signed};
+
+/// The ALPN between everybody and an indexer.
+pub const ALPN_INDEX: &[u8] = b"welkin/index/1";
+/// The ALPN between a buyer and a host.
+pub const ALPN_LEASE: &[u8] = b"welkin/lease/1";
+/// The ALPN between a checker and a host.
+pub const ALPN_CHECK: &[u8] = b"welkin/check/1";
+/// The ALPN between everybody and the settlement service.
+pub const ALPN_SETTLE: &[u8] = b"welkin/settle/1";
+
+/// The largest frame of any control stream, in bytes.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;

@@ -1,0 +1,230 @@
+//! The final two-sided statement of a lease, and how anybody checks it without a network.
+
+use serde::{Deserialize, Serialize};
+use welkin_types::{
+    AccountId, BasisPoints, ContainerId, LeaseId, LeaseState, NodeId, Price, Reason, UnixMillis,
+    Usd,
+};
+
+use crate::eip712::Domain;
+use crate::order::{Delegation, Order, ReceiptAck, SignedByAccount, Voucher};
+use crate::signed::{Signable, Signed};
+
+/// When a lease entered a state, by the host's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageTime {
+    /// The state.
+    pub state: LeaseState,
+    /// Why.
+    pub reason: Reason,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// How the command ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// What it returned.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether it was ended for using more memory than it had.
+    pub oom: bool,
+}
+
+impl Exit {
+    /// The exit code that a shell would show: the code, or 128 + the signal, or 1.
+    pub fn shell_code(&self) -> u8 {
+        let code = self.code.or_else(|| self.signal.map(|signal| 128 + signal)).unwrap_or(1);
+        u8::try_from(code & 0xff).unwrap_or(1)
+    }
+}
+
+/// What a lease used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Whole seconds in `running`, a begun one counted.
+    pub seconds: u64,
+    /// Processor time in microseconds.
+    pub cpu_us: u64,
+    /// The most memory at once, in bytes.
+    pub memory_peak_bytes: u64,
+}
+
+/// What became of what the lease wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wipe {
+    /// Whether every part is gone: processes, mounts, scratch and control groups.
+    pub complete: bool,
+    /// Processes that had to be killed.
+    pub processes_killed: u32,
+    /// Bytes of scratch that were in use.
+    pub scratch_bytes: u64,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// What the lease printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSummary {
+    /// Bytes on standard output.
+    pub stdout_bytes: u64,
+    /// Bytes on standard error.
+    pub stderr_bytes: u64,
+}
+
+/// A host's final statement of a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Which lease.
+    pub lease: LeaseId,
+    /// Who paid.
+    pub buyer: AccountId,
+    /// Who was paid.
+    pub operator: AccountId,
+    /// Who ran it.
+    pub host: NodeId,
+    /// On which container.
+    pub container: ContainerId,
+    /// At which price.
+    pub price: Price,
+    /// The states and when each began; the last is final.
+    pub stages: Vec<StageTime>,
+    /// How the command ended, if it ran.
+    pub exit: Option<Exit>,
+    /// What was used.
+    pub usage: Usage,
+    /// What that costs: `price.cost(usage.seconds)`, at most what the last voucher promised.
+    pub cost: Usd,
+    /// The service fee in it.
+    pub fee: Usd,
+    /// What was printed.
+    pub logs: LogSummary,
+    /// What became of the data.
+    pub wipe: Wipe,
+}
+
+impl Signable for Receipt {
+    const KIND: &'static str = "receipt";
+}
+
+/// A receipt with everything needed to check it offline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptFile {
+    /// Where the signatures hold.
+    pub domain: Domain,
+    /// What was ordered, signed by the buyer.
+    pub order: SignedByAccount<Order>,
+    /// Who vouches for the host.
+    pub operator: SignedByAccount<Delegation>,
+    /// The host's statement.
+    pub receipt: Signed<Receipt>,
+    /// The buyer's last promise, if anything was due.
+    pub voucher: Option<SignedByAccount<Voucher>>,
+    /// The buyer's signature under the receipt, if it gave one.
+    pub ack: Option<SignedByAccount<ReceiptAck>>,
+}
+
+/// What is wrong with a receipt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ReceiptError(String);
+
+impl ReceiptFile {
+    /// Checks signatures, parties and arithmetic; returns the receipt.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiptError`] saying the first thing that is wrong.
+    pub fn verify(&self) -> Result<Receipt, ReceiptError> {
+        let wrong = |what: &str| ReceiptError(what.to_owned());
+        let order = &self.order.message;
+        let receipt = self
+            .receipt
+            .open_by(&self.domain, order.host)
+            .map_err(|error| ReceiptError(format!("the host's signature: {error}")))?;
+        let buyer = self.order.signer(&self.domain);
+        if buyer != Ok(order.buyer) {
+            return Err(wrong("the order is not signed by the buyer it names"));
+        }
+        let vouched = self.operator.signer(&self.domain);
+        if vouched != Ok(order.operator) || self.operator.message.node != order.host {
+            return Err(wrong("the operator does not vouch for the host"));
+        }
+        let same = receipt.lease == order.lease
+            && receipt.buyer == order.buyer
+            && receipt.operator == order.operator
+            && receipt.host == order.host
+            && receipt.container == order.container
+            && receipt.price == order.price;
+        if !same {
+            return Err(wrong("the receipt is for another order"));
+        }
+        self.verify_times(&receipt)?;
+        self.verify_money(&receipt)?;
+        if let Some(ack) = &self.ack {
+            let names_it = ack.message.lease == order.lease
+                && ack.message.receipt_sha256 == self.receipt.digest();
+            if !names_it || ack.signer(&self.domain) != Ok(order.buyer) {
+                return Err(wrong("the buyer's signature is for another receipt"));
+            }
+        }
+        Ok(receipt)
+    }
+
+    fn verify_times(&self, receipt: &Receipt) -> Result<(), ReceiptError> {
+        let is_final = receipt.stages.last().is_some_and(|last| last.state.is_final());
+        if !is_final {
+            return Err(ReceiptError("the lease has not ended".to_owned()));
+        }
+        if receipt.stages.windows(2).any(|pair| pair[1].at < pair[0].at) {
+            return Err(ReceiptError("the stages run backwards".to_owned()));
+        }
+        let seconds = receipt.running_seconds();
+        if receipt.usage.seconds > seconds {
+            let text = format!("bills {} s, ran {seconds} s", receipt.usage.seconds);
+            return Err(ReceiptError(text));
+        }
+        Ok(())
+    }
+
+    fn verify_money(&self, receipt: &Receipt) -> Result<(), ReceiptError> {
+        let due = receipt.price.cost(receipt.usage.seconds);
+        if receipt.cost > due || receipt.cost > self.order.message.budget {
+            return Err(ReceiptError(format!("costs {}, due were {due}", receipt.cost)));
+        }
+        if receipt.fee != receipt.cost.split(BasisPoints::SERVICE_FEE).0 {
+            return Err(ReceiptError(format!("the fee is not 20 % of {}", receipt.cost)));
+        }
+        let promised = match &self.voucher {
+            None => Usd::ZERO,
+            Some(voucher) => {
+                let is_buyers = voucher.signer(&self.domain) == Ok(receipt.buyer)
+                    && voucher.message.lease == receipt.lease
+                    && voucher.message.operator == receipt.operator;
+                if !is_buyers {
+                    return Err(ReceiptError("the voucher is not the buyer's".to_owned()));
+                }
+                voucher.message.amount
+            }
+        };
+        if receipt.cost > promised {
+            let text = format!("costs {}, the buyer promised {promised}", receipt.cost);
+            return Err(ReceiptError(text));
+        }
+        Ok(())
+    }
+}
+
+impl Receipt {
+    /// Whole seconds in `running` by the stages, a begun one counted.
+    pub fn running_seconds(&self) -> u64 {
+        let millis: u128 = self
+            .stages
+            .windows(2)
+            .filter(|pair| pair[0].state == LeaseState::Running)
+            .map(|pair| pair[1].at.since(pair[0].at).as_millis().max(1))
+            .sum();
+        u64::try_from(millis.div_ceil(1_000)).unwrap_or(u64::MAX)
+    }
+}

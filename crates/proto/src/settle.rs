@@ -1,0 +1,203 @@
+//! What is said to the settlement service: one [`SettleRequest`] and one [`SettleReply`] a stream.
+//!
+//! The service keeps accounts, reservations and vouchers. It is the embedded stand-in for the
+//! contracts and has their verbs. Who asks is known by the delegation that travels along.
+
+use serde::{Deserialize, Serialize};
+use welkin_types::{AccountId, LeaseId, NodeId, UnixMillis, Usd};
+
+use crate::order::{Delegation, Order, SignedByAccount, Voucher};
+
+/// A question or command to the settlement service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SettleRequest {
+    /// "What has this account?"
+    Balance {
+        /// The account.
+        account: AccountId,
+    },
+    /// Adds money from outside (local networks only).
+    Fund {
+        /// Whose account.
+        account: AccountId,
+        /// How much.
+        amount: Usd,
+        /// Drawn by the caller; the same key is carried out once.
+        idempotency: [u8; 16],
+    },
+    /// A host sets money of a buyer aside for an order that the buyer signed.
+    Reserve {
+        /// The order.
+        order: Box<SignedByAccount<Order>>,
+        /// How much to have aside now.
+        amount: Usd,
+    },
+    /// A host cashes the newest voucher and asks that `amount` be aside beyond it.
+    Redeem {
+        /// The voucher.
+        voucher: Box<SignedByAccount<Voucher>>,
+        /// How much to have aside beyond what is paid.
+        amount: Usd,
+    },
+    /// A host ends a lease: pays its last voucher, gives the rest back.
+    Close {
+        /// Which lease.
+        lease: LeaseId,
+        /// The last voucher, if anything is due.
+        voucher: Option<Box<SignedByAccount<Voucher>>>,
+    },
+    /// A buyer ends a reservation that its host has abandoned, after the order's expiry.
+    Release {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// "How does this lease stand?"
+    Lease {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// A checker makes itself known.
+    RegisterChecker,
+    /// The public seed of an epoch and who checks in it.
+    Epoch {
+        /// Which epoch.
+        epoch: u64,
+    },
+    /// Sums over all accounts, to check that nothing was lost or made.
+    Totals,
+}
+
+/// The first frame: who asks, and what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleCall {
+    /// The account's permission for the asking node.
+    pub caller: SignedByAccount<Delegation>,
+    /// What is asked.
+    pub request: SettleRequest,
+}
+
+/// The settlement service's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SettleReply {
+    /// How an account stands.
+    Account(AccountView),
+    /// How a lease stands.
+    Lease(LeaseView),
+    /// An epoch's seed and checkers.
+    Epoch(EpochView),
+    /// Sums over everything.
+    Totals(Totals),
+    /// Done, nothing to say.
+    Done,
+    /// Not done, and why.
+    Refused(SettleRefusal),
+}
+
+/// How an account stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// Free to use.
+    pub available: Usd,
+    /// Set aside for running leases.
+    pub held: Usd,
+    /// Put in from outside, in all.
+    pub deposited: Usd,
+    /// Paid for leases, in all (fees included).
+    pub spent: Usd,
+    /// Earned by leases, in all (after fees).
+    pub earned: Usd,
+}
+
+/// How a lease stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseView {
+    /// Who pays.
+    pub buyer: AccountId,
+    /// Who is paid.
+    pub operator: AccountId,
+    /// Still set aside.
+    pub held: Usd,
+    /// Paid in all: the fee and the operator's part.
+    pub paid: Usd,
+    /// The fee in it.
+    pub fee: Usd,
+    /// Given back at the end.
+    pub refunded: Usd,
+    /// Whether it has ended.
+    pub closed: bool,
+}
+
+/// An epoch's public randomness and who checks in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochView {
+    /// Which epoch.
+    pub epoch: u64,
+    /// The seed.
+    pub seed: [u8; 32],
+    /// The checkers, in order.
+    pub checkers: Vec<NodeId>,
+    /// How long an epoch lasts, in seconds.
+    pub epoch_seconds: u64,
+}
+
+/// Sums over all accounts and leases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Put in from outside.
+    pub deposited: Usd,
+    /// Free in all accounts.
+    pub available: Usd,
+    /// Set aside in all leases.
+    pub held: Usd,
+    /// In the treasury: all fees.
+    pub treasury: Usd,
+}
+
+/// Why the settlement service refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettleRefusal {
+    /// The caller is not allowed this.
+    #[error("the caller may not do this")]
+    NotAllowed,
+    /// A signature is wrong or for another party.
+    #[error("a signature is wrong")]
+    Signature,
+    /// The account has less than is needed.
+    #[error("the account has {available}, {needed} is needed")]
+    Funds {
+        /// What is needed.
+        needed: Usd,
+        /// What there is.
+        available: Usd,
+    },
+    /// No such lease.
+    #[error("no such lease")]
+    UnknownLease,
+    /// The lease has ended.
+    #[error("the lease has been settled already")]
+    Closed,
+    /// The order is too old, or for another time.
+    #[error("the order has expired")]
+    Expired {
+        /// When it ended.
+        at: UnixMillis,
+    },
+    /// The voucher promises more than is set aside.
+    #[error("the voucher promises {amount}, {covered} is covered")]
+    Uncovered {
+        /// What it promises beyond what was paid.
+        amount: Usd,
+        /// What is set aside.
+        covered: Usd,
+    },
+    /// A number is out of range.
+    #[error("an amount is out of range")]
+    Range,
+    /// Funding from outside is not possible in this network.
+    #[error("this network takes no test money")]
+    NoFaucet,
+    /// The service could not write.
+    #[error("the settlement service can't write its state")]
+    Storage,
+}

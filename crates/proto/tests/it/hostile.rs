@@ -1,0 +1,204 @@
+//! What strangers may send: every message survives its own encoding, and no bytes, cut or bent
+//! messages make decoding or checking panic.
+
+use proptest::prelude::*;
+use welkin_proto::check::{Probe, ProbeReply, Report};
+use welkin_proto::index::{HostToIndexer, IndexHello, IndexReply, IndexerToHost};
+use welkin_proto::lease::{
+    DataFrame, ExecIn, ExecOut, FromHost, Launch, LeaseInfo, LogFrame, StreamHello, ToHost,
+};
+use welkin_proto::settle::{SettleCall, SettleReply};
+use welkin_proto::{
+    Capability, CodecError, Delegation, Domain, FRAME_BYTES_MAX, NodeAddr, Offer, Order, Receipt,
+    ReceiptAck, ReceiptFile, Signed, SignedByAccount, Voucher, decode, encode,
+};
+use welkin_types::{NodeId, UnixMillis};
+
+use crate::make::{Make, Source};
+
+/// Bytes for [`Source`]: enough for the largest message.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 0..1_500)
+}
+
+macro_rules! hostile {
+    ($($module:ident: $message:ty, $read:expr;)*) => {$(
+        mod $module {
+            use super::*;
+
+            proptest! {
+                #![proptest_config(ProptestConfig::with_cases(96))]
+
+                #[test]
+                fn survives_its_encoding(source in bytes()) {
+                    let message = <$message>::make(&mut Source::new(&source));
+                    let bytes = encode(&message).unwrap();
+                    prop_assert!(bytes.len() <= FRAME_BYTES_MAX);
+                    prop_assert_eq!(decode::<$message>(&bytes), Ok(message));
+                }
+
+                #[test]
+                fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+                    if let Ok(message) = decode::<$message>(&bytes) {
+                        let again = decode::<$message>(&encode(&message).unwrap());
+                        prop_assert_eq!(again.as_ref(), Ok(&message));
+                        $read(&message);
+                    }
+                }
+
+                #[test]
+                fn every_cut_is_refused(source in bytes(), at: prop::sample::Index) {
+                    let bytes = encode(&<$message>::make(&mut Source::new(&source))).unwrap();
+                    let cut = &bytes[..at.index(bytes.len())];
+                    prop_assert_eq!(decode::<$message>(cut), Err(CodecError::Malformed));
+                }
+
+                #[test]
+                fn no_damage_panics(
+                    source in bytes(),
+                    damage in proptest::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 1..4),
+                ) {
+                    let mut bytes = encode(&<$message>::make(&mut Source::new(&source))).unwrap();
+                    for (at, bits) in damage {
+                        let at = at.index(bytes.len());
+                        bytes[at] ^= bits;
+                    }
+                    if let Ok(message) = decode::<$message>(&bytes) {
+                        $read(&message);
+                    }
+                }
+            }
+        }
+    )*};
+}
+
+/// For messages that have nothing to check but their form.
+fn nothing<T>(_: &T) {}
+
+fn node_addr(addr: &NodeAddr) {
+    let _ = addr.is_bounded();
+    // An unbounded address has a text, too, but none that is read again.
+    let _ = addr.to_string().parse::<NodeAddr>();
+}
+
+fn capability(signed: &Signed<Capability>) {
+    if let Ok(capability) = signed.open(&Domain::LOCAL) {
+        let _ = capability.check(&Domain::LOCAL, signed.signer(), UnixMillis(0));
+        node_addr(&capability.addr);
+    }
+}
+
+fn delegation(signed: &SignedByAccount<Delegation>) {
+    let node = signed.message.node;
+    let _ = signed.account(&Domain::LOCAL, node, UnixMillis(0));
+    let other = NodeId::from_bytes([0; 32]);
+    assert!(node == other || signed.account(&Domain::LOCAL, other, UnixMillis(0)).is_err());
+}
+
+fn to_host(message: &ToHost) {
+    match message {
+        ToHost::Hello(signed) => delegation(signed),
+        ToHost::Open(open) => {
+            let _ = (open.order.signer(&Domain::LOCAL), decode::<Launch>(&open.launch));
+        }
+        ToHost::Voucher(voucher) => {
+            let _ = voucher.signer(&Domain::LOCAL);
+        }
+        ToHost::Ack(ack) => {
+            let _ = ack.signer(&Domain::LOCAL);
+        }
+        ToHost::Resume(_)
+        | ToHost::Stop { .. }
+        | ToHost::Signal { .. }
+        | ToHost::Resize { .. }
+        | ToHost::Remove(_) => (),
+    }
+}
+
+fn receipt_file(file: &ReceiptFile) {
+    if let Ok(receipt) = file.verify() {
+        assert!(receipt.stages.last().is_some_and(|last| last.state.is_final()));
+    }
+}
+
+hostile! {
+    index_hello: IndexHello, |message: &IndexHello| match message {
+        IndexHello::Host(signed) => capability(signed),
+        IndexHello::Ask(_) => (),
+    };
+    host_to_indexer: HostToIndexer, |message: &HostToIndexer| match message {
+        HostToIndexer::Announce(signed) => capability(signed),
+        HostToIndexer::Beat(_) => (),
+    };
+    indexer_to_host: IndexerToHost, nothing;
+    index_reply: IndexReply, |message: &IndexReply| match message {
+        IndexReply::Candidates(offers) => {
+            offers.iter().for_each(|offer| drop(offer.open(&Domain::LOCAL)));
+        }
+        IndexReply::Located(Some(addr)) => node_addr(addr),
+        _ => (),
+    };
+    settle_call: SettleCall, |message: &SettleCall| delegation(&message.caller);
+    settle_reply: SettleReply, nothing;
+    to_host: ToHost, super::to_host;
+    from_host: FromHost, |message: &FromHost| {
+        if let FromHost::Receipt { receipt, operator, .. } = message {
+            let _ = receipt.open(&Domain::LOCAL);
+            delegation(operator);
+        }
+    };
+    stream_hello: StreamHello, nothing;
+    log_frame: LogFrame, nothing;
+    data_frame: DataFrame, nothing;
+    exec_in: ExecIn, nothing;
+    exec_out: ExecOut, |message: &ExecOut| {
+        if let ExecOut::Exit(exit) = message {
+            let _ = exit.shell_code();
+        }
+    };
+    lease_info: LeaseInfo, |message: &LeaseInfo| {
+        let _ = message.state();
+    };
+    launch: Launch, nothing;
+    probe: Probe, nothing;
+    probe_reply: Signed<ProbeReply>, |signed: &Signed<ProbeReply>| {
+        drop(signed.open(&Domain::LOCAL));
+    };
+    report: Signed<Report>, |signed: &Signed<Report>| drop(signed.open(&Domain::LOCAL));
+    signed_capability: Signed<Capability>, capability;
+    offer: Signed<Offer>, |signed: &Signed<Offer>| drop(signed.open(&Domain::LOCAL));
+    receipt: Signed<Receipt>, |signed: &Signed<Receipt>| {
+        if let Ok(receipt) = signed.open(&Domain::LOCAL) {
+            let _ = receipt.running_seconds();
+        }
+    };
+    delegation: SignedByAccount<Delegation>, super::delegation;
+    order: SignedByAccount<Order>, |signed: &SignedByAccount<Order>| {
+        let _ = signed.signer(&Domain::LOCAL);
+    };
+    voucher: SignedByAccount<Voucher>, |signed: &SignedByAccount<Voucher>| {
+        let _ = signed.signer(&Domain::LOCAL);
+    };
+    ack: SignedByAccount<ReceiptAck>, |signed: &SignedByAccount<ReceiptAck>| {
+        let _ = signed.signer(&Domain::LOCAL);
+    };
+    receipt_file: ReceiptFile, super::receipt_file;
+}
+
+#[test]
+fn a_message_over_the_bound_is_neither_sent_nor_read() {
+    let large = DataFrame::Data(vec![0; FRAME_BYTES_MAX]);
+    assert!(matches!(encode(&large), Err(CodecError::TooLarge { .. })));
+    let long = vec![0; FRAME_BYTES_MAX + 1];
+    assert!(matches!(decode::<DataFrame>(&long), Err(CodecError::TooLarge { .. })));
+}
+
+#[test]
+fn an_announced_length_takes_no_memory() {
+    // A list of 2^60 elements in ten bytes; were room made for it, the process would be gone.
+    let mut bytes = vec![0, 0];
+    bytes.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+    assert_eq!(decode::<(u8, u8, Vec<[u8; 16]>)>(&bytes), Err(CodecError::Malformed));
+    assert_eq!(decode::<(u8, u8, Vec<u64>)>(&bytes), Err(CodecError::Malformed));
+    assert_eq!(decode::<(u8, u8, String)>(&bytes), Err(CodecError::Malformed));
+}

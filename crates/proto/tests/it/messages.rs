@@ -1,0 +1,279 @@
+//! How each message is made: the list of everything that crosses a wire or is signed.
+
+use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
+use welkin_proto::index::{
+    Beat, Filter, Hold, HostToIndexer, IndexHello, IndexReply, IndexRequest, IndexerToHost,
+    Listing, Nearest, WhyNot,
+};
+use welkin_proto::lease::{
+    Accepted, DataFrame, ExecIn, ExecOut, FromHost, Launch, LeaseInfo, LogFrame, LogFrom, Open,
+    Output, Refusal, RefusalCode, Secret, StreamHello, TermSize, ToHost,
+};
+use welkin_proto::settle::{
+    AccountView, EpochView, LeaseView, SettleCall, SettleRefusal, SettleReply, SettleRequest,
+    Totals,
+};
+use welkin_proto::{
+    AccountSignature, Capability, ContainerOffer, Delegation, Domain, Exit, LogSummary, NodeAddr,
+    NodeKey, Offer, Order, Receipt, ReceiptAck, ReceiptFile, RelayAddr, Signable, Signed,
+    SignedByAccount, StageTime, Usage, Voucher, Wipe,
+};
+use welkin_types::task::{ByteRange, CountRange, GpuAsk, Needs};
+use welkin_types::{
+    AccountId, Class, ContainerId, Gpu, LeaseId, LeaseState, NodeId, OfferId, Price, Reason,
+    Region, Resources, Tier, UnixMillis, Usd,
+};
+
+use crate::make::{Make, Source, make_enum, make_struct};
+
+macro_rules! make_id {
+    ($($name:ty),*) => {$(
+        impl Make for $name {
+            fn make(source: &mut Source<'_>) -> Self {
+                Self::from_bytes(source.array())
+            }
+        }
+    )*};
+}
+make_id!(AccountId, ContainerId, LeaseId, NodeId, OfferId);
+
+impl Make for UnixMillis {
+    fn make(source: &mut Source<'_>) -> Self {
+        Self(u64::make(source))
+    }
+}
+
+impl Make for Usd {
+    fn make(source: &mut Source<'_>) -> Self {
+        Self::from_micros(u64::make(source))
+    }
+}
+
+impl Make for Price {
+    fn make(source: &mut Source<'_>) -> Self {
+        Self::per_hour(Usd::make(source))
+    }
+}
+
+impl Make for Region {
+    fn make(source: &mut Source<'_>) -> Self {
+        ["local", "eu-west", "a.b-9"][usize::from(source.choice(3))].parse().unwrap()
+    }
+}
+
+impl Make for Class {
+    fn make(source: &mut Source<'_>) -> Self {
+        ["cpu-1", "h100-sxm-80", "rtx4090-24"][usize::from(source.choice(3))].parse().unwrap()
+    }
+}
+
+impl Make for Reason {
+    fn make(source: &mut Source<'_>) -> Self {
+        Self::ALL[usize::from(source.byte()) % Self::ALL.len()]
+    }
+}
+
+impl Make for RefusalCode {
+    fn make(source: &mut Source<'_>) -> Self {
+        const ALL: [RefusalCode; 7] = [
+            RefusalCode::Busy,
+            RefusalCode::Draining,
+            RefusalCode::Invalid,
+            RefusalCode::Funds,
+            RefusalCode::Isolation,
+            RefusalCode::Unknown,
+            RefusalCode::Internal,
+        ];
+        ALL[usize::from(source.choice(7))]
+    }
+}
+
+impl Make for SettleRefusal {
+    fn make(source: &mut Source<'_>) -> Self {
+        match source.choice(10) {
+            0 => Self::NotAllowed,
+            1 => Self::Signature,
+            2 => Self::Funds { needed: Usd::make(source), available: Usd::make(source) },
+            3 => Self::UnknownLease,
+            4 => Self::Closed,
+            5 => Self::Expired { at: UnixMillis::make(source) },
+            6 => Self::Uncovered { amount: Usd::make(source), covered: Usd::make(source) },
+            7 => Self::Range,
+            8 => Self::NoFaucet,
+            _ => Self::Storage,
+        }
+    }
+}
+
+impl Make for Secret {
+    fn make(source: &mut Source<'_>) -> Self {
+        Self::new(String::make(source))
+    }
+}
+
+/// A signature that is well formed and nobody's.
+impl Make for AccountSignature {
+    fn make(source: &mut Source<'_>) -> Self {
+        Self { r: source.array(), s: source.array(), v: 27 + source.choice(3) }
+    }
+}
+
+impl<T: Make> Make for SignedByAccount<T> {
+    fn make(source: &mut Source<'_>) -> Self {
+        Self { message: T::make(source), signature: AccountSignature::make(source) }
+    }
+}
+
+/// A good signature of some node.
+impl<T: Make + Signable> Make for Signed<T> {
+    fn make(source: &mut Source<'_>) -> Self {
+        let key = NodeKey::from_secret(&source.array());
+        Self::sign(&Domain::LOCAL, &key, &T::make(source)).unwrap()
+    }
+}
+
+make_struct! {
+    RelayAddr { host, cert_sha256 }
+    NodeAddr { node, relay, direct }
+    Domain { chain_id, contract }
+    Delegation { node, expires }
+    Order { lease, buyer, operator, host, container, price, budget, task_sha256, issued, expires }
+    Voucher { lease, operator, amount, seconds }
+    ReceiptAck { lease, receipt_sha256 }
+
+    Gpu { model, form, vram_bytes, uuid }
+    Resources { cpu_milli, memory_bytes, disk_bytes, gpus }
+    ContainerOffer { id, class, resources, slots, price, tier }
+    Capability { addr, operator, region, containers, revision, issued, expires }
+    Offer {
+        id, buyer, addr, operator, container, class, resources, price, tier, region, online_bp,
+        expires,
+    }
+
+    ByteRange { min, max }
+    CountRange { min, max }
+    GpuAsk { models, vram, count, form }
+    Needs {
+        cpu_milli_min, memory_bytes_min, disk_bytes_min, shm_bytes, gpu, isolation_min, regions,
+        reliability_min_bp, operators_allow, operators_deny, max_per_hour,
+    }
+    Beat { revision, sequence, free, draining }
+    Hold { offer, container, buyer, expires }
+    WhyNot { containers, removed, nearest }
+    Nearest { listing, fails }
+    Listing { addr, operator, container, region, free, online_bp, checks }
+
+    Probe { nonce, minute }
+    ProbeReply { nonce, checker, free, at }
+    Report { checker, host, container, minute, finding }
+
+    SettleCall { caller, request }
+    AccountView { available, held, deposited, spent, earned }
+    LeaseView { buyer, operator, held, paid, fee, refunded, closed }
+    EpochView { epoch, seed, checkers, epoch_seconds }
+    Totals { deposited, available, held, treasury }
+
+    TermSize { rows, columns }
+    Accepted { lease, fencing, at }
+    Refusal { lease, code, detail }
+    Open { order, offer, launch, secrets, tty, stdin, files, attached }
+    Launch {
+        image, argv, env, cwd, cpu_milli, memory_bytes, disk_bytes, shm_bytes, run_seconds_max,
+        start_seconds_max, name,
+    }
+    LeaseInfo { lease, name, stages, seconds, covered, exit, cpu_us, memory_bytes }
+
+    StageTime { state, reason, at }
+    Exit { code, signal, oom }
+    Usage { seconds, cpu_us, memory_peak_bytes }
+    Wipe { complete, processes_killed, scratch_bytes, elapsed_ms }
+    LogSummary { stdout_bytes, stderr_bytes }
+    Receipt {
+        lease, buyer, operator, host, container, price, stages, exit, usage, cost, fee, logs, wipe,
+    }
+    ReceiptFile { domain, order, operator, receipt, voucher, ack }
+}
+
+make_enum! {
+    Tier [6] {
+        0 => None, 1 => Process, 2 => Container, 3 => Sandbox, 4 => Vm, 5 => Confidential,
+    }
+    LeaseState [12] {
+        0 => Queued, 1 => Placing, 2 => Pulling, 3 => Starting, 4 => Running, 5 => Stopping,
+        6 => Succeeded, 7 => Failed, 8 => Stopped, 9 => Preempted, 10 => Lost, 11 => Expired,
+    }
+
+    IndexHello [2] { 0 => Host(a), 1 => Ask(a) }
+    HostToIndexer [2] { 0 => Announce(a), 1 => Beat(a) }
+    IndexerToHost [3] { 0 => Welcome, 1 => Refused(a), 2 => Hold(a) }
+    IndexRequest [4] {
+        0 => Match { buyer, needs, count, hold, exclude },
+        1 => Offers { needs },
+        2 => Report(a),
+        3 => Locate(a),
+    }
+    IndexReply [6] {
+        0 => Candidates(a), 1 => WhyNot(a), 2 => Listing(a), 3 => Reported, 4 => Located(a),
+        5 => Refused(a),
+    }
+    Filter [11] {
+        0 => Gpu, 1 => Cpu, 2 => Memory, 3 => Disk, 4 => Isolation, 5 => Region, 6 => Operator,
+        7 => Price, 8 => Reliability, 9 => Excluded, 10 => Free,
+    }
+
+    Finding [4] { 0 => Online { rtt_us }, 1 => Unreachable, 2 => Malformed, 3 => NotListed }
+
+    SettleRequest [10] {
+        0 => Balance { account },
+        1 => Fund { account, amount, idempotency },
+        2 => Reserve { order, amount },
+        3 => Redeem { voucher, amount },
+        4 => Close { lease, voucher },
+        5 => Release { lease },
+        6 => Lease { lease },
+        7 => RegisterChecker,
+        8 => Epoch { epoch },
+        9 => Totals,
+    }
+    SettleReply [6] {
+        0 => Account(a), 1 => Lease(a), 2 => Epoch(a), 3 => Totals(a), 4 => Done, 5 => Refused(a),
+    }
+
+    ToHost [9] {
+        0 => Hello(a),
+        1 => Open(a),
+        2 => Resume(a),
+        3 => Voucher(a),
+        4 => Stop { lease, grace_ms },
+        5 => Signal { lease, signal },
+        6 => Resize { lease, size },
+        7 => Ack(a),
+        8 => Remove(a),
+    }
+    FromHost [6] {
+        0 => Accepted(a),
+        1 => Refused(a),
+        2 => Stage { lease, stage, detail },
+        3 => Usage { lease, seconds, covered },
+        4 => Receipt { lease, receipt, operator },
+        5 => Removed(a),
+    }
+    StreamHello [8] {
+        0 => Logs { lease, output, from, follow },
+        1 => Stdin(a),
+        2 => Exec { lease, argv, env, cwd, tty },
+        3 => Get { lease, path },
+        4 => Put { lease, path },
+        5 => Files(a),
+        6 => Forward { lease, port },
+        7 => Info(a),
+    }
+    Output [2] { 0 => Stdout, 1 => Stderr }
+    LogFrom [4] { 0 => Start, 1 => Offset(a), 2 => Tail(a), 3 => Since(a) }
+    LogFrame [4] {
+        0 => Data { offset, at, bytes }, 1 => Gap { from, to }, 2 => End { total }, 3 => Failed(a),
+    }
+    DataFrame [3] { 0 => Data(a), 1 => End, 2 => Failed(a) }
+    ExecIn [3] { 0 => Data(a), 1 => Eof, 2 => Resize(a) }
+    ExecOut [3] { 0 => Data(a, b), 1 => Exit(a), 2 => Failed(a) }
+}
