@@ -1,0 +1,219 @@
+//! Random inputs: the checker does what it is assigned, once a minute, and no more at a time than
+//! it may.
+
+use proptest::prelude::*;
+use welkin_proto::ContainerOffer;
+use welkin_types::{AccountId, Class, Price, Region, Resources, Tier};
+
+use super::*;
+use crate::assignment;
+
+fn node(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 32])
+}
+
+fn listing(host: u8, number: u8) -> Listing {
+    Listing {
+        addr: NodeAddr { node: node(host), relay: None, direct: Vec::new() },
+        operator: AccountId::from_bytes([0; 20]),
+        container: ContainerOffer {
+            id: ContainerId::from_bytes([number; 16]),
+            class: Class::cpu(1_000),
+            resources: Resources::default(),
+            slots: 1,
+            price: Price::default(),
+            tier: Tier::Container,
+        },
+        region: Region::local(),
+        free: 1,
+        online_bp: None,
+        checks: 0,
+    }
+}
+
+fn view(epoch: u64, seed: u8, checkers: u8) -> EpochView {
+    let checkers = (0..checkers).map(node).collect();
+    EpochView { epoch, seed: [seed; 32], checkers, epoch_seconds: 120 }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(u64),
+    Epoch {
+        ahead: u64,
+        seed: u8,
+        checkers: u8,
+    },
+    Listings(Vec<(u8, u8)>),
+    /// A probe ends, and so much later than the last step.
+    Done {
+        which: usize,
+        online: bool,
+        ms: u64,
+    },
+    Stray,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => prop_oneof![8 => 0..4_000_u64, 1 => 0..200_000_u64].prop_map(Step::Wait),
+        2 => (0..2_u64, any::<u8>(), 1..6_u8)
+            .prop_map(|(ahead, seed, checkers)| Step::Epoch { ahead, seed, checkers }),
+        1 => prop::collection::vec((100..103_u8, 0..30_u8), 0..40).prop_map(Step::Listings),
+        4 => (any::<usize>(), any::<bool>(), prop_oneof![4 => Just(0_u64), 1 => 0..8_000_u64])
+            .prop_map(|(which, online, ms)| Step::Done { which, online, ms }),
+        1 => Just(Step::Stray),
+    ]
+}
+
+/// A checker, and everything it was told and did.
+struct World {
+    checker: Checker,
+    now: u64,
+    views: BTreeMap<u64, EpochView>,
+    listed: BTreeSet<Target>,
+    probed: BTreeSet<(Target, u64)>,
+    under_way: BTreeMap<(Target, u64), UnixMillis>,
+}
+
+const CONFIG: Config = Config { committee: 2, probes_max: 3, deadline_ms: 5_000 };
+
+impl World {
+    fn new() -> Self {
+        Self {
+            checker: Checker::new(node(0), CONFIG),
+            now: 100 * 60_000,
+            views: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            probed: BTreeSet::new(),
+            under_way: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        let mut done = None;
+        let input = match step {
+            Step::Wait(ms) => {
+                self.now += ms;
+                Input::Tick
+            }
+            Step::Epoch { ahead, seed, checkers } => {
+                let view = view(epoch_of(self.now / 60_000, 120) + ahead, seed, checkers);
+                self.views.entry(view.epoch).or_insert_with(|| view.clone());
+                Input::Epoch(view)
+            }
+            Step::Listings(rows) => {
+                let rows: Vec<_> = rows.into_iter().map(|(host, id)| listing(host, id)).collect();
+                self.listed = rows.iter().map(|row| (row.addr.node, row.container.id)).collect();
+                Input::Listings(rows)
+            }
+            Step::Done { which, online, ms } => {
+                self.now += ms;
+                let Some(at) = which.checked_rem(self.under_way.len()) else { return };
+                let (probe, _) = self.under_way.iter().nth(at).unwrap();
+                let finding =
+                    if online { Finding::Online { rtt_us: 7 } } else { Finding::NotListed };
+                done = Some((*probe, finding));
+                let ((host, container), minute) = *probe;
+                Input::ProbeDone { host, container, minute, finding }
+            }
+            Step::Stray => Input::ProbeDone {
+                host: node(200),
+                container: ContainerId::from_bytes([0; 16]),
+                minute: self.now / 60_000,
+                finding: Finding::Unreachable,
+            },
+        };
+        self.checker.handle(UnixMillis(self.now), input);
+        self.drain(done);
+    }
+
+    fn drain(&mut self, mut done: Option<((Target, u64), Finding)>) {
+        loop {
+            match self.checker.poll() {
+                Output::Probe { addr, container, minute, deadline } => {
+                    self.check_probe((addr.node, container), minute, deadline);
+                }
+                Output::Report(report) => {
+                    assert_eq!(report.checker, node(0));
+                    let probe = ((report.host, report.container), report.minute);
+                    let deadline = self.under_way.remove(&probe).expect("a report of each probe");
+                    let expected = done.take_if(|(done, _)| *done == probe);
+                    let in_time = expected.filter(|_| deadline.0 >= self.now);
+                    let found = in_time.map_or(Finding::Unreachable, |(_, finding)| finding);
+                    assert_eq!(report.finding, found);
+                    assert!(expected.is_some() || deadline.0 < self.now);
+                }
+                Output::Idle { wake_at } => {
+                    assert!(wake_at.0 > self.now, "no busy waiting");
+                    break;
+                }
+            }
+        }
+        assert!(self.under_way.values().all(|deadline| deadline.0 >= self.now));
+        assert_eq!(self.checker.probes(), self.under_way.len());
+    }
+
+    fn check_probe(&mut self, target: Target, minute: u64, deadline: UnixMillis) {
+        assert_eq!(minute, self.now / 60_000, "missed minutes are not made up");
+        assert!(self.listed.contains(&target));
+        let view = &self.views[&epoch_of(minute, 120)];
+        let committee = assignment(&view.seed, minute, &view.checkers, target.1, 2);
+        assert!(committee.contains(&node(0)), "only what is assigned");
+        let second = second_of_minute(&view.seed, minute, node(0), target.1);
+        assert!(self.now >= minute * 60_000 + u64::from(second) * 1_000, "not too early");
+        assert!(self.probed.insert((target, minute)), "once a minute");
+        assert_eq!(deadline.0, self.now + 5_000);
+        self.under_way.insert((target, minute), deadline);
+        assert!(self.under_way.len() <= CONFIG.probes_max);
+    }
+}
+
+proptest! {
+    #[test]
+    fn it_probes_what_it_is_assigned_once_and_reports_each(
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
+        let mut world = World::new();
+        for step in steps {
+            world.take(step);
+        }
+    }
+}
+
+/// With time to spare, nothing that is assigned is left out, minute after minute.
+#[test]
+fn quiet_minutes_are_complete() {
+    let mut world = World::new();
+    world.take(Step::Epoch { ahead: 0, seed: 1, checkers: 5 });
+    world.take(Step::Listings((0..30).map(|id| (100, id)).collect()));
+    for _ in 0..1_199 {
+        world.take(Step::Wait(100));
+        world.take(Step::Done { which: 0, online: true, ms: 0 });
+    }
+    let view = &world.views[&50];
+    for (host, container) in &world.listed {
+        for minute in [100, 101] {
+            let committee = assignment(&view.seed, minute, &view.checkers, *container, 2);
+            let was_probed = world.probed.contains(&((*host, *container), minute));
+            assert_eq!(was_probed, committee.contains(&node(0)));
+        }
+    }
+    assert!(world.probed.len() > 10);
+}
+
+#[test]
+fn it_asks_for_the_epoch_that_it_lacks() {
+    let mut checker = Checker::new(node(0), CONFIG);
+    assert_eq!(checker.epoch_wanted(UnixMillis(6_000_000), 60), Some(100));
+    checker.handle(UnixMillis(6_000_000), Input::Epoch(view(50, 1, 1)));
+    assert_eq!(checker.epoch_wanted(UnixMillis(6_000_000), 60), None);
+    assert_eq!(checker.epoch_wanted(UnixMillis(6_120_000), 60), Some(51));
+    for minute in 100..200_u64 {
+        let now = UnixMillis(minute * 60_000);
+        checker.handle(now, Input::Epoch(view(minute / 2, 1, 1)));
+        checker.handle(now, Input::Epoch(view(u64::MAX - minute, 1, 1)));
+        assert_eq!(checker.epoch_wanted(now, 60), None);
+    }
+    assert_eq!(checker.epochs.len(), EPOCHS_MAX);
+}

@@ -1,0 +1,14 @@
+//! The checker's mind: who checks which container when, and a machine that does it.
+//!
+//! Floor 1, pure. The assignment is a function of public facts only, so that nobody chooses whom
+//! to check, and anybody can tell whether a report comes from a checker that was assigned.
+
+#![forbid(unsafe_code)]
+
+mod assignment;
+mod checker;
+
+pub use assignment::{
+    PROBE_SECONDS, assigned_to, assignment, epoch_of, minute_of, second_of_minute,
+};
+pub use checker::{CHECKERS_MAX, Checker, Config, EPOCHS_MAX, Input, Output, TARGETS_MAX};

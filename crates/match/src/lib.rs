@@ -1,0 +1,22 @@
+//! The indexer's mind: what hosts say they have, what checkers found, and who can run a task.
+//!
+//! Floor 1, pure. A [`Fleet`] is soft state: hosts announce and beat, everything else is derived,
+//! and what is lost with a restart comes back with the next announcement. It is optimistic: the
+//! host alone decides about its slots, so a free slot here is a guess that is good for seconds.
+//!
+//! The signatures of announcements, offers and reports are the caller's to check.
+
+#![forbid(unsafe_code)]
+
+mod filter;
+mod find;
+mod fleet;
+mod score;
+mod spread;
+
+pub use find::{Candidate, Found, Query};
+pub use fleet::{
+    AnnounceRefusal, BeatRefusal, Fleet, HOLD_MS_MAX, HOLDS_MAX, HOLDS_PER_BUYER_MAX, HOSTS_MAX,
+    HoldRefusal, SCORES_MAX, SILENT_MS, STALE_MS,
+};
+pub use score::{CHECKS_PER_MINUTE_MAX, LATE_MINUTES_MAX, ReportRefusal, WINDOW_MINUTES};
