@@ -1,0 +1,503 @@
+//! One lease on its host, from acceptance to receipt.
+//!
+//! Feed it with [`HostLease::handle`], then drain [`HostLease::poll`] until [`Effect::Idle`]; only
+//! then the next input. Effects are to be carried out in order; [`Effect::Save`] comes before
+//! every effect that tells somebody of the change.
+//!
+//! Invariants: only `running` adds seconds; the uncovered part never exceeds the exposure by more
+//! than the time between two ticks; after a final state nothing is started; a lease that ran always
+//! ends with its sandbox destroyed before its receipt is made.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use welkin_proto::{Exit, LogSummary, Order, SignedByAccount, StageTime, Voucher, Wipe};
+use welkin_types::{LeaseState, Reason, UnixMillis};
+
+use crate::record::LeaseRecord;
+
+/// The bounds that a host works under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The most seconds of uncovered work.
+    pub exposure_seconds: u64,
+    /// How often a voucher is asked for.
+    pub voucher_every: Duration,
+    /// How long a command may take to end when it must.
+    pub stop_grace: Duration,
+    /// How long the buyer may take for its last voucher.
+    pub last_voucher: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            exposure_seconds: 10,
+            voucher_every: Duration::from_secs(2),
+            stop_grace: Duration::from_secs(10),
+            last_voucher: Duration::from_secs(3),
+        }
+    }
+}
+
+/// What can happen to a lease.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Time has passed.
+    Tick,
+    /// A sandbox of this id is ready and so are the files.
+    Prepared([u8; 16]),
+    /// The command runs.
+    Started,
+    /// It could not be made to run.
+    Broken(Reason, String),
+    /// The command has ended.
+    Exited(Exit),
+    /// A voucher whose signature is good.
+    Voucher(Box<SignedByAccount<Voucher>>),
+    /// The buyer wants it to end, within this time.
+    Stop(Duration),
+    /// The owner of the host wants it to end.
+    Drain,
+    /// The settlement service says that the buyer's money is used up.
+    FundsExhausted,
+    /// The sandbox is gone and so is what it wrote.
+    Wiped(Wipe, LogSummary, ResourcesUsed),
+    /// Vouchers are cashed, or what is left of them is given up.
+    Settled,
+    /// The host came back and found the sandbox like this.
+    Restored(Found),
+}
+
+/// What a lease used besides time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourcesUsed {
+    /// Processor time in microseconds.
+    pub cpu_us: u64,
+    /// The most memory at once, in bytes.
+    pub memory_peak_bytes: u64,
+}
+
+/// What a restarted host finds of a lease's sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The command still runs.
+    Running,
+    /// The command ended meanwhile.
+    Exited(Exit),
+    /// There is none.
+    Nothing,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Write the record down.
+    Save,
+    /// Tell the buyer of a state.
+    Tell(StageTime, Option<String>),
+    /// Start the command in the prepared sandbox.
+    Start,
+    /// Ask the command to end (SIGTERM).
+    Terminate,
+    /// End the command and all that it started.
+    Kill,
+    /// Destroy the sandbox and wipe; then [`Input::Wiped`].
+    Destroy,
+    /// Tell the buyer what was used, so that it sends a voucher.
+    AskVoucher {
+        /// Seconds used.
+        seconds: u64,
+        /// Seconds covered.
+        covered: u64,
+    },
+    /// Cash the newest voucher, keep money aside for what follows.
+    Redeem,
+    /// Cash the last voucher and end the reservation; then [`Input::Settled`].
+    Close,
+    /// Make, save and send the receipt. The lease is over.
+    Receipt,
+    /// Nothing to do until an input or, at the latest, this moment.
+    Idle {
+        /// When to tick, if ever.
+        wake_at: Option<UnixMillis>,
+        /// Why then.
+        why: &'static str,
+    },
+}
+
+/// The state machine of one lease on its host.
+#[derive(Debug)]
+pub struct HostLease {
+    record: LeaseRecord,
+    policy: Policy,
+    effects: VecDeque<Effect>,
+    /// When the start must have succeeded.
+    start_by: Option<UnixMillis>,
+    /// When a stopping command is killed.
+    kill_at: Option<UnixMillis>,
+    /// What the stop will have been for.
+    ending: Option<(LeaseState, Reason)>,
+    /// When the next voucher is asked for.
+    ask_at: Option<UnixMillis>,
+    /// When waiting for the last voucher ends.
+    close_at: Option<UnixMillis>,
+    /// Seconds covered when money was last moved.
+    redeemed_seconds: u64,
+    detail: Option<String>,
+    last_now: UnixMillis,
+}
+
+impl HostLease {
+    /// Cash a voucher once this many more seconds are covered.
+    const REDEEM_EVERY_SECONDS: u64 = 120;
+
+    /// Takes over a lease that has just been accepted and written down.
+    pub fn new(record: LeaseRecord, policy: Policy, now: UnixMillis) -> Self {
+        let limit = record.launch.start_seconds_max;
+        let start_by = (limit > 0).then(|| now.after(Duration::from_secs(limit)));
+        let mut lease = Self::bare(record, policy, now);
+        lease.start_by = start_by;
+        if let Some(stage) = lease.record.stages.last().copied() {
+            lease.effects.push_back(Effect::Tell(stage, None));
+        }
+        lease
+    }
+
+    /// Takes over a lease found on disk after a restart; [`Input::Restored`] must follow.
+    pub fn restore(record: LeaseRecord, policy: Policy, now: UnixMillis) -> Self {
+        Self::bare(record, policy, now)
+    }
+
+    fn bare(record: LeaseRecord, policy: Policy, now: UnixMillis) -> Self {
+        Self {
+            redeemed_seconds: record.covered().0,
+            record,
+            policy,
+            effects: VecDeque::new(),
+            start_by: None,
+            kill_at: None,
+            ending: None,
+            ask_at: None,
+            close_at: None,
+            detail: None,
+            last_now: now,
+        }
+    }
+
+    /// What is written down of it.
+    pub const fn record(&self) -> &LeaseRecord {
+        &self.record
+    }
+
+    /// For the shell's own fields: the receipt and the buyer's signature under it.
+    pub const fn record_mut(&mut self) -> &mut LeaseRecord {
+        &mut self.record
+    }
+
+    /// Whether the receipt is made.
+    pub const fn is_over(&self) -> bool {
+        self.record.receipt.is_some()
+    }
+
+    fn order(&self) -> &Order {
+        &self.record.order.message
+    }
+
+    /// Takes one input. Time never runs backwards: an earlier `now` counts as the last one.
+    pub fn handle(&mut self, now: UnixMillis, input: Input) {
+        let now = now.max(self.last_now);
+        self.last_now = now;
+        match input {
+            Input::Tick => (),
+            Input::Prepared(sandbox) => self.prepared(now, sandbox),
+            Input::Started => self.started(now),
+            Input::Broken(reason, detail) => self.broken(now, reason, detail),
+            Input::Exited(exit) => self.exited(now, exit),
+            Input::Voucher(voucher) => self.voucher(*voucher),
+            Input::Stop(grace) => {
+                self.stop(now, LeaseState::Stopped, Reason::BuyerStopped, grace);
+            }
+            Input::Drain => {
+                let grace = self.policy.stop_grace;
+                self.stop(now, LeaseState::Preempted, Reason::HostDrained, grace);
+            }
+            Input::FundsExhausted => {
+                let grace = self.policy.stop_grace.min(Duration::from_secs(2));
+                self.stop(now, LeaseState::Expired, Reason::FundsExhausted, grace);
+            }
+            Input::Wiped(wipe, logs, used) => self.wiped(now, wipe, logs, used),
+            Input::Settled => self.settled(),
+            Input::Restored(found) => self.restored(now, found),
+        }
+        self.check_times(now);
+    }
+
+    /// Returns the next effect; [`Effect::Idle`] ends the drain.
+    #[must_use]
+    pub fn poll(&mut self) -> Effect {
+        self.effects.pop_front().unwrap_or_else(|| self.idle())
+    }
+
+    fn idle(&self) -> Effect {
+        let mut next: Option<(UnixMillis, &'static str)> = None;
+        let candidates = [
+            (self.start_by, "the start takes too long"),
+            (self.kill_at, "the command must end"),
+            (self.ask_at, "a voucher is due"),
+            (self.close_at, "the last voucher is due"),
+            (self.run_limit(), "the run takes too long"),
+        ];
+        for (at, why) in candidates {
+            if let Some(at) = at
+                && next.is_none_or(|(earliest, _)| at < earliest)
+            {
+                next = Some((at, why));
+            }
+        }
+        Effect::Idle { wake_at: next.map(|(at, _)| at), why: next.map_or("", |(_, why)| why) }
+    }
+
+    fn run_limit(&self) -> Option<UnixMillis> {
+        let limit = self.record.launch.run_seconds_max;
+        let running = self.record.stages.last().filter(|s| s.state == LeaseState::Running)?;
+        (limit > 0).then(|| running.at.after(Duration::from_secs(limit)))
+    }
+
+    fn enter(&mut self, now: UnixMillis, state: LeaseState, reason: Reason) {
+        let stage = StageTime { state, reason, at: now };
+        self.record.stages.push(stage);
+        self.effects.push_back(Effect::Save);
+        let detail = if state.is_final() { self.detail.take() } else { None };
+        self.effects.push_back(Effect::Tell(stage, detail));
+    }
+
+    fn prepared(&mut self, now: UnixMillis, sandbox: [u8; 16]) {
+        if self.record.state() != LeaseState::Pulling {
+            // Stopped while it was being prepared: the sandbox is of no use.
+            self.record.sandbox = sandbox;
+            return;
+        }
+        self.record.sandbox = sandbox;
+        self.enter(now, LeaseState::Starting, Reason::Normal);
+        self.effects.push_back(Effect::Start);
+    }
+
+    fn started(&mut self, now: UnixMillis) {
+        if self.record.state() == LeaseState::Starting {
+            self.start_by = None;
+            self.ask_at = Some(now.after(self.policy.voucher_every));
+            self.enter(now, LeaseState::Running, Reason::Normal);
+        }
+    }
+
+    fn broken(&mut self, now: UnixMillis, reason: Reason, detail: String) {
+        if self.record.state().is_final() {
+            return;
+        }
+        self.detail = Some(detail);
+        let state =
+            if reason == Reason::SandboxLost { LeaseState::Lost } else { LeaseState::Failed };
+        let (state, reason) = self.ending.take().unwrap_or((state, reason));
+        self.finish(now, state, reason);
+    }
+
+    fn exited(&mut self, now: UnixMillis, exit: Exit) {
+        let state = self.record.state();
+        if state.is_final() || state == LeaseState::Pulling {
+            return;
+        }
+        // A sandbox can be over before the word that it runs has arrived.
+        self.started(now);
+        self.record.exit = Some(exit);
+        let (state, reason) = self.ending.take().unwrap_or(match exit {
+            Exit { oom: true, .. } => (LeaseState::Failed, Reason::OutOfMemory),
+            Exit { code: Some(0), .. } => (LeaseState::Succeeded, Reason::ExitedZero),
+            Exit { code: Some(_), .. } => (LeaseState::Failed, Reason::ExitedNonZero),
+            Exit { .. } => (LeaseState::Failed, Reason::KilledBySignal),
+        });
+        self.finish(now, state, reason);
+    }
+
+    fn voucher(&mut self, voucher: SignedByAccount<Voucher>) {
+        let (seconds, amount) = self.record.covered();
+        let is_more = voucher.message.amount > amount || voucher.message.seconds > seconds;
+        if !is_more || voucher.message.amount < amount || self.record.settled {
+            return;
+        }
+        self.record.voucher = Some(voucher);
+        self.effects.push_back(Effect::Save);
+        let (seconds, _) = self.record.covered();
+        if self.close_at.is_some() {
+            self.close_if_covered();
+        } else if seconds >= self.redeemed_seconds + Self::REDEEM_EVERY_SECONDS {
+            self.redeemed_seconds = seconds;
+            self.effects.push_back(Effect::Redeem);
+        }
+    }
+
+    fn stop(&mut self, now: UnixMillis, state: LeaseState, reason: Reason, grace: Duration) {
+        match self.record.state() {
+            LeaseState::Running => {
+                self.ending = Some((state, reason));
+                self.kill_at = Some(now.after(grace));
+                self.ask_at = None;
+                self.enter(now, LeaseState::Stopping, reason);
+                self.effects.push_back(Effect::Terminate);
+            }
+            LeaseState::Stopping => {
+                // Asked again: the earlier end holds.
+                let at = now.after(grace);
+                self.kill_at = Some(self.kill_at.map_or(at, |kill_at| kill_at.min(at)));
+            }
+            LeaseState::Pulling | LeaseState::Starting => {
+                self.ending = Some((state, reason));
+                self.finish(now, state, reason);
+            }
+            _ => (),
+        }
+    }
+
+    /// Enters a final state; the sandbox goes, the last voucher is asked for.
+    fn finish(&mut self, now: UnixMillis, state: LeaseState, reason: Reason) {
+        self.start_by = None;
+        self.kill_at = None;
+        self.ask_at = None;
+        self.enter(now, state, reason);
+        self.record.usage.seconds = self.record.seconds(now);
+        self.effects.push_back(Effect::Destroy);
+    }
+
+    fn wiped(&mut self, now: UnixMillis, wipe: Wipe, logs: LogSummary, used: ResourcesUsed) {
+        if !self.record.state().is_final() || self.record.wipe.is_some() {
+            return;
+        }
+        self.record.wipe = Some(wipe);
+        self.record.logs = logs;
+        self.record.usage.cpu_us = used.cpu_us;
+        self.record.usage.memory_peak_bytes = used.memory_peak_bytes;
+        self.effects.push_back(Effect::Save);
+        let (covered, _) = self.record.covered();
+        if covered < self.record.usage.seconds {
+            self.close_at = Some(now.after(self.policy.last_voucher));
+            self.ask(self.record.usage.seconds);
+        } else {
+            self.close_at = None;
+            self.effects.push_back(Effect::Close);
+        }
+    }
+
+    fn close_if_covered(&mut self) {
+        if self.record.covered().0 >= self.record.usage.seconds {
+            self.close_at = None;
+            self.effects.push_back(Effect::Close);
+        }
+    }
+
+    fn settled(&mut self) {
+        if self.record.wipe.is_some() && !self.record.settled {
+            // What the last voucher does not cover is given up.
+            let covered = self.record.covered().0;
+            self.record.usage.seconds = self.record.usage.seconds.min(covered);
+            self.record.settled = true;
+            self.effects.push_back(Effect::Receipt);
+        }
+    }
+
+    fn restored(&mut self, now: UnixMillis, found: Found) {
+        if self.record.receipt.is_some() {
+            return;
+        }
+        if self.record.settled {
+            self.effects.push_back(Effect::Receipt);
+            return;
+        }
+        if self.record.state().is_final() {
+            match self.record.wipe {
+                None => self.effects.push_back(Effect::Destroy),
+                Some(_) => self.effects.push_back(Effect::Close),
+            }
+            return;
+        }
+        match (self.record.state(), found) {
+            (LeaseState::Running, Found::Running) => {
+                self.ask_at = Some(now);
+            }
+            (LeaseState::Stopping, Found::Running) => {
+                let stage = self.record.stages.last();
+                let reason = stage.map_or(Reason::BuyerStopped, |stage| stage.reason);
+                self.ending = Some((final_state_of(reason), reason));
+                self.kill_at = Some(now.after(self.policy.stop_grace));
+            }
+            (LeaseState::Starting, Found::Running) => self.started(now),
+            (
+                LeaseState::Running | LeaseState::Stopping | LeaseState::Starting,
+                Found::Exited(exit),
+            ) => {
+                self.exited(now, exit);
+                self.bill_only_covered();
+            }
+            _ => {
+                self.finish(now, LeaseState::Lost, Reason::HostRestarted);
+                self.bill_only_covered();
+            }
+        }
+    }
+
+    /// When the command ended is not known: bill what the buyer has promised, no more.
+    fn bill_only_covered(&mut self) {
+        self.record.usage.seconds = self.record.usage.seconds.min(self.record.covered().0);
+    }
+
+    fn check_times(&mut self, now: UnixMillis) {
+        if self.start_by.is_some_and(|at| at <= now) {
+            self.detail = Some("the start took longer than the task allows".to_owned());
+            self.finish(now, LeaseState::Failed, Reason::StartTimeout);
+        }
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill_at = None;
+            self.effects.push_back(Effect::Kill);
+        }
+        if self.close_at.is_some_and(|at| at <= now) {
+            self.close_at = None;
+            self.effects.push_back(Effect::Close);
+        }
+        if self.record.state() == LeaseState::Running {
+            self.check_running(now);
+        }
+    }
+
+    fn check_running(&mut self, now: UnixMillis) {
+        let seconds = self.record.seconds(now);
+        let (covered, _) = self.record.covered();
+        let short = self.policy.stop_grace.min(Duration::from_secs(2));
+        if self.run_limit().is_some_and(|at| at <= now) {
+            let grace = self.policy.stop_grace;
+            self.stop(now, LeaseState::Expired, Reason::RunTimeout, grace);
+        } else if self.order().price.cost(seconds) > self.order().budget {
+            self.stop(now, LeaseState::Expired, Reason::FundsExhausted, short);
+        } else if seconds.saturating_sub(covered) > self.policy.exposure_seconds {
+            self.stop(now, LeaseState::Expired, Reason::Uncovered, short);
+        } else if self.ask_at.is_some_and(|at| at <= now) {
+            self.ask_at = Some(now.after(self.policy.voucher_every));
+            self.ask(seconds);
+        }
+    }
+
+    fn ask(&mut self, seconds: u64) {
+        let (covered, _) = self.record.covered();
+        self.effects.push_back(Effect::AskVoucher { seconds, covered });
+    }
+}
+
+/// The final state that a stop for this reason leads to.
+const fn final_state_of(reason: Reason) -> LeaseState {
+    match reason {
+        Reason::HostDrained => LeaseState::Preempted,
+        Reason::RunTimeout | Reason::Uncovered | Reason::FundsExhausted => LeaseState::Expired,
+        _ => LeaseState::Stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests;

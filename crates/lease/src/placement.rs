@@ -1,0 +1,102 @@
+//! The buyer's walk through candidates: the next one at once, then other hosts, then wait.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use welkin_proto::Offer;
+use welkin_proto::lease::RefusalCode;
+use welkin_types::{LeaseState, NodeId, Reason, UnixMillis};
+
+/// What the buyer does next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Asks an indexer, excluding these hosts.
+    Match(Vec<NodeId>),
+    /// Opens the lease at this candidate.
+    Try(Box<Offer>),
+    /// Waits until then and asks again, all hosts allowed.
+    Wait(UnixMillis),
+    /// Gives up.
+    GiveUp(Reason),
+}
+
+/// One search for a container.
+#[derive(Debug)]
+pub struct Placement {
+    candidates: VecDeque<Offer>,
+    refused: BTreeSet<NodeId>,
+    deadline: UnixMillis,
+    rounds: u32,
+}
+
+impl Placement {
+    /// The most hosts remembered as having refused.
+    const REFUSED_MAX: usize = 64;
+    /// The longest wait between two rounds.
+    const WAIT_MAX: Duration = Duration::from_secs(5);
+
+    /// Begins a search that may take until `deadline`.
+    pub const fn new(deadline: UnixMillis) -> Self {
+        Self { candidates: VecDeque::new(), refused: BTreeSet::new(), deadline, rounds: 0 }
+    }
+
+    /// Takes an indexer's candidates in.
+    pub fn offered(&mut self, offers: Vec<Offer>) {
+        self.candidates = offers.into();
+    }
+
+    /// A host said no, or could not be reached (`None`).
+    pub fn refused(&mut self, host: NodeId, code: Option<RefusalCode>) -> Option<RefusalCode> {
+        if self.refused.len() < Self::REFUSED_MAX {
+            self.refused.insert(host);
+        }
+        code.filter(|code| !code.try_next())
+    }
+
+    /// What to do now; `nothing` says that the last match found no container at all.
+    pub fn next(&mut self, now: UnixMillis, nothing: bool) -> Step {
+        while let Some(offer) = self.candidates.pop_front() {
+            if offer.expires > now && !self.refused.contains(&offer.addr.node) {
+                return Step::Try(Box::new(offer));
+            }
+        }
+        if !nothing {
+            return Step::Match(self.refused.iter().copied().collect());
+        }
+        let had_hosts = !self.refused.is_empty();
+        self.refused.clear();
+        self.rounds += 1;
+        let wait = Duration::from_millis(200 << self.rounds.min(6)).min(Self::WAIT_MAX);
+        let at = now.after(wait);
+        if at > self.deadline {
+            return Step::GiveUp(if had_hosts { Reason::HostsBusy } else { Reason::NoCapacity });
+        }
+        Step::Wait(at)
+    }
+}
+
+/// When an ended lease is placed once more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retry {
+    /// After the host or its sandbox was lost.
+    pub on_lost: bool,
+    /// After the host took the container back.
+    pub on_preempted: bool,
+    /// After the command failed.
+    pub on_failed: bool,
+    /// How often at most.
+    pub max: u32,
+}
+
+impl Retry {
+    /// Whether to place it again after `tries` retries.
+    pub const fn again(&self, state: LeaseState, tries: u32) -> bool {
+        let wanted = match state {
+            LeaseState::Lost => self.on_lost,
+            LeaseState::Preempted => self.on_preempted,
+            LeaseState::Failed => self.on_failed,
+            _ => false,
+        };
+        wanted && tries < self.max
+    }
+}
