@@ -1,0 +1,69 @@
+//! The checker's shell: the real machine, a network that loses some probes.
+
+use welkin_check::{Config, Input, Output};
+use welkin_proto::check::Finding;
+use welkin_proto::settle::EpochView;
+use welkin_types::{NodeId, UnixMillis};
+
+use super::{Violation, World};
+
+/// One of two checkers; the other one is not simulated.
+pub(super) const CONFIG: Config = Config { committee: 1, probes_max: 4, deadline_ms: 3_000 };
+
+impl World {
+    pub(super) fn on_check(&mut self) -> Result<(), Violation> {
+        let now = UnixMillis(self.now);
+        let mut probes = Vec::new();
+        if let Some(epoch) = self.checker.epoch_wanted(now, 60) {
+            let checkers = [0xcc, 0xcd].map(|number| NodeId::from_bytes([number; 32])).to_vec();
+            let seed = self.seed.to_be_bytes().repeat(4);
+            let seed = seed.try_into().unwrap_or([0; 32]);
+            self.checker
+                .handle(now, Input::Epoch(EpochView { epoch, seed, checkers, epoch_seconds: 60 }));
+            probes.extend(self.drain_checker()?);
+        }
+        self.checker.handle(now, Input::Listings(self.fleet.listing(now, None, 1_000)));
+        probes.extend(self.drain_checker()?);
+        // Answers come at once here; some never.
+        while let Some((host, container, minute)) = probes.pop() {
+            let known = self.hosts.iter().find(|known| known.node == host);
+            let finding = match known.filter(|known| known.is_up) {
+                Some(_) if self.chance.happens(5) => continue,
+                Some(known) if known.containers.iter().any(|offer| offer.id == container) => {
+                    Finding::Online { rtt_us: 900 }
+                }
+                Some(_) => Finding::NotListed,
+                None => Finding::Unreachable,
+            };
+            self.checker.handle(now, Input::ProbeDone { host, container, minute, finding });
+            probes.extend(self.drain_checker()?);
+        }
+        Ok(())
+    }
+
+    /// Counts reports and returns what is to be probed.
+    fn drain_checker(
+        &mut self,
+    ) -> Result<Vec<(NodeId, welkin_types::ContainerId, u64)>, Violation> {
+        let mut probes = Vec::new();
+        loop {
+            match self.checker.poll() {
+                Output::Probe { addr, container, minute, .. } => {
+                    probes.push((addr.node, container, minute));
+                }
+                Output::Report(report) => {
+                    let counted = self.fleet.report(UnixMillis(self.now), &report);
+                    // Its host may have been forgotten in the meantime.
+                    let is_known = self.fleet.locate(report.host).is_some();
+                    let is_counted = counted.is_ok() || !is_known;
+                    self.law(is_counted, &format!("a report was refused: {counted:?}"))?;
+                    self.stats.reports += 1;
+                }
+                Output::Idle { wake_at } => {
+                    self.law(wake_at.0 > self.now, "the checker waits for the past")?;
+                    return Ok(probes);
+                }
+            }
+        }
+    }
+}
