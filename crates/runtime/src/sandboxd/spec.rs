@@ -1,0 +1,182 @@
+//! Writes the OCI bundle of one sandbox.
+//!
+//! The bundle never holds a word of the tenant: the command, its environment and its directory come
+//! later, over the socket to init, and no hook is ever named. So there is nothing that a tenant or an
+//! image could inject into what runs as root on the host.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::mounts::ID_RANGE;
+use super::seccomp;
+use crate::error::{Failure, FailureCode};
+use crate::types::GpuDevice;
+
+/// A device node of the host that a sandbox may use.
+#[derive(Clone, Debug)]
+pub(super) struct DeviceNode {
+    path: PathBuf,
+    major: u32,
+    minor: u32,
+}
+
+/// What a bundle is made from.
+#[derive(Debug)]
+pub(super) struct Bundle<'a> {
+    /// The root directory, with every mount point in place.
+    pub(super) root: &'a Path,
+    /// Directories of the host to bind, read-only, at the same path.
+    pub(super) binds: &'a [PathBuf],
+    /// The scratch space.
+    pub(super) scratch: &'a Path,
+    /// The first user id.
+    pub(super) base: u32,
+    /// The cgroup.
+    pub(super) cgroup: PathBuf,
+    /// Whether device rules can be set (version 1 only).
+    pub(super) has_device_rules: bool,
+    /// The host name inside.
+    pub(super) hostname: &'a str,
+    /// Open files per process.
+    pub(super) nofile: u64,
+    /// GPU nodes.
+    pub(super) devices: &'a [DeviceNode],
+}
+
+impl Bundle<'_> {
+    /// Writes `config.json` into `dir`.
+    pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec(&self.config())?;
+        std::fs::write(dir.join("config.json"), text)
+    }
+
+    fn config(&self) -> Value {
+        let none: [&str; 0] = [];
+        let mapping = json!([{ "containerID": 0, "hostID": self.base, "size": ID_RANGE }]);
+        let mut linux = json!({
+            "uidMappings": mapping,
+            "gidMappings": mapping,
+            "namespaces": NAMESPACES.map(|name| json!({ "type": name })),
+            "cgroupsPath": self.cgroup,
+            "seccomp": seccomp::filter(),
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+            "devices": self.devices.iter().map(DeviceNode::config).collect::<Vec<_>>(),
+        });
+        if self.has_device_rules {
+            let mut rules = vec![json!({ "allow": false, "access": "rwm" })];
+            rules.extend(self.devices.iter().map(DeviceNode::rule));
+            linux["resources"] = json!({ "devices": rules });
+        }
+        json!({
+            "ociVersion": "1.0.2",
+            "root": { "path": self.root, "readonly": true },
+            "hostname": self.hostname,
+            "process": {
+                "terminal": false,
+                "user": { "uid": 0, "gid": 0 },
+                "args": ["init"],
+                "env": [],
+                "cwd": "/",
+                "noNewPrivileges": true,
+                "capabilities": {
+                    "bounding": none, "effective": none, "permitted": none,
+                    "inheritable": none, "ambient": none,
+                },
+                "rlimits": [
+                    { "type": "RLIMIT_NOFILE", "hard": self.nofile, "soft": self.nofile },
+                    // With 0 the kernel would still start a core handler of the host.
+                    { "type": "RLIMIT_CORE", "hard": 1, "soft": 1 },
+                ],
+            },
+            "mounts": self.mounts(),
+            "linux": linux,
+        })
+    }
+
+    fn mounts(&self) -> Vec<Value> {
+        let mut mounts = vec![
+            json!({ "destination": "/proc", "type": "proc", "source": "proc",
+                "options": ["nosuid", "noexec", "nodev"] }),
+            json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "noexec", "mode=755", "size=64k"] }),
+            json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }),
+        ];
+        for source in self.binds {
+            mounts.push(json!({ "destination": source, "type": "bind", "source": source,
+                "options": ["rbind", "ro", "nosuid", "nodev", "rro"] }));
+        }
+        for (name, target) in [("work", "/work"), ("tmp", "/tmp"), ("shm", "/dev/shm")] {
+            mounts.push(json!({ "destination": target, "type": "bind",
+                "source": self.scratch.join(name), "options": ["bind", "rw", "nosuid", "nodev"] }));
+        }
+        mounts
+    }
+}
+
+impl DeviceNode {
+    /// Looks up the nodes of GPUs; anything that is not a GPU's character device is refused.
+    pub(super) fn of_gpus(gpus: &[GpuDevice]) -> Result<Vec<Self>, Failure> {
+        gpus.iter().flat_map(|gpu| &gpu.nodes).map(|path| Self::open(path)).collect()
+    }
+
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let refuse = |why: &str| {
+            Failure::new(FailureCode::Invalid, format!("device {}: {why}", path.display()))
+        };
+        let text = path.to_str().ok_or_else(|| refuse("not text"))?;
+        let is_plain = !text.contains("..") && !text.contains("//");
+        if !is_plain || !GPU_NODES.iter().any(|prefix| text.starts_with(prefix)) {
+            return Err(refuse("not a GPU node"));
+        }
+        let metadata = std::fs::symlink_metadata(path).map_err(|_| refuse("not there"))?;
+        if !metadata.file_type().is_char_device() {
+            return Err(refuse("not a character device"));
+        }
+        let number = metadata.rdev();
+        Ok(Self {
+            path: path.to_owned(),
+            major: rustix::fs::major(number),
+            minor: rustix::fs::minor(number),
+        })
+    }
+
+    fn config(&self) -> Value {
+        json!({ "path": self.path, "type": "c", "major": self.major, "minor": self.minor })
+    }
+
+    fn rule(&self) -> Value {
+        json!({ "allow": true, "type": "c", "major": self.major, "minor": self.minor,
+            "access": "rw" })
+    }
+}
+
+const NAMESPACES: [&str; 7] = ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"];
+
+const MASKED: [&str; 15] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/latency_stats",
+    "/proc/modules",
+    "/proc/partitions",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+];
+
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// How the paths of GPU nodes begin.
+const GPU_NODES: [&str; 3] = ["/dev/nvidia", "/dev/dri/renderD", "/dev/kfd"];
