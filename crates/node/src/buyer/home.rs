@@ -1,0 +1,251 @@
+//! What an account's machine remembers: its key, its leases, its receipts, copies of its logs.
+//!
+//! Several processes of one account share the folder. Each lease is one file, written as a whole by
+//! the process that keeps the lease, so that no lock is needed; others only read.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use welkin_proto::{AccountKey, NodeAddr, Order, ReceiptFile, SignedByAccount, StageTime};
+use welkin_types::{LeaseId, LeaseState, Reason, UnixMillis};
+
+use crate::identity::{self, IdentityError};
+use crate::outside;
+
+/// Leases that are remembered; beyond it the oldest ended ones are forgotten.
+const LEASES_MAX: usize = 10_000;
+
+/// Why the folder can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HomeError {
+    /// A file can't be read or written.
+    #[error("failed to {what} {path}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{path} is damaged")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The account's key.
+    #[error("the account's key can't be used")]
+    Key(#[source] IdentityError),
+}
+
+/// A lease as its buyer remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptLease {
+    /// Its id.
+    pub lease: LeaseId,
+    /// Its name for people.
+    pub name: String,
+    /// The command, for people.
+    pub command: String,
+    /// Where the host is.
+    pub host: NodeAddr,
+    /// The order that the host accepted.
+    pub order: SignedByAccount<Order>,
+    /// The states heard of, by the host's clock.
+    pub stages: Vec<StageTime>,
+    /// More about the last state.
+    pub detail: Option<String>,
+    /// Seconds that vouchers were signed for.
+    pub promised: u64,
+    /// Whether it is kept by the agent rather than by a command in the foreground.
+    pub by_agent: bool,
+    /// How often it was placed before.
+    pub tries: u32,
+}
+
+impl KeptLease {
+    /// The last state heard of, and why.
+    pub fn state(&self) -> (LeaseState, Reason) {
+        self.stages
+            .last()
+            .map_or((LeaseState::Placing, Reason::Normal), |stage| (stage.state, stage.reason))
+    }
+
+    /// When it was ordered.
+    pub const fn ordered(&self) -> UnixMillis {
+        self.order.message.issued
+    }
+}
+
+/// An account's folder.
+#[derive(Clone, Debug)]
+pub struct Home {
+    dir: PathBuf,
+}
+
+impl Home {
+    /// Uses a folder; it is made when first written to.
+    pub const fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The account's key, made where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Key`]
+    pub fn account_key(&self) -> Result<AccountKey, HomeError> {
+        identity::account_key(&self.dir.join("account.key")).map_err(HomeError::Key)
+    }
+
+    /// Where the copies of a lease's logs are.
+    pub fn log_dir(&self, lease: LeaseId) -> PathBuf {
+        self.dir.join("logs").join(lease.to_string())
+    }
+
+    fn lease_path(&self, lease: LeaseId) -> PathBuf {
+        self.dir.join("leases").join(format!("{lease}.json"))
+    }
+
+    /// Where a receipt is.
+    pub fn receipt_path(&self, lease: LeaseId) -> PathBuf {
+        self.dir.join("receipts").join(format!("{lease}.json"))
+    }
+
+    /// Writes a lease down.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`]
+    pub fn save(&self, kept: &KeptLease) -> Result<(), HomeError> {
+        write_json(&self.lease_path(kept.lease), kept)
+    }
+
+    /// One lease.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`] if its file is damaged.
+    pub fn lease(&self, lease: LeaseId) -> Result<Option<KeptLease>, HomeError> {
+        read_json(&self.lease_path(lease))
+    }
+
+    /// All leases, the newest first. Damaged files are left out and returned beside.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`] if the folder can't be read.
+    pub fn leases(&self) -> Result<(Vec<KeptLease>, Vec<HomeError>), HomeError> {
+        let folder = self.dir.join("leases");
+        let io = |source| HomeError::Io { what: "read", path: folder.clone(), source };
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
+            Err(error) => return Err(io(error)),
+        };
+        let (mut leases, mut damaged) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let path = entry.map_err(io)?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                match read_json::<KeptLease>(&path) {
+                    Ok(kept) => leases.extend(kept),
+                    Err(error) => damaged.push(error),
+                }
+            }
+        }
+        leases.sort_by_key(|kept| (std::cmp::Reverse(kept.ordered()), kept.lease));
+        Ok((leases, damaged))
+    }
+
+    /// Writes a receipt down.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`]
+    pub fn save_receipt(&self, lease: LeaseId, receipt: &ReceiptFile) -> Result<(), HomeError> {
+        write_json(&self.receipt_path(lease), receipt)
+    }
+
+    /// The receipt of a lease, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`] if its file is damaged.
+    pub fn receipt(&self, lease: LeaseId) -> Result<Option<ReceiptFile>, HomeError> {
+        read_json(&self.receipt_path(lease))
+    }
+
+    /// Forgets a lease: its file and its logs. The receipt stays: it is about money.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`]
+    pub fn remove(&self, lease: LeaseId) -> Result<(), HomeError> {
+        let path = self.lease_path(lease);
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        for result in [fs::remove_file(&path), fs::remove_dir_all(self.log_dir(lease))] {
+            if let Err(source) = result
+                && !gone(&source)
+            {
+                return Err(HomeError::Io { what: "remove", path, source });
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the oldest ended leases where there are too many.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`]
+    pub fn prune(&self) -> Result<(), HomeError> {
+        let (leases, _) = self.leases()?;
+        for kept in leases.iter().skip(LEASES_MAX).filter(|kept| kept.state().0.is_final()) {
+            self.remove(kept.lease)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), HomeError> {
+    let io = |source| HomeError::Io { what: "write", path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io)?;
+    }
+    let text = serde_json::to_vec_pretty(value)
+        .map_err(|source| HomeError::Damaged { path: path.to_owned(), source })?;
+    // Written aside and renamed, so that a reader never sees half a file.
+    let draft = path.with_extension(format!("{:08x}", u32::from_le_bytes(outside::random())));
+    let written = File::create(&draft).and_then(|mut file| file.write_all(&text));
+    written.and_then(|()| fs::rename(&draft, path)).map_err(|error| {
+        let _ = fs::remove_file(&draft);
+        io(error)
+    })
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, HomeError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(HomeError::Io { what: "read", path: path.to_owned(), source });
+        }
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|source| HomeError::Damaged { path: path.to_owned(), source })
+}

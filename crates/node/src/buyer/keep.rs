@@ -1,0 +1,294 @@
+//! Keeping a lease: answer its host's questions for vouchers, follow its states, take its receipt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, warn};
+use welkin_lease::Payer;
+use welkin_net::Connection;
+use welkin_proto::lease::{FromHost, RefusalCode, ToHost};
+use welkin_proto::{
+    Delegation, Receipt, ReceiptAck, ReceiptFile, Signed, SignedByAccount, StageTime, Voucher,
+};
+use welkin_types::{LeaseState, Reason};
+
+use super::{Buyer, HostSession, KeptLease, Placed};
+use crate::outside;
+
+/// A host that can't be reached for so long has lost the lease.
+const LOST_AFTER: Duration = Duration::from_secs(30);
+/// Pause between tries to reach a host.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a keeper has to tell.
+#[derive(Clone, Debug)]
+pub enum LeaseEvent {
+    /// A new state.
+    Stage(StageTime, Option<String>),
+    /// The connection was lost; it is being made again.
+    Disconnected,
+    /// The connection is there again: streams must be opened anew.
+    Reconnected,
+    /// A voucher was sent: seconds promised in all.
+    Paid(u64),
+    /// The end, with the receipt.
+    Receipt(Box<ReceiptFile>),
+    /// The end, without a receipt: the host is gone.
+    Lost(String),
+}
+
+/// Keeps one lease. Drive it with [`Keeper::next`] until a receipt or a loss.
+#[derive(Debug)]
+pub struct Keeper {
+    buyer: Arc<Buyer>,
+    kept: KeptLease,
+    session: Option<HostSession>,
+    payer: Payer,
+    voucher: Option<SignedByAccount<Voucher>>,
+    lost_at: Option<Instant>,
+    is_over: bool,
+}
+
+impl Keeper {
+    /// Keeps a lease that was just placed.
+    pub fn new(buyer: Arc<Buyer>, placed: Placed, name: String, command: String) -> Self {
+        let order = placed.order;
+        let kept = KeptLease {
+            lease: placed.lease,
+            name,
+            command,
+            host: placed.offer.addr,
+            stages: Vec::new(),
+            detail: None,
+            promised: 0,
+            by_agent: false,
+            tries: 0,
+            order,
+        };
+        let payer = Payer::new(kept.order.message.clone(), 0);
+        let session = Some(placed.session);
+        let keeper =
+            Self { buyer, kept, session, payer, voucher: None, lost_at: None, is_over: false };
+        keeper.save();
+        keeper
+    }
+
+    /// Takes up a lease that another process kept before.
+    pub fn resume(buyer: Arc<Buyer>, kept: KeptLease) -> Self {
+        let payer = Payer::new(kept.order.message.clone(), kept.promised);
+        let lost_at = Some(Instant::now());
+        Self { buyer, kept, session: None, payer, voucher: None, lost_at, is_over: false }
+    }
+
+    /// Whose lease it is.
+    pub fn buyer(&self) -> &Buyer {
+        &self.buyer
+    }
+
+    /// What is remembered of the lease.
+    pub const fn kept(&self) -> &KeptLease {
+        &self.kept
+    }
+
+    /// Says who keeps it and how often it was tried before.
+    pub fn mark(&mut self, by_agent: bool, tries: u32) {
+        self.kept.by_agent = by_agent;
+        self.kept.tries = tries;
+        self.save();
+    }
+
+    /// The connection for streams, while there is one.
+    pub(super) fn connection(&self) -> Option<Connection> {
+        self.session.as_ref().map(|session| session.connection().clone())
+    }
+
+    /// The session, while there is one.
+    pub const fn session(&self) -> Option<&HostSession> {
+        self.session.as_ref()
+    }
+
+    /// Asks for the end of the lease.
+    pub async fn stop(&self, grace: Duration) {
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        self.send(ToHost::Stop { lease: self.kept.lease, grace_ms }).await;
+    }
+
+    /// Sends a message to the host, if it can be reached.
+    pub async fn send(&self, message: ToHost) {
+        if let Some(session) = &self.session {
+            let _ = session.send(message).await;
+        }
+    }
+
+    fn save(&self) {
+        if let Err(error) = self.buyer.home().save(&self.kept) {
+            warn!(error = %crate::chain(&error), "a lease can't be written down");
+        }
+    }
+
+    /// What happens next; `None` once it is over. Safe to cancel.
+    pub async fn next(&mut self) -> Option<LeaseEvent> {
+        loop {
+            if self.is_over {
+                return None;
+            }
+            let Some(session) = &mut self.session else {
+                if let Some(event) = self.reconnect().await {
+                    return Some(event);
+                }
+                continue;
+            };
+            let Some(message) = session.recv().await else {
+                self.session = None;
+                self.lost_at.get_or_insert_with(Instant::now);
+                return Some(LeaseEvent::Disconnected);
+            };
+            if let Some(event) = self.take(message).await {
+                return Some(event);
+            }
+        }
+    }
+
+    async fn reconnect(&mut self) -> Option<LeaseEvent> {
+        let since = *self.lost_at.get_or_insert_with(Instant::now);
+        match self.buyer.connect(&self.kept.host).await {
+            Ok(session) => {
+                let resume = session.send(ToHost::Resume(self.kept.lease)).await;
+                if resume.is_ok() {
+                    self.session = Some(session);
+                    self.lost_at = None;
+                    return Some(LeaseEvent::Reconnected);
+                }
+            }
+            Err(error) => debug!(error = %crate::chain(&error), "the host is not there"),
+        }
+        if since.elapsed() > LOST_AFTER {
+            return Some(self.lose("the host can't be reached any more".to_owned()));
+        }
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+        None
+    }
+
+    /// The end without a receipt. What was promised stays promised, nothing more is.
+    fn lose(&mut self, detail: String) -> LeaseEvent {
+        self.is_over = true;
+        let at = outside::now();
+        if !self.kept.state().0.is_final() {
+            let reason = Reason::HostUnreachable;
+            self.kept.stages.push(StageTime { state: LeaseState::Lost, reason, at });
+        }
+        self.kept.detail = Some(detail.clone());
+        self.save();
+        LeaseEvent::Lost(detail)
+    }
+
+    async fn take(&mut self, message: FromHost) -> Option<LeaseEvent> {
+        match message {
+            FromHost::Stage { lease, stage, detail } if lease == self.kept.lease => {
+                self.stage(stage, detail)
+            }
+            FromHost::Usage { lease, seconds, .. } if lease == self.kept.lease => {
+                self.pay(seconds).await
+            }
+            FromHost::Receipt { lease, receipt, operator } if lease == self.kept.lease => {
+                Some(self.receipt(*receipt, *operator).await)
+            }
+            FromHost::Refused(refusal)
+                if refusal.lease == self.kept.lease && refusal.code == RefusalCode::Unknown =>
+            {
+                Some(self.lose(format!("the host does not know the lease: {}", refusal.detail)))
+            }
+            _ => None,
+        }
+    }
+
+    fn stage(&mut self, stage: StageTime, detail: Option<String>) -> Option<LeaseEvent> {
+        // After a reconnection the host tells all of them again.
+        if self.kept.stages.contains(&stage) {
+            self.note_running(&stage, Duration::ZERO);
+            return None;
+        }
+        self.note_running(&stage, Duration::ZERO);
+        if stage.state != LeaseState::Running && self.has_run() {
+            self.payer.ended(outside::now());
+        }
+        self.kept.stages.push(stage);
+        self.kept.detail.clone_from(&detail);
+        self.save();
+        Some(LeaseEvent::Stage(stage, detail))
+    }
+
+    fn has_run(&self) -> bool {
+        self.kept.stages.iter().any(|stage| stage.state == LeaseState::Running)
+    }
+
+    fn note_running(&mut self, stage: &StageTime, at_least: Duration) {
+        if stage.state == LeaseState::Running {
+            // When taken up from another process: as long as has been promised for already.
+            let promised = Duration::from_secs(self.payer.promised());
+            let ago = if promised.is_zero() { at_least } else { outside::now().since(stage.at) };
+            self.payer.running(outside::now(), ago);
+        }
+    }
+
+    async fn pay(&mut self, claimed: u64) -> Option<LeaseEvent> {
+        let voucher = self.payer.voucher(outside::now(), claimed)?;
+        let seconds = voucher.seconds;
+        let signed =
+            SignedByAccount::sign(&self.buyer.domain, &self.buyer.account, voucher).ok()?;
+        self.voucher = Some(signed.clone());
+        // Written before it is sent: a promise is never forgotten.
+        self.kept.promised = seconds;
+        self.save();
+        self.send(ToHost::Voucher(Box::new(signed))).await;
+        Some(LeaseEvent::Paid(seconds))
+    }
+
+    async fn receipt(
+        &mut self,
+        receipt: Signed<Receipt>,
+        operator: SignedByAccount<Delegation>,
+    ) -> LeaseEvent {
+        let voucher = self.voucher.clone().or_else(|| self.promise_again());
+        let mut file = ReceiptFile {
+            domain: self.buyer.domain,
+            order: self.kept.order.clone(),
+            operator,
+            receipt,
+            voucher,
+            ack: None,
+        };
+        match file.verify() {
+            Ok(_) => file.ack = self.acknowledge(&file),
+            Err(error) => {
+                warn!(%error, "the host's receipt is wrong and is not signed");
+                self.kept.detail = Some(format!("the host's receipt is wrong: {error}"));
+            }
+        }
+        if let Some(ack) = &file.ack {
+            self.send(ToHost::Ack(Box::new(ack.clone()))).await;
+        }
+        if let Err(error) = self.buyer.home().save_receipt(self.kept.lease, &file) {
+            warn!(error = %crate::chain(&error), "a receipt can't be written down");
+        }
+        self.is_over = true;
+        self.save();
+        LeaseEvent::Receipt(Box::new(file))
+    }
+
+    /// The last promise once more, where another process made it.
+    fn promise_again(&self) -> Option<SignedByAccount<Voucher>> {
+        let order = &self.kept.order.message;
+        let seconds = self.kept.promised;
+        let amount = order.price.cost(seconds);
+        let voucher = Voucher { lease: order.lease, operator: order.operator, amount, seconds };
+        (seconds > 0)
+            .then(|| SignedByAccount::sign(&self.buyer.domain, &self.buyer.account, voucher).ok())?
+    }
+
+    fn acknowledge(&self, file: &ReceiptFile) -> Option<SignedByAccount<ReceiptAck>> {
+        let ack = ReceiptAck { lease: self.kept.lease, receipt_sha256: file.receipt.digest() };
+        SignedByAccount::sign(&self.buyer.domain, &self.buyer.account, ack).ok()
+    }
+}

@@ -1,0 +1,187 @@
+//! From a wish to a lease: ask an indexer, try its candidates, wait where all are busy.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+use welkin_lease::{Placement, Step};
+use welkin_proto::lease::{FromHost, Launch, Open, Secret, TermSize, ToHost};
+use welkin_proto::{Offer, Order, SignedByAccount, encode};
+use welkin_types::task::Needs;
+use welkin_types::{LeaseId, Usd};
+
+use super::{Buyer, BuyerError, HostSession};
+use crate::outside;
+
+/// Candidates of one question.
+const CANDIDATES: u8 = 3;
+/// How long a host may take to say yes or no.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An order not accepted within this is void.
+const ORDER_LASTING: Duration = Duration::from_secs(60);
+
+/// What to lease and run.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// What a container must have.
+    pub needs: Needs,
+    /// What runs in it; its sizes are what the lease gets.
+    pub launch: Launch,
+    /// Secret variables.
+    pub secrets: Vec<(String, Secret)>,
+    /// With a terminal of this size.
+    pub tty: Option<TermSize>,
+    /// Whether standard input will be sent.
+    pub stdin: bool,
+    /// Whether files will be sent before the start.
+    pub files: bool,
+    /// Whether somebody reads along.
+    pub attached: bool,
+    /// The most it may cost in all; `None`: thirty days of its price.
+    pub budget: Option<Usd>,
+    /// How long to wait for a container.
+    pub queue: Duration,
+}
+
+/// What happens on the way.
+#[derive(Clone, Debug)]
+pub enum PlaceProgress {
+    /// This host is asked.
+    Trying(Box<Offer>),
+    /// It said no, or nothing.
+    Refused(String),
+    /// Everything is busy; asked again after this.
+    Waiting(Duration),
+}
+
+/// A lease that a host has accepted.
+#[derive(Debug)]
+pub struct Placed {
+    /// The connection to the host.
+    pub session: HostSession,
+    /// The order that it accepted.
+    pub order: SignedByAccount<Order>,
+    /// The offer that it came from.
+    pub offer: Offer,
+    /// The lease.
+    pub lease: LeaseId,
+    /// When the request for it was sent.
+    pub sent: Instant,
+}
+
+const BUDGET_SECONDS: u64 = 30 * 86_400;
+
+/// Finds a container and leases it. `first` are candidates already at hand, for example those that
+/// a person has just agreed to.
+///
+/// # Errors
+///
+/// [`BuyerError`] where nothing fits, everybody is busy for too long, or a host refuses for good.
+pub async fn place(
+    buyer: &Buyer,
+    ask: &Ask,
+    first: Vec<Offer>,
+    progress: &mut (dyn FnMut(PlaceProgress) + Send),
+) -> Result<Placed, BuyerError> {
+    let mut placement = Placement::new(outside::now().after(ask.queue));
+    placement.offered(first);
+    let mut nothing = false;
+    let mut why_not = None;
+    loop {
+        match placement.next(outside::now(), nothing) {
+            Step::Match(exclude) => {
+                match buyer.candidates(&ask.needs, CANDIDATES, true, exclude).await {
+                    Ok(offers) => {
+                        nothing = offers.is_empty();
+                        placement.offered(offers);
+                    }
+                    Err(BuyerError::NothingFits(why)) => {
+                        nothing = true;
+                        if !is_only_busy(&why) {
+                            return Err(BuyerError::NothingFits(why));
+                        }
+                        why_not = Some(why);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Step::Try(offer) => {
+                progress(PlaceProgress::Trying(offer.clone()));
+                let host = offer.addr.node;
+                match open(buyer, ask, *offer).await {
+                    Ok(placed) => return Ok(placed),
+                    Err(error) => {
+                        progress(PlaceProgress::Refused(crate::chain(&error)));
+                        let code = match &error {
+                            BuyerError::HostRefuses { code, .. } => Some(*code),
+                            _ => None,
+                        };
+                        if placement.refused(host, code).is_some() {
+                            return Err(error);
+                        }
+                    }
+                }
+            }
+            Step::Wait(until) => {
+                let wait = until.since(outside::now());
+                progress(PlaceProgress::Waiting(wait));
+                tokio::time::sleep(wait).await;
+                nothing = false;
+            }
+            Step::GiveUp(reason) => {
+                return Err(why_not.map_or(BuyerError::NoHost(reason), BuyerError::NothingFits));
+            }
+        }
+    }
+}
+
+/// Whether containers would fit and are only taken now.
+fn is_only_busy(why: &welkin_proto::index::WhyNot) -> bool {
+    use welkin_proto::index::Filter;
+    why.removed
+        .iter()
+        .any(|(filter, count)| *count > 0 && matches!(filter, Filter::Free | Filter::Excluded))
+}
+
+async fn open(buyer: &Buyer, ask: &Ask, offer: Offer) -> Result<Placed, BuyerError> {
+    let sent = Instant::now();
+    let lease = LeaseId::from_bytes(outside::random());
+    let launch = encode(&ask.launch).map_err(|error| BuyerError::Said(error.to_string()))?;
+    let now = outside::now();
+    let order = Order {
+        lease,
+        buyer: buyer.account(),
+        operator: offer.operator,
+        host: offer.addr.node,
+        container: offer.container,
+        price: offer.price,
+        budget: ask.budget.unwrap_or_else(|| offer.price.cost(BUDGET_SECONDS)),
+        task_sha256: Sha256::digest(&launch).into(),
+        issued: now,
+        expires: now.after(ORDER_LASTING),
+    };
+    let order = SignedByAccount::sign(&buyer.domain, &buyer.account, order)
+        .map_err(|error| BuyerError::Said(error.to_string()))?;
+    let open = Open {
+        order: order.clone(),
+        offer: Some(offer.id),
+        launch,
+        secrets: ask.secrets.clone(),
+        tty: ask.tty,
+        stdin: ask.stdin,
+        files: ask.files,
+        attached: ask.attached,
+    };
+    let mut session = buyer.dial(&offer.addr).await?;
+    session.send(ToHost::Open(Box::new(open))).await?;
+    let answer = tokio::time::timeout(ACCEPT_TIMEOUT, session.recv());
+    match answer.await {
+        Ok(Some(FromHost::Accepted(accepted))) if accepted.lease == lease => {
+            Ok(Placed { session, order, offer, lease, sent })
+        }
+        Ok(Some(FromHost::Refused(refusal))) => {
+            Err(BuyerError::HostRefuses { code: refusal.code, detail: refusal.detail })
+        }
+        _ => Err(BuyerError::HostLost),
+    }
+}

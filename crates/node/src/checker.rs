@@ -1,0 +1,217 @@
+//! The checker: asks the containers it was assigned whether they are there, once a minute.
+//!
+//! Who checks whom when follows from the epoch's public seed (`welkin-check`); this role carries
+//! the machine's probes to hosts and its signed reports to indexers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+use welkin_check::{Checker, Config as MindConfig, Input, Output};
+use welkin_net::Endpoint;
+use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
+use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
+use welkin_proto::{ALPN_CHECK, ALPN_INDEX, Domain, NodeAddr, NodeKey, Signed};
+use welkin_types::{ContainerId, UnixMillis};
+
+use crate::connect::Caller;
+use crate::settlement::Settle;
+use crate::{Shutdown, outside};
+
+/// Checkers that look at one container in one minute.
+pub const COMMITTEE: usize = 3;
+/// How often the list of containers is fetched.
+const LISTING_EVERY: Duration = Duration::from_secs(10);
+/// How long a question to an indexer may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The length of an epoch until the settlement service has told it.
+const EPOCH_SECONDS_GUESS: u64 = 60;
+/// Pause before a failed registration is tried again.
+const REGISTER_PAUSE: Duration = Duration::from_secs(2);
+
+/// A checker's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where it sends from; port 0 takes a free one.
+    pub listen: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:0".to_owned() }
+    }
+}
+
+/// What a checker needs from outside.
+#[derive(Debug)]
+pub struct Deps {
+    /// The transport.
+    pub endpoint: Endpoint,
+    /// Its key, the same as the endpoint's.
+    pub key: NodeKey,
+    /// Where signatures hold.
+    pub domain: Domain,
+    /// The settlement service.
+    pub settle: Settle,
+    /// The region's indexers.
+    pub indexers: Vec<NodeAddr>,
+}
+
+/// Runs a checker until it is asked to stop.
+pub fn start(deps: Deps, shutdown: &Shutdown) {
+    let node = deps.key.id();
+    let mind = Checker::new(node, MindConfig { committee: COMMITTEE, ..MindConfig::default() });
+    let indexers = deps
+        .indexers
+        .iter()
+        .map(|addr| Caller::new(deps.endpoint.clone(), addr.clone(), ALPN_INDEX))
+        .collect();
+    let role = Role { deps: Arc::new(deps), mind, indexers, probes: JoinSet::new() };
+    shutdown.spawn_until_asked("checker", role.run());
+}
+
+struct Role {
+    deps: Arc<Deps>,
+    mind: Checker,
+    indexers: Vec<Caller>,
+    probes: JoinSet<Input>,
+}
+
+impl Role {
+    async fn run(mut self) {
+        while let Err(error) = self.deps.settle.register_checker().await {
+            warn!(error = %crate::chain(&error), "not registered yet");
+            tokio::time::sleep(REGISTER_PAUSE).await;
+        }
+        info!(node = %self.deps.key.id(), "checker started");
+        let mut listing_at = Instant::now();
+        loop {
+            if Instant::now() >= listing_at {
+                listing_at = Instant::now() + LISTING_EVERY;
+                self.refresh().await;
+            }
+            let wake = self.drain().await;
+            let wait = wake.since(outside::now()).min(LISTING_EVERY);
+            let input = tokio::select! {
+                Some(Ok(input)) = self.probes.join_next() => input,
+                () = tokio::time::sleep(wait) => Input::Tick,
+                () = tokio::time::sleep_until(listing_at) => Input::Tick,
+            };
+            self.mind.handle(outside::now(), input);
+        }
+    }
+
+    /// Fetches the epoch that is missing and the containers that there are.
+    async fn refresh(&mut self) {
+        if let Some(epoch) = self.mind.epoch_wanted(outside::now(), EPOCH_SECONDS_GUESS) {
+            match self.deps.settle.epoch(epoch).await {
+                Ok(view) => {
+                    self.mind.handle(outside::now(), Input::Epoch(view));
+                    self.drain().await;
+                }
+                Err(error) => warn!(error = %crate::chain(&error), "no seed for this epoch yet"),
+            }
+        }
+        let hello = IndexHello::Ask(Box::new(IndexRequest::Offers { needs: None }));
+        let mut listings = Vec::new();
+        for indexer in &self.indexers {
+            match indexer.ask(&hello, ASK_TIMEOUT).await {
+                Ok(IndexReply::Listing(rows)) => listings.extend(rows),
+                Ok(_) => debug!("an indexer gave no listing"),
+                Err(error) => debug!(error = %crate::chain(&error), "an indexer was not reached"),
+            }
+        }
+        self.mind.handle(outside::now(), Input::Listings(listings));
+    }
+
+    async fn drain(&mut self) -> UnixMillis {
+        loop {
+            match self.mind.poll() {
+                Output::Idle { wake_at } => return wake_at,
+                Output::Report(report) => self.report(report).await,
+                Output::Probe { addr, container, minute, deadline } => {
+                    let deps = Arc::clone(&self.deps);
+                    let host = addr.node;
+                    self.probes.spawn(async move {
+                        let finding = probe(&deps, addr, container, minute, deadline).await;
+                        Input::ProbeDone { host, container, minute, finding }
+                    });
+                }
+            }
+        }
+    }
+
+    async fn report(&self, report: Report) {
+        let signed = match Signed::sign(&self.deps.domain, &self.deps.key, &report) {
+            Ok(signed) => signed,
+            Err(error) => {
+                warn!(%error, "a report can't be signed");
+                return;
+            }
+        };
+        let hello = IndexHello::Ask(Box::new(IndexRequest::Report(Box::new(signed))));
+        for indexer in &self.indexers {
+            match indexer.ask(&hello, ASK_TIMEOUT).await {
+                Ok(IndexReply::Reported) => debug!("reported"),
+                Ok(IndexReply::Refused(why)) => debug!(why, "a report is refused"),
+                Ok(_) => debug!("a report got no answer"),
+                Err(error) => debug!(error = %crate::chain(&error), "a report was not delivered"),
+            }
+        }
+    }
+}
+
+async fn probe(
+    deps: &Deps,
+    addr: NodeAddr,
+    container: ContainerId,
+    minute: u64,
+    deadline: UnixMillis,
+) -> Finding {
+    let within = deadline.since(outside::now());
+    let asked = tokio::time::timeout(within, ask(deps, addr, container, minute, within));
+    asked.await.unwrap_or(Finding::Unreachable)
+}
+
+async fn ask(
+    deps: &Deps,
+    addr: NodeAddr,
+    container: ContainerId,
+    minute: u64,
+    within: Duration,
+) -> Finding {
+    let host = addr.node;
+    let caller = Caller::new(deps.endpoint.clone(), addr, ALPN_CHECK);
+    // The connection is made first: the round trip is that of the question alone.
+    let connection = match caller.connection().await {
+        Ok(connection) => connection,
+        Err(_) => return Finding::Unreachable,
+    };
+    let nonce = outside::random();
+    let sent = Instant::now();
+    let reply: Result<Signed<ProbeReply>, _> = caller.ask(&Probe { nonce, minute }, within).await;
+    let rtt = sent.elapsed();
+    connection.close(0, b"done");
+    let reply = match reply {
+        Ok(reply) => reply,
+        Err(crate::CallError::Wire(error)) if error.is_peers_fault() => {
+            return Finding::Malformed;
+        }
+        Err(_) => return Finding::Unreachable,
+    };
+    match reply.open_by(&deps.domain, host) {
+        Ok(reply) if reply.nonce != nonce || reply.checker != deps.key.id() => Finding::Malformed,
+        Ok(reply) if reply.free.iter().any(|(listed, _)| *listed == container) => {
+            Finding::Online { rtt_us: u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX) }
+        }
+        Ok(_) => Finding::NotListed,
+        Err(_) => Finding::Malformed,
+    }
+}
+
+/// What a checker's transport answers to: nothing.
+pub const ALPNS: [&[u8]; 0] = [];

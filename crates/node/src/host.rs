@@ -1,0 +1,248 @@
+//! The host: runs on a GPU owner's machine, leases its containers, runs, meters and wipes.
+//!
+//! The host alone decides over its slots. One task owns each lease (`lease`); connections
+//! (`connection`) only pass messages to it and show its state. What a lease prints goes to files
+//! first (`stdio`), and is read from there.
+
+mod announce;
+mod config;
+mod connection;
+mod exec;
+mod lease;
+mod open;
+mod pool;
+mod probe;
+mod registry;
+mod restore;
+mod sandboxes;
+mod spool;
+mod stdio;
+mod streams;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
+use tracing::{info, warn};
+use welkin_lease::{Policy, Slots};
+use welkin_net::{Connection, Endpoint, Incoming};
+use welkin_proto::{
+    ALPN_CHECK, ALPN_LEASE, Capability, ContainerOffer, Delegation, Domain, NodeAddr, NodeKey,
+    SignedByAccount,
+};
+use welkin_store::{CommitError, Db, OpenError};
+use welkin_types::{AccountId, Tier};
+
+pub use config::{Config, ContainerConfig, containers_of};
+pub use sandboxes::{SandboxdLaunch, Sandboxes, SandboxesError};
+
+use crate::settlement::Settle;
+use crate::{Shutdown, outside};
+use pool::Pool;
+use registry::Registry;
+
+/// The most connections at once.
+const CONNECTIONS_MAX: usize = 2_048;
+/// How long a capability holds before it must be renewed.
+const CAPABILITY_LASTING: Duration = Duration::from_secs(3_600);
+
+/// What a host needs from outside.
+#[derive(Debug)]
+pub struct Deps {
+    /// The transport, bound; its ALPNs include those of [`ALPNS`].
+    pub endpoint: Endpoint,
+    /// The host's key, the same as the endpoint's.
+    pub key: NodeKey,
+    /// Where signatures hold.
+    pub domain: Domain,
+    /// The operator's permission for this host, and its account.
+    pub operator: (AccountId, SignedByAccount<Delegation>),
+    /// The settlement service, in the operator's name.
+    pub settle: Settle,
+    /// The region's indexers.
+    pub indexers: Vec<NodeAddr>,
+    /// The sandboxes; `None` where this machine can't isolate tenants.
+    pub sandboxes: Option<Sandboxes>,
+}
+
+/// What a host answers to.
+pub const ALPNS: [&[u8]; 2] = [ALPN_LEASE, ALPN_CHECK];
+
+/// Why a host could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// Its database can't be opened.
+    #[error("failed to open the host's database")]
+    Open(#[source] OpenError),
+    /// Its database can't be read.
+    #[error("failed to read the host's leases")]
+    Read(#[source] CommitError),
+    /// The configuration offers something that can't be offered.
+    #[error("the configured containers can't be offered: {0}")]
+    Containers(String),
+    /// The sandboxes of before can't be listed.
+    #[error("failed to find the sandboxes of before the restart")]
+    Sandboxes(#[source] SandboxesError),
+}
+
+/// The parts that all tasks of a host share.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) dir: PathBuf,
+    pub(crate) domain: Domain,
+    pub(crate) key: NodeKey,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) operator: AccountId,
+    pub(crate) delegation: SignedByAccount<Delegation>,
+    pub(crate) settle: Settle,
+    pub(crate) sandboxes: Option<Sandboxes>,
+    pub(crate) pool: Option<Pool>,
+    pub(crate) containers: Vec<ContainerOffer>,
+    pub(crate) config: Config,
+    pub(crate) policy: Policy,
+    pub(crate) db: Db,
+    pub(crate) slots: Mutex<Slots>,
+    /// Told whenever free slots change.
+    pub(crate) changed: Notify,
+    pub(crate) registry: Registry,
+    pub(crate) draining: AtomicBool,
+    pub(crate) revision: AtomicU64,
+    pub(crate) shutdown: Shutdown,
+    connections: Semaphore,
+}
+
+impl Host {
+    /// What this host says of itself now.
+    pub(crate) fn capability(&self) -> Capability {
+        let now = outside::now();
+        Capability {
+            addr: crate::wire::from_net(&self.endpoint.addr()),
+            operator: self.delegation.clone(),
+            region: self.config.region.clone(),
+            containers: if self.sandboxes.is_some() { self.containers.clone() } else { Vec::new() },
+            revision: self.revision.load(Ordering::Acquire),
+            issued: now,
+            expires: now.after(CAPABILITY_LASTING),
+        }
+    }
+
+    pub(crate) fn slots(&self) -> std::sync::MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running host, for its owner.
+#[derive(Clone, Debug)]
+pub struct HostHandle(Arc<Host>);
+
+impl HostHandle {
+    /// The ways to it.
+    pub fn addr(&self) -> NodeAddr {
+        crate::wire::from_net(&self.0.endpoint.addr())
+    }
+
+    /// What it leases.
+    pub fn containers(&self) -> &[ContainerOffer] {
+        &self.0.containers
+    }
+
+    /// Takes no new leases; running ones go on.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Release);
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// Starts a host: takes up the leases of before, announces itself, answers.
+///
+/// # Errors
+///
+/// [`HostError`] where its state can't be read or its containers can't be offered.
+pub async fn start(
+    config: Config,
+    deps: Deps,
+    shutdown: Shutdown,
+) -> Result<HostHandle, HostError> {
+    let dir = config.dir.clone();
+    let db = Db::open(&dir.join("host.redb")).map_err(HostError::Open)?;
+    let mut containers = containers_of(&config, deps.key.id()).map_err(HostError::Containers)?;
+    for container in &mut containers {
+        container.tier = tier(deps.sandboxes.as_ref());
+    }
+    let records = restore::load(&db)?;
+    let fencing = restore::last_fencing(&db)?;
+    let slots = Slots::new(containers.iter().map(|c| (c.id, c.slots)), fencing);
+    let (operator, delegation) = deps.operator;
+    let pool = deps.sandboxes.clone().map(|sandboxes| {
+        Pool::start(sandboxes, config.pool, pool::default_limits(&containers), &shutdown)
+    });
+    let host = Arc::new(Host {
+        dir,
+        domain: deps.domain,
+        key: deps.key,
+        endpoint: deps.endpoint,
+        operator,
+        delegation,
+        settle: deps.settle,
+        sandboxes: deps.sandboxes,
+        pool,
+        containers,
+        policy: Policy { exposure_seconds: config.exposure_seconds, ..Policy::default() },
+        config,
+        db,
+        slots: Mutex::new(slots),
+        changed: Notify::new(),
+        registry: Registry::default(),
+        draining: AtomicBool::new(false),
+        // Rises over restarts, as time does.
+        revision: AtomicU64::new(outside::now().0),
+        shutdown: shutdown.clone(),
+        connections: Semaphore::new(CONNECTIONS_MAX),
+    });
+    restore::take_up(&host, records).await?;
+    for indexer in deps.indexers {
+        let announcer = announce::keep(Arc::clone(&host), indexer);
+        shutdown.spawn_until_asked("announce", announcer);
+    }
+    shutdown.spawn_until_asked("accept", accept(Arc::clone(&host)));
+    info!(containers = host.containers.len(), "host started");
+    if host.sandboxes.is_none() {
+        warn!("this machine can't isolate tenants: nothing is offered (see `welkin doctor`)");
+    }
+    Ok(HostHandle(host))
+}
+
+async fn accept(host: Arc<Host>) {
+    while let Some(incoming) = host.endpoint.accept().await {
+        let server = Arc::clone(&host);
+        host.shutdown.spawn_until_asked("connection", async move {
+            let Ok(_permit) = server.connections.try_acquire() else {
+                incoming.refuse();
+                return;
+            };
+            if let Some(connection) = handshake(incoming).await {
+                serve(&server, connection).await;
+            }
+        });
+    }
+}
+
+async fn handshake(incoming: Incoming) -> Option<Connection> {
+    incoming.handshake().await.inspect_err(|error| tracing::debug!(%error, "no handshake")).ok()
+}
+
+async fn serve(host: &Arc<Host>, connection: Connection) {
+    match connection.alpn() {
+        ALPN_LEASE => connection::serve(Arc::clone(host), connection).await,
+        ALPN_CHECK => probe::serve(host, connection).await,
+        _ => connection.close(1, b"unknown protocol"),
+    }
+}
+
+/// The strongest isolation that a host with these sandboxes offers.
+pub(crate) fn tier(sandboxes: Option<&Sandboxes>) -> Tier {
+    sandboxes.map_or(Tier::None, Sandboxes::tier)
+}

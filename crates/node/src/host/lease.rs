@@ -1,0 +1,461 @@
+//! The task that owns one lease: it feeds the state machine and carries out what that wants.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+use welkin_lease::{Effect, HostLease, Input, LeaseRecord, ResourcesUsed};
+use welkin_proto::lease::{Secret, TermSize};
+use welkin_proto::settle::SettleRefusal;
+use welkin_proto::{Exit, LogSummary, Receipt, Signed, Wipe};
+use welkin_store::{Batch, LogLimits};
+use welkin_types::{BasisPoints, LeaseId, LeaseState, Reason, UnixMillis, Usd};
+
+use super::Host;
+use super::registry::{Command, LeaseHandle, View};
+use super::restore::LEASES;
+use super::sandboxes::{RunningSandbox, StartSpec};
+use super::spool::Spool;
+use super::stdio::{self, Ours, Pumps};
+use crate::outside;
+use crate::settlement::SettlementError;
+
+/// The most commands that wait for a lease's task.
+const COMMANDS_MAX: usize = 64;
+/// Money set aside at first, as seconds of the lease.
+const HOLD_SECONDS: u64 = 600;
+/// Stop once so many covered seconds could not be cashed: the rest of the hold is spare.
+const UNCASHED_SECONDS_MAX: u64 = 480;
+/// How long outputs may take to end once every process is gone.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pauses between tries to settle.
+const SETTLE_PAUSE: [u64; 5] = [1, 2, 5, 15, 60];
+
+/// What only lives in memory: it dies with this process.
+#[derive(Debug, Default)]
+pub(crate) struct Fresh {
+    pub(crate) secrets: Vec<(String, Secret)>,
+    pub(crate) tty: Option<TermSize>,
+    pub(crate) stdin: bool,
+    pub(crate) files: bool,
+}
+
+/// A sandbox found after a restart, with its kept ends.
+#[derive(Debug)]
+pub(crate) struct Survivor {
+    pub(crate) sandbox: RunningSandbox,
+    pub(crate) ours: Option<Ours>,
+}
+
+/// Where a lease's logs are.
+pub(crate) fn log_dir(host: &Host, lease: LeaseId) -> PathBuf {
+    host.dir.join("logs").join(lease.to_string())
+}
+
+/// How much to have aside beyond what is paid.
+pub(crate) fn hold(record_price: welkin_types::Price, budget: Usd) -> Usd {
+    record_price.cost(HOLD_SECONDS).max(Usd::from_micros(1)).min(budget)
+}
+
+/// Starts the task of a lease and makes it known.
+pub(crate) fn spawn(
+    host: &Arc<Host>,
+    machine: HostLease,
+    fresh: Fresh,
+    survivor: Option<Survivor>,
+) {
+    let record = machine.record().clone();
+    let lease = record.order.message.lease;
+    let (commands, queue) = mpsc::channel(COMMANDS_MAX);
+    let buyer = record.order.message.buyer;
+    let view = View { record: Arc::new(record), detail: None, asked: (0, 0, 0), terminal: None };
+    let (publish, view) = watch::channel(view);
+    host.registry.insert(lease, LeaseHandle { buyer, commands, view });
+    let task = LeaseTask {
+        host: Arc::clone(host),
+        lease,
+        machine,
+        publish,
+        fresh,
+        spool: None,
+        sandbox: None,
+        pumps: None,
+        redeemed: 0,
+    };
+    host.shutdown.spawn_until_asked("lease", task.run(queue, survivor));
+}
+
+struct LeaseTask {
+    host: Arc<Host>,
+    lease: LeaseId,
+    machine: HostLease,
+    publish: watch::Sender<View>,
+    fresh: Fresh,
+    spool: Option<Spool>,
+    sandbox: Option<RunningSandbox>,
+    pumps: Option<Pumps>,
+    redeemed: u64,
+}
+
+/// What a task waits for besides commands and time.
+enum Happening {
+    Command(Option<Command>),
+    Prepared(Result<RunningSandbox, (Reason, String)>),
+    Exited(Option<Exit>),
+    Time,
+}
+
+impl LeaseTask {
+    async fn run(mut self, mut queue: mpsc::Receiver<Command>, survivor: Option<Survivor>) {
+        if let Some(survivor) = survivor {
+            self.adopt(survivor);
+        }
+        let wants_sandbox = self.machine.record().state() == LeaseState::Pulling;
+        let mut preparing = wants_sandbox.then(|| Box::pin(self.prepare()));
+        let mut wake = self.drain().await;
+        while !self.machine.is_over() {
+            let happening = tokio::select! {
+                command = queue.recv() => Happening::Command(command),
+                prepared = async {
+                    match preparing.as_mut() {
+                        Some(preparing) => preparing.await,
+                        None => std::future::pending().await,
+                    }
+                } => Happening::Prepared(prepared),
+                exit = exited(self.sandbox.as_mut()) => Happening::Exited(exit),
+                () = sleep_until(wake) => Happening::Time,
+            };
+            match happening {
+                Happening::Command(Some(command)) => self.command(command),
+                Happening::Command(None) => return,
+                Happening::Prepared(prepared) => {
+                    preparing = None;
+                    self.prepared(prepared);
+                }
+                Happening::Exited(Some(exit)) => self.input(Input::Exited(exit)),
+                Happening::Exited(None) => {
+                    let text = "the sandbox helper died and its sandboxes with it".to_owned();
+                    self.input(Input::Broken(Reason::SandboxLost, text));
+                }
+                Happening::Time => self.input(Input::Tick),
+            }
+            self.start_if_complete();
+            wake = self.drain().await;
+            if self.machine.record().state().is_final() {
+                preparing = None;
+            }
+        }
+        // The receipt is made; the buyer may still sign under it.
+        while let Some(command) = queue.recv().await {
+            if let Command::Ack(ack) = command {
+                self.machine.record_mut().ack = Some(*ack);
+                self.save().await;
+                self.show(None);
+                return;
+            }
+        }
+    }
+
+    fn adopt(&mut self, survivor: Survivor) {
+        let exit = survivor.sandbox.known_exit();
+        if let Some(ours) = survivor.ours {
+            self.pump(ours, None);
+        }
+        let found = match exit {
+            Some(exit) => welkin_lease::Found::Exited(exit),
+            None => welkin_lease::Found::Running,
+        };
+        self.sandbox = Some(survivor.sandbox);
+        self.input(Input::Restored(found));
+    }
+
+    fn prepare(
+        &self,
+    ) -> impl Future<Output = Result<RunningSandbox, (Reason, String)>> + Send + use<> {
+        let host = Arc::clone(&self.host);
+        let launch = self.machine.record().launch.clone();
+        async move {
+            let Some(pool) = &host.pool else {
+                let text = "this host can't isolate tenants".to_owned();
+                return Err((Reason::SandboxFailed, text));
+            };
+            pool.take(&host.config, &launch).await
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.machine.handle(outside::now(), input);
+    }
+
+    fn prepared(&mut self, prepared: Result<RunningSandbox, (Reason, String)>) {
+        match prepared {
+            Ok(sandbox) => self.sandbox = Some(sandbox),
+            Err((reason, detail)) => self.input(Input::Broken(reason, detail)),
+        }
+    }
+
+    /// The machine hears of the sandbox once the files are there, too.
+    fn start_if_complete(&mut self) {
+        let record = self.machine.record();
+        let is_waiting = record.state() == LeaseState::Pulling && record.sandbox == [0; 16];
+        let has_files = !self.fresh.files || self.spool.is_some();
+        if let Some(sandbox) = &self.sandbox
+            && is_waiting
+            && has_files
+        {
+            let id = sandbox.id();
+            self.input(Input::Prepared(id));
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Voucher(voucher) => self.input(Input::Voucher(voucher)),
+            Command::Stop(grace) => self.input(Input::Stop(grace)),
+            Command::Signal(signal) => {
+                if let Some(sandbox) = &self.sandbox {
+                    sandbox.signal_soon(&self.host.shutdown, signal);
+                }
+            }
+            Command::Resize(size) => {
+                if let Some(pumps) = &self.pumps {
+                    pumps.resize(size);
+                }
+            }
+            Command::Files(Ok(spool)) => self.spool = Some(spool),
+            Command::Files(Err(detail)) => {
+                self.input(Input::Broken(Reason::FilesUnusable, detail));
+            }
+            // Signed before the end: nothing to sign yet.
+            Command::Ack(_) => (),
+        }
+    }
+
+    /// Carries out what the machine wants; returns when to tick.
+    async fn drain(&mut self) -> Option<UnixMillis> {
+        loop {
+            match self.machine.poll() {
+                Effect::Idle { wake_at, .. } => return wake_at,
+                Effect::Save => self.save().await,
+                Effect::Tell(stage, detail) => {
+                    info!(lease = %self.lease, state = %stage.state, reason = %stage.reason, "lease");
+                    self.show(detail);
+                }
+                Effect::Start => self.start().await,
+                Effect::Terminate => {
+                    if let Some(sandbox) = &self.sandbox {
+                        sandbox.signal_soon(&self.host.shutdown, 15);
+                    }
+                }
+                Effect::Kill => {
+                    if let Some(sandbox) = &self.sandbox {
+                        sandbox.kill().await;
+                    }
+                }
+                Effect::Destroy => self.destroy().await,
+                Effect::AskVoucher { seconds, covered } => {
+                    self.publish.send_modify(|view| {
+                        view.asked = (view.asked.0 + 1, seconds, covered);
+                    });
+                }
+                Effect::Redeem => self.redeem().await,
+                Effect::Close => self.close().await,
+                Effect::Receipt => self.receipt().await,
+            }
+        }
+    }
+
+    fn show(&self, detail: Option<String>) {
+        self.publish.send_modify(|view| {
+            view.record = Arc::new(self.machine.record().clone());
+            view.detail = detail.or_else(|| view.detail.take());
+            view.terminal = self.pumps.as_ref().map(|pumps| pumps.terminal.clone());
+        });
+    }
+
+    /// Queues the record for the disk. Ends are waited for; on the way to running they are not:
+    /// after a crash the sandbox itself tells that it runs.
+    async fn save(&self) {
+        let record = self.machine.record();
+        let mut batch = Batch::default();
+        match postcard::to_stdvec(record) {
+            Ok(bytes) => batch.put(LEASES, self.lease.as_bytes(), bytes),
+            Err(error) => warn!(%error, "a lease can't be encoded"),
+        }
+        let written = self.host.db.queue(batch);
+        if record.state().is_final()
+            && let Err(error) = written.await
+        {
+            warn!(%error, lease = %self.lease, "a lease can't be written down");
+        }
+    }
+
+    async fn start(&mut self) {
+        match self.try_start().await {
+            Ok(()) => self.input(Input::Started),
+            Err((reason, detail)) => self.input(Input::Broken(reason, detail)),
+        }
+    }
+
+    async fn try_start(&mut self) -> Result<(), (Reason, String)> {
+        let failed = |error: &dyn std::fmt::Display| {
+            (Reason::SandboxFailed, format!("the command can't be started: {error}"))
+        };
+        let (stdio, input) =
+            stdio::make(self.fresh.tty, self.fresh.stdin).map_err(|e| failed(&e))?;
+        let files = match self.spool.take() {
+            Some(spool) => Some(spool.into_file().map_err(|error| failed(&error))?.into()),
+            None => None,
+        };
+        let secrets = std::mem::take(&mut self.fresh.secrets);
+        let spec = StartSpec {
+            launch: &self.machine.record().launch,
+            lease: self.lease,
+            secrets: &secrets,
+            tty: self.fresh.tty.is_some(),
+            theirs: stdio.theirs,
+            kept: stdio.kept,
+            files,
+        };
+        let Some(sandbox) = &mut self.sandbox else {
+            return Err(failed(&"its sandbox is gone"));
+        };
+        sandbox.start(spec).await.map_err(|error| failed(&error))?;
+        self.pump(stdio.ours, input);
+        Ok(())
+    }
+
+    fn pump(&mut self, ours: Ours, input: Option<std::os::fd::OwnedFd>) {
+        let limits =
+            LogLimits { bytes_max: self.host.config.log_bytes_max, ..LogLimits::default() };
+        match Pumps::start(&log_dir(&self.host, self.lease), ours, input, limits) {
+            Ok(pumps) => self.pumps = Some(pumps),
+            Err(error) => warn!(%error, lease = %self.lease, "the logs can't be written"),
+        }
+        self.show(None);
+    }
+
+    async fn destroy(&mut self) {
+        let (mut wipe, mut used) =
+            (Wipe { complete: true, ..Wipe::default() }, ResourcesUsed::default());
+        if let Some(sandbox) = self.sandbox.take() {
+            (wipe, used) = sandbox.destroy().await;
+        } else if self.machine.record().sandbox != [0; 16]
+            && let Some(sandboxes) = &self.host.sandboxes
+        {
+            wipe = sandboxes.destroy_leftover(self.machine.record().sandbox).await;
+        }
+        let mut logs = LogSummary::default();
+        if let Some(pumps) = self.pumps.take() {
+            (logs.stdout_bytes, logs.stderr_bytes) = pumps.drained(DRAIN_TIMEOUT).await;
+        }
+        self.host.slots().release(self.lease);
+        self.host.changed.notify_waiters();
+        self.spool = None;
+        self.fresh = Fresh::default();
+        self.input(Input::Wiped(wipe, logs, used));
+    }
+
+    async fn redeem(&mut self) {
+        let record = self.machine.record();
+        let Some(voucher) = record.voucher.clone() else { return };
+        let covered = voucher.message.seconds;
+        let order = &record.order.message;
+        let aside = hold(order.price, order.budget);
+        let exposure = order.price.cost(self.host.policy.exposure_seconds);
+        let left = order.budget.saturating_sub(voucher.message.amount);
+        match self.host.settle.redeem(voucher, aside).await {
+            Ok(view) => {
+                self.redeemed = covered;
+                if view.held < exposure.min(left) || left.is_zero() {
+                    self.input(Input::FundsExhausted);
+                }
+            }
+            Err(error) => {
+                warn!(error = %crate::chain(&error), lease = %self.lease, "a voucher is not cashed yet");
+                if covered.saturating_sub(self.redeemed) > UNCASHED_SECONDS_MAX {
+                    self.input(Input::FundsExhausted);
+                }
+            }
+        }
+    }
+
+    /// Cashes the last voucher; tries until it is done. A restart goes on here.
+    async fn close(&mut self) {
+        let voucher = self.machine.record().voucher.clone();
+        for pause in SETTLE_PAUSE.into_iter().chain(std::iter::repeat(60)) {
+            match self.host.settle.close(self.lease, voucher.clone()).await {
+                Ok(_) => break,
+                Err(SettlementError::Refused(refusal)) if refusal != SettleRefusal::Storage => {
+                    if refusal != SettleRefusal::UnknownLease {
+                        warn!(%refusal, lease = %self.lease, "the lease is not settled");
+                    }
+                    break;
+                }
+                Err(error) => {
+                    warn!(error = %crate::chain(&error), lease = %self.lease, "waiting to settle");
+                    tokio::time::sleep(Duration::from_secs(pause)).await;
+                }
+            }
+        }
+        self.input(Input::Settled);
+    }
+
+    async fn receipt(&mut self) {
+        let record = self.machine.record();
+        let order = &record.order.message;
+        let cost = record.cost();
+        let receipt = Receipt {
+            lease: order.lease,
+            buyer: order.buyer,
+            operator: order.operator,
+            host: order.host,
+            container: order.container,
+            price: order.price,
+            stages: record.stages.clone(),
+            exit: record.exit,
+            usage: record.usage,
+            cost,
+            fee: cost.split(BasisPoints::SERVICE_FEE).0,
+            logs: record.logs,
+            wipe: record.wipe.unwrap_or_default(),
+        };
+        match Signed::sign(&self.host.domain, &self.host.key, &receipt) {
+            Ok(signed) => self.machine.record_mut().receipt = Some(signed),
+            Err(error) => warn!(%error, "a receipt can't be signed"),
+        }
+        self.save().await;
+        self.show(None);
+    }
+}
+
+async fn exited(sandbox: Option<&mut RunningSandbox>) -> Option<Exit> {
+    match sandbox {
+        Some(sandbox) => sandbox.exited().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<UnixMillis>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(Instant::now() + at.since(outside::now())).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The record of a lease that is on the disk before anybody hears of it.
+pub(crate) async fn write_first(
+    host: &Host,
+    record: &LeaseRecord,
+) -> Result<(), welkin_store::CommitError> {
+    let mut batch = Batch::default();
+    let lease = record.order.message.lease;
+    if let Ok(bytes) = postcard::to_stdvec(record) {
+        batch.put(LEASES, lease.as_bytes(), bytes);
+    }
+    batch.put(super::restore::META, super::restore::FENCING, record.fencing.to_le_bytes().to_vec());
+    host.db.commit(batch).await
+}

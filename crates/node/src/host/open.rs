@@ -1,0 +1,164 @@
+//! A new lease: every check, then the slot, the money and the disk, then yes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sha2::{Digest as _, Sha256};
+use welkin_lease::{ClaimError, HostLease, LeaseRecord};
+use welkin_proto::lease::{
+    ARGS_MAX, Accepted, COMMAND_BYTES_MAX, Launch, Open, Refusal, RefusalCode,
+};
+use welkin_proto::settle::SettleRefusal;
+use welkin_proto::{ContainerOffer, Order, decode};
+use welkin_types::{AccountId, Tier, UnixMillis};
+
+use super::lease::{self, Fresh};
+use super::registry::LEASES_MAX;
+use super::{Host, restore};
+use crate::outside;
+use crate::settlement::SettlementError;
+
+/// The most characters of a lease's name.
+const NAME_LEN_MAX: usize = 128;
+
+type Refused = (RefusalCode, String);
+
+fn invalid(detail: impl Into<String>) -> Refused {
+    (RefusalCode::Invalid, detail.into())
+}
+
+/// Makes a lease for this buyer, or says why not.
+pub(crate) async fn open(
+    host: &Arc<Host>,
+    buyer: AccountId,
+    open: Open,
+) -> Result<Accepted, Refusal> {
+    let lease = open.order.message.lease;
+    try_open(host, buyer, open).await.map_err(|(code, detail)| Refusal { lease, code, detail })
+}
+
+async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Accepted, Refused> {
+    let now = outside::now();
+    if host.draining.load(Ordering::Acquire) {
+        return Err((RefusalCode::Draining, "the host takes no new leases".to_owned()));
+    }
+    if super::tier(host.sandboxes.as_ref()) < Tier::Container {
+        let text = "this host can't isolate tenants and runs nobody's work".to_owned();
+        return Err((RefusalCode::Isolation, text));
+    }
+    check_order(host, buyer, &open, now)?;
+    let order = &open.order.message;
+    let container = host
+        .containers
+        .iter()
+        .find(|container| container.id == order.container)
+        .ok_or_else(|| invalid("this host has no such container"))?;
+    let launch = check_launch(&open, container)?;
+    if host.registry.len() >= LEASES_MAX {
+        restore::forget_old(host).await;
+    }
+    if host.registry.contains(order.lease) {
+        return Err(invalid("the lease id is in use"));
+    }
+    let fencing = claim(host, &open, now)?;
+    let record =
+        LeaseRecord::new(open.order.clone(), host.delegation.clone(), launch, fencing, now);
+    host.changed.notify_waiters();
+    if let Err(refused) = reserve_and_write(host, &record).await {
+        host.slots().release(order.lease);
+        host.changed.notify_waiters();
+        restore::forget(host, order.lease).await;
+        return Err(refused);
+    }
+    let accepted = Accepted { lease: order.lease, fencing, at: now };
+    let fresh =
+        Fresh { secrets: open.secrets, tty: open.tty, stdin: open.stdin, files: open.files };
+    lease::spawn(host, HostLease::new(record, host.policy, now), fresh, None);
+    Ok(accepted)
+}
+
+fn check_order(host: &Host, buyer: AccountId, open: &Open, now: UnixMillis) -> Result<(), Refused> {
+    let order: &Order = &open.order.message;
+    if order.buyer != buyer {
+        return Err(invalid("the order is of another account than the connection"));
+    }
+    if open.order.signer(&host.domain) != Ok(buyer) {
+        return Err(invalid("the order is not signed by its buyer for this network"));
+    }
+    if order.host != host.key.id() || order.operator != host.operator {
+        return Err(invalid("the order is for another host"));
+    }
+    if order.expires < now {
+        return Err(invalid("the order has expired: check this machine's clock"));
+    }
+    let sha256: [u8; 32] = Sha256::digest(&open.launch).into();
+    if sha256 != order.task_sha256 {
+        return Err(invalid("the order names another task"));
+    }
+    let needed = order.price.cost(host.policy.exposure_seconds);
+    if order.budget < needed {
+        let text =
+            format!("the budget {} does not cover the first seconds ({needed})", order.budget);
+        return Err((RefusalCode::Funds, text));
+    }
+    Ok(())
+}
+
+fn check_launch(open: &Open, container: &ContainerOffer) -> Result<Launch, Refused> {
+    let launch: Launch = decode(&open.launch).map_err(|_| invalid("the task is malformed"))?;
+    if open.order.message.price < container.price {
+        let text = format!("the price is {} now", container.price);
+        return Err((RefusalCode::Busy, text));
+    }
+    let has = &container.resources;
+    let fits = launch.cpu_milli <= has.cpu_milli
+        && launch.memory_bytes <= has.memory_bytes
+        && launch.disk_bytes <= has.disk_bytes;
+    if !fits || launch.cpu_milli == 0 || launch.memory_bytes == 0 {
+        return Err(invalid(format!("the task does not fit the container ({has})")));
+    }
+    let lens = launch.argv.iter().map(String::len);
+    let env = launch.env.iter().map(|(name, value)| name.len() + value.len() + 2);
+    let secrets = open.secrets.iter().map(|(name, value)| name.len() + value.expose().len() + 2);
+    let bytes: usize = lens.chain(env).chain(secrets).sum();
+    if launch.argv.len() > ARGS_MAX || bytes > COMMAND_BYTES_MAX {
+        return Err(invalid("the command and its variables are too long"));
+    }
+    if launch.name.len() > NAME_LEN_MAX || launch.image.len() > 4_096 || launch.cwd.len() > 4_096 {
+        return Err(invalid("a name or a path is too long"));
+    }
+    Ok(launch)
+}
+
+fn claim(host: &Host, open: &Open, now: UnixMillis) -> Result<u64, Refused> {
+    let order = &open.order.message;
+    let claimed = host.slots().claim(now, order.lease, order.container, open.offer, order.buyer);
+    claimed.map_err(|error| match error {
+        ClaimError::Busy { .. } => (RefusalCode::Busy, error.to_string()),
+        _ => invalid(error.to_string()),
+    })
+}
+
+/// Money aside and the lease on the disk, both at once.
+async fn reserve_and_write(host: &Host, record: &LeaseRecord) -> Result<(), Refused> {
+    let order = &record.order.message;
+    let aside = lease::hold(order.price, order.budget);
+    let (reserved, written) = tokio::join!(
+        host.settle.reserve(record.order.clone(), aside),
+        lease::write_first(host, record),
+    );
+    if let Err(error) = reserved {
+        return Err(match error {
+            SettlementError::Refused(refusal @ SettleRefusal::Funds { .. }) => {
+                (RefusalCode::Funds, refusal.to_string())
+            }
+            SettlementError::Refused(refusal) => invalid(refusal.to_string()),
+            other => (RefusalCode::Internal, crate::chain(&other)),
+        });
+    }
+    if let Err(error) = written {
+        let _ = host.settle.close(order.lease, None).await;
+        return Err((RefusalCode::Internal, format!("the host can't write: {error}")));
+    }
+    Ok(())
+}

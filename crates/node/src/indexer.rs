@@ -1,0 +1,327 @@
+//! The indexer: keeps the live picture of its region's containers and answers who can run what.
+//!
+//! The picture is `welkin-match`'s [`Fleet`]; this role feeds it from connections and asks it. It is
+//! never in the path of data or money. It writes nothing to disk: hosts announce again within
+//! seconds of a restart.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{debug, info, warn};
+use welkin_match::{Fleet, Found, Query};
+use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
+use welkin_proto::index::{
+    CANDIDATES_MAX, EXCLUDED_MAX, Hold, HostToIndexer, IndexHello, IndexReply, IndexRequest,
+    IndexerToHost, LISTED_MAX,
+};
+use welkin_proto::{ALPN_INDEX, Capability, Domain, NodeAddr, NodeKey, Offer, Signed};
+use welkin_types::{AccountId, NodeId, OfferId};
+
+use crate::settlement::Settle;
+use crate::wire::{self, WireError};
+use crate::{Shutdown, outside};
+
+mod reports;
+
+/// How long an offer and its hold last.
+const OFFER_LASTING: Duration = Duration::from_secs(5);
+/// How long a question may take to arrive.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// A host that says nothing for so long is dropped: three beats missed.
+const SILENCE_MAX: Duration = Duration::from_secs(35);
+/// How often stale state is cleared.
+const EXPIRE_EVERY: Duration = Duration::from_secs(5);
+/// Messages that wait to be sent to a host.
+const PUSH_MAX: usize = 256;
+/// The most connections at once.
+const CONNECTIONS_MAX: usize = 8_192;
+
+/// What an indexer answers to.
+pub const ALPNS: [&[u8]; 1] = [ALPN_INDEX];
+
+/// An indexer's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:0".to_owned() }
+    }
+}
+
+/// What an indexer needs from outside.
+#[derive(Debug)]
+pub struct Deps {
+    /// The transport, bound with [`ALPNS`].
+    pub endpoint: Endpoint,
+    /// Its key, the same as the endpoint's.
+    pub key: NodeKey,
+    /// Where signatures hold.
+    pub domain: Domain,
+    /// The settlement service: it knows the seed of the checkers' assignment.
+    pub settle: Settle,
+}
+
+struct Indexer {
+    endpoint: Endpoint,
+    key: NodeKey,
+    domain: Domain,
+    fleet: Mutex<Fleet>,
+    /// The present connection of each host; a number tells it from an earlier one.
+    hosts: Mutex<BTreeMap<NodeId, (u64, mpsc::Sender<IndexerToHost>)>>,
+    reports: reports::Assignments,
+    shutdown: Shutdown,
+    connections: Semaphore,
+}
+
+impl Indexer {
+    fn fleet(&self) -> std::sync::MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hosts(
+        &self,
+    ) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, (u64, mpsc::Sender<IndexerToHost>)>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts an indexer; returns the ways to it.
+pub fn start(deps: Deps, shutdown: &Shutdown) -> NodeAddr {
+    let addr = wire::from_net(&deps.endpoint.addr());
+    let indexer = Arc::new(Indexer {
+        endpoint: deps.endpoint,
+        key: deps.key,
+        domain: deps.domain,
+        fleet: Mutex::new(Fleet::default()),
+        hosts: Mutex::default(),
+        reports: reports::Assignments::new(deps.settle),
+        shutdown: shutdown.clone(),
+        connections: Semaphore::new(CONNECTIONS_MAX),
+    });
+    shutdown.spawn_until_asked("expire", expire(Arc::clone(&indexer)));
+    shutdown.spawn_until_asked("accept", accept(indexer));
+    info!(node = %addr.node, "indexer started");
+    addr
+}
+
+async fn expire(indexer: Arc<Indexer>) {
+    let mut ticks = tokio::time::interval(EXPIRE_EVERY);
+    loop {
+        ticks.tick().await;
+        indexer.fleet().expire(outside::now());
+    }
+}
+
+async fn accept(indexer: Arc<Indexer>) {
+    while let Some(incoming) = indexer.endpoint.accept().await {
+        let server = Arc::clone(&indexer);
+        indexer.shutdown.spawn_until_asked("connection", async move {
+            let Ok(_permit) = server.connections.try_acquire() else {
+                incoming.refuse();
+                return;
+            };
+            match incoming.handshake().await {
+                Ok(connection) => serve(&server, connection).await,
+                Err(error) => debug!(%error, "no handshake"),
+            }
+        });
+    }
+}
+
+async fn serve(indexer: &Arc<Indexer>, connection: Connection) {
+    let peer = NodeId::from_bytes(connection.peer());
+    let mut streams = tokio::task::JoinSet::new();
+    while let Ok((send, recv)) = connection.accept().await {
+        while streams.try_join_next().is_some() {}
+        let (indexer, connection) = (Arc::clone(indexer), connection.clone());
+        streams.spawn(async move {
+            if let Err(error) = stream(&indexer, peer, send, recv).await {
+                debug!(%error, "a stream ended");
+                if error.is_peers_fault() {
+                    connection.close(3, b"malformed message");
+                }
+            }
+        });
+    }
+}
+
+async fn stream(
+    indexer: &Indexer,
+    peer: NodeId,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), WireError> {
+    match wire::expect(&mut recv, QUESTION_TIMEOUT).await? {
+        IndexHello::Host(capability) => host(indexer, peer, &capability, send, recv).await,
+        IndexHello::Ask(request) => {
+            let reply = answer(indexer, peer, *request).await;
+            wire::send(&mut send, &reply).await?;
+            let _ = send.finish();
+            Ok(())
+        }
+    }
+}
+
+fn announce(indexer: &Indexer, peer: NodeId, signed: &Signed<Capability>) -> Result<(), String> {
+    let now = outside::now();
+    let capability = signed.open_by(&indexer.domain, peer).map_err(|error| crate::chain(&error))?;
+    let operator =
+        capability.check(&indexer.domain, peer, now).map_err(|error| error.to_string())?;
+    indexer.fleet().announce(now, operator, capability).map_err(|error| error.to_string())
+}
+
+async fn host(
+    indexer: &Indexer,
+    peer: NodeId,
+    capability: &Signed<Capability>,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), WireError> {
+    if let Err(why) = announce(indexer, peer, capability) {
+        warn!(host = %peer, why, "an announcement is refused");
+        wire::send(&mut send, &IndexerToHost::Refused(why)).await?;
+        let _ = send.finish();
+        return Ok(());
+    }
+    wire::send(&mut send, &IndexerToHost::Welcome).await?;
+    let (push, mut queue) = mpsc::channel(PUSH_MAX);
+    let number = {
+        let mut hosts = indexer.hosts();
+        let number = hosts.get(&peer).map_or(0, |(number, _)| number + 1);
+        hosts.insert(peer, (number, push));
+        number
+    };
+    info!(host = %peer, "a host has joined");
+    let pushing = async {
+        while let Some(message) = queue.recv().await {
+            if wire::send(&mut send, &message).await.is_err() {
+                return;
+            }
+        }
+    };
+    let result = tokio::select! {
+        heard = listen(indexer, peer, &mut recv) => heard,
+        () = pushing => Ok(()),
+    };
+    // A newer connection of the same host stays.
+    let is_present = {
+        let mut hosts = indexer.hosts();
+        let is_present = hosts.get(&peer).is_some_and(|(present, _)| *present == number);
+        if is_present {
+            hosts.remove(&peer);
+        }
+        is_present
+    };
+    if is_present {
+        indexer.fleet().leave(outside::now(), peer);
+        info!(host = %peer, "a host has left");
+    }
+    result
+}
+
+async fn listen(indexer: &Indexer, peer: NodeId, recv: &mut RecvStream) -> Result<(), WireError> {
+    loop {
+        match wire::expect(recv, SILENCE_MAX).await? {
+            HostToIndexer::Announce(signed) => {
+                if let Err(why) = announce(indexer, peer, &signed) {
+                    warn!(host = %peer, why, "an announcement is refused");
+                    return Ok(());
+                }
+            }
+            HostToIndexer::Beat(beat) => {
+                let taken = indexer.fleet().beat(outside::now(), peer, &beat);
+                if let Err(error) = taken {
+                    debug!(host = %peer, %error, "a beat is refused");
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+async fn answer(indexer: &Indexer, peer: NodeId, request: IndexRequest) -> IndexReply {
+    match request {
+        IndexRequest::Match { buyer, needs, count, hold, exclude } => {
+            let Ok(buyer) = buyer.account(&indexer.domain, peer, outside::now()) else {
+                return IndexReply::Refused("no account vouches for this node".to_owned());
+            };
+            if exclude.len() > EXCLUDED_MAX {
+                return IndexReply::Refused("too many excluded hosts".to_owned());
+            }
+            find(indexer, buyer, &Asked { needs: &needs, count, hold, exclude: &exclude })
+        }
+        IndexRequest::Offers { needs } => {
+            let now = outside::now();
+            IndexReply::Listing(indexer.fleet().listing(now, needs.as_deref(), LISTED_MAX))
+        }
+        IndexRequest::Report(report) => match report.open_by(&indexer.domain, peer) {
+            Ok(report) => {
+                if let Err(why) = indexer.reports.check(&report).await {
+                    return IndexReply::Refused(why);
+                }
+                match indexer.fleet().report(outside::now(), &report) {
+                    Ok(()) => IndexReply::Reported,
+                    Err(error) => IndexReply::Refused(error.to_string()),
+                }
+            }
+            Err(error) => IndexReply::Refused(crate::chain(&error)),
+        },
+        IndexRequest::Locate(node) => IndexReply::Located(indexer.fleet().locate(node).cloned()),
+    }
+}
+
+struct Asked<'a> {
+    needs: &'a welkin_types::task::Needs,
+    count: u8,
+    hold: bool,
+    exclude: &'a [NodeId],
+}
+
+fn find(indexer: &Indexer, buyer: AccountId, asked: &Asked<'_>) -> IndexReply {
+    let now = outside::now();
+    let expires = now.after(OFFER_LASTING);
+    let query = Query {
+        needs: asked.needs,
+        exclude: asked.exclude,
+        buyer,
+        count: asked.count.clamp(1, CANDIDATES_MAX),
+        tie: u64::from_le_bytes(outside::random()),
+    };
+    let (offers, held) = {
+        let mut fleet = indexer.fleet();
+        let candidates = match fleet.find(now, &query) {
+            Found::Candidates(candidates) => candidates,
+            Found::WhyNot(why) => return IndexReply::WhyNot(why),
+        };
+        let offers: Vec<Offer> = candidates
+            .iter()
+            .map(|candidate| candidate.offer(OfferId::from_bytes(outside::random()), expires))
+            .collect();
+        let held = offers.first().filter(|_| asked.hold).and_then(|first| {
+            let hold = Hold { offer: first.id, container: first.container, buyer, expires };
+            let kept = fleet.hold(now, first.addr.node, hold);
+            kept.is_ok().then_some((first.addr.node, hold))
+        });
+        (offers, held)
+    };
+    if let Some((host, hold)) = held
+        && let Some((_, push)) = indexer.hosts().get(&host)
+    {
+        // A hold is a courtesy: a host whose queue is full decides without it.
+        let _ = push.try_send(IndexerToHost::Hold(hold));
+    }
+    let signed: Result<Vec<_>, _> =
+        offers.iter().map(|offer| Signed::sign(&indexer.domain, &indexer.key, offer)).collect();
+    match signed {
+        Ok(signed) => IndexReply::Candidates(signed),
+        Err(error) => IndexReply::Refused(error.to_string()),
+    }
+}

@@ -1,0 +1,69 @@
+//! Which reports count: those of checkers that the public seed has assigned.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use welkin_check::assignment;
+use welkin_proto::check::Report;
+use welkin_proto::settle::EpochView;
+
+use crate::checker::COMMITTEE;
+use crate::settlement::Settle;
+
+/// Epochs that are kept.
+const EPOCHS_MAX: usize = 4;
+
+/// The assignments of the latest epochs.
+#[derive(Debug)]
+pub(super) struct Assignments {
+    settle: Settle,
+    epochs: Mutex<BTreeMap<u64, Arc<EpochView>>>,
+}
+
+impl Assignments {
+    pub(super) fn new(settle: Settle) -> Self {
+        Self { settle, epochs: Mutex::default() }
+    }
+
+    /// Says why a report does not count, if it does not.
+    pub(super) async fn check(&self, report: &Report) -> Result<(), String> {
+        // The length of an epoch never changes, so the first epoch tells it.
+        let epoch_seconds = self.view(0).await?.epoch_seconds.max(1);
+        let epoch = welkin_check::epoch_of(report.minute, epoch_seconds);
+        let mut view = self.view(epoch).await?;
+        let assigned = |view: &EpochView| {
+            let committee =
+                assignment(&view.seed, report.minute, &view.checkers, report.container, COMMITTEE);
+            committee.contains(&report.checker)
+        };
+        if !assigned(&view) {
+            // The list may have grown since it was fetched.
+            self.lock().remove(&epoch);
+            view = self.view(epoch).await?;
+            if !assigned(&view) {
+                return Err("this checker is not assigned to this container now".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<EpochView>>> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn view(&self, epoch: u64) -> Result<Arc<EpochView>, String> {
+        if let Some(view) = self.lock().get(&epoch) {
+            return Ok(Arc::clone(view));
+        }
+        let view = self.settle.epoch(epoch).await.map_err(|error| crate::chain(&error))?;
+        let view = Arc::new(view);
+        let mut epochs = self.lock();
+        epochs.insert(epoch, Arc::clone(&view));
+        while epochs.len() > EPOCHS_MAX {
+            // Not epoch 0, which tells the length.
+            let oldest = epochs.keys().copied().find(|epoch| *epoch != 0);
+            oldest.map(|oldest| epochs.remove(&oldest));
+        }
+        Ok(view)
+    }
+}

@@ -1,0 +1,199 @@
+//! Settlement: who has how much, what is set aside, what was paid.
+//!
+//! [`Settlement`] is the face that every role sees. [`Embedded`] keeps the books of
+//! `welkin-ledger` in an embedded database; [`LocalSettlement`] calls it within the process and
+//! [`RemoteSettlement`] over the network.
+
+mod embedded;
+mod remote;
+mod service;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use welkin_proto::settle::{
+    AccountView, EpochView, LeaseView, SettleRefusal, SettleReply, SettleRequest, Totals,
+};
+use welkin_proto::{Order, SignedByAccount, Voucher};
+use welkin_types::{AccountId, LeaseId, Usd};
+
+pub use embedded::{Embedded, EmbeddedConfig, EmbeddedError, LocalSettlement};
+pub use remote::RemoteSettlement;
+pub use service::serve;
+
+use crate::connect::CallError;
+use crate::outside;
+
+/// A future that owns what it needs.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why a settlement call brought nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettlementError {
+    /// The service said no.
+    #[error("the settlement service refuses")]
+    Refused(#[source] SettleRefusal),
+    /// The service could not be asked.
+    #[error("the settlement service can't be reached")]
+    Unreachable(#[source] CallError),
+    /// The service answered something else than was asked.
+    #[error("the settlement service gave an answer to another question")]
+    Confused,
+}
+
+impl SettlementError {
+    /// Whether asking again may help.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Refused(SettleRefusal::Storage))
+    }
+}
+
+/// The settlement service as one account's node sees it.
+pub trait Settlement: Send + Sync + fmt::Debug {
+    /// Asks one question.
+    fn call(&self, request: SettleRequest) -> BoxFuture<'_, Result<SettleReply, SettlementError>>;
+}
+
+/// Named questions over [`Settlement::call`].
+#[derive(Clone, Debug)]
+pub struct Settle(Arc<dyn Settlement>);
+
+macro_rules! expect_reply {
+    ($reply:expr, $pattern:pat => $value:expr) => {
+        match $reply {
+            $pattern => Ok($value),
+            SettleReply::Refused(refusal) => Err(SettlementError::Refused(refusal)),
+            _ => Err(SettlementError::Confused),
+        }
+    };
+}
+
+impl Settle {
+    /// Wraps a service.
+    pub fn new(service: impl Settlement + 'static) -> Self {
+        Self(Arc::new(service))
+    }
+
+    async fn call(&self, request: SettleRequest) -> Result<SettleReply, SettlementError> {
+        self.0.call(request).await
+    }
+
+    /// How an account stands.
+    ///
+    /// # Errors
+    ///
+    /// [`SettlementError`], as of every question here.
+    pub async fn balance(&self, account: AccountId) -> Result<AccountView, SettlementError> {
+        let reply = self.call(SettleRequest::Balance { account }).await?;
+        expect_reply!(reply, SettleReply::Account(view) => view)
+    }
+
+    /// Adds test money (local networks only).
+    ///
+    /// # Errors
+    ///
+    /// [`SettlementError`]
+    pub async fn fund(
+        &self,
+        account: AccountId,
+        amount: Usd,
+    ) -> Result<AccountView, SettlementError> {
+        let request = SettleRequest::Fund { account, amount, idempotency: outside::random() };
+        expect_reply!(self.call(request).await?, SettleReply::Account(view) => view)
+    }
+
+    /// Sets money of the order's buyer aside.
+    ///
+    /// # Errors
+    ///
+    /// [`SettlementError`]
+    pub async fn reserve(
+        &self,
+        order: SignedByAccount<Order>,
+        amount: Usd,
+    ) -> Result<LeaseView, SettlementError> {
+        let request = SettleRequest::Reserve { order: Box::new(order), amount };
+        expect_reply!(self.call(request).await?, SettleReply::Lease(view) => view)
+    }
+
+    /// Cashes a voucher and asks for `amount` to be aside beyond it.
+    ///
+    /// # Errors
+    ///
+    /// [`SettlementError`]
+    pub async fn redeem(
+        &self,
+        voucher: SignedByAccount<Voucher>,
+        amount: Usd,
+    ) -> Result<LeaseView, SettlementError> {
+        let request = SettleRequest::Redeem { voucher: Box::new(voucher), amount };
+        expect_reply!(self.call(request).await?, SettleReply::Lease(view) => view)
+    }
+
+    /// Pays the last voucher of a lease and gives the rest back.
+    ///
+    /// # Errors
+    ///
+    /// [`SettlementError`]
+    pub async fn close(
+        &self,
+        lease: LeaseId,
+        voucher: Option<SignedByAccount<Voucher>>,
+    ) -> Result<LeaseView, SettlementError> {
+        let request = SettleRequest::Close { lease, voucher: voucher.map(Box::new) };
+        expect_reply!(self.call(request).await?, SettleReply::Lease(view) => view)
+    }
+
+    /// Frees what an abandoned reservation holds.
+    ///
+    /// # Errors
+    ///
+    /// [`SettlementError`]
+    pub async fn release(&self, lease: LeaseId) -> Result<LeaseView, SettlementError> {
+        let reply = self.call(SettleRequest::Release { lease }).await?;
+        expect_reply!(reply, SettleReply::Lease(view) => view)
+    }
+
+    /// How a lease stands.
+    ///
+    /// # Errors
+    ///
+    /// [`SettlementError`]
+    pub async fn lease(&self, lease: LeaseId) -> Result<LeaseView, SettlementError> {
+        let reply = self.call(SettleRequest::Lease { lease }).await?;
+        expect_reply!(reply, SettleReply::Lease(view) => view)
+    }
+
+    /// Makes this node known as a checker.
+    ///
+    /// # Errors
+    ///
+    /// [`SettlementError`]
+    pub async fn register_checker(&self) -> Result<(), SettlementError> {
+        let reply = self.call(SettleRequest::RegisterChecker).await?;
+        expect_reply!(reply, SettleReply::Done => ())
+    }
+
+    /// An epoch's seed and checkers.
+    ///
+    /// # Errors
+    ///
+    /// [`SettlementError`]
+    pub async fn epoch(&self, epoch: u64) -> Result<EpochView, SettlementError> {
+        let reply = self.call(SettleRequest::Epoch { epoch }).await?;
+        expect_reply!(reply, SettleReply::Epoch(view) => view)
+    }
+
+    /// Sums over everything.
+    ///
+    /// # Errors
+    ///
+    /// [`SettlementError`]
+    pub async fn totals(&self) -> Result<Totals, SettlementError> {
+        let reply = self.call(SettleRequest::Totals).await?;
+        expect_reply!(reply, SettleReply::Totals(totals) => totals)
+    }
+}

@@ -1,0 +1,7 @@
+//! Roles over real connections on loopback, without sandboxes: no privileges are needed.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod books;
+mod market;
+mod world;

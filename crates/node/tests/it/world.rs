@@ -1,0 +1,117 @@
+//! A small network in this process: settlement, indexer, one host that can't isolate.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use welkin_net::{Endpoint, EndpointConfig};
+use welkin_node::buyer::{Buyer, Home};
+use welkin_node::network::Network;
+use welkin_node::settlement::{
+    Embedded, EmbeddedConfig, LocalSettlement, RemoteSettlement, Settle,
+};
+use welkin_node::{Shutdown, checker, host, identity, indexer, settlement, wire};
+use welkin_proto::{ALPN_SETTLE, AccountKey, Domain, NodeKey};
+
+pub(crate) struct World {
+    pub(crate) network: Network,
+    pub(crate) service: Arc<Embedded>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+async fn endpoint(secret: [u8; 32], alpns: &[&[u8]]) -> Endpoint {
+    let mut config = EndpointConfig::new(secret);
+    config.listen = vec![([127, 0, 0, 1], 0).into()];
+    config.alpns = alpns.iter().map(|alpn| alpn.to_vec()).collect();
+    Endpoint::bind(config).await.unwrap()
+}
+
+pub(crate) fn account(n: u8) -> AccountKey {
+    AccountKey::from_secret(&[n; 32]).unwrap()
+}
+
+pub(crate) async fn books(path: &Path) -> Arc<Embedded> {
+    Arc::new(Embedded::open(path, EmbeddedConfig::default()).await.unwrap())
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let shutdown = Shutdown::default();
+        let service = books(&dir.path().join("books.redb")).await;
+        let settle_endpoint = endpoint([1; 32], &[ALPN_SETTLE]).await;
+        let settle_addr = wire::from_net(&settle_endpoint.addr());
+        let (server, inner) = (Arc::clone(&service), shutdown.clone());
+        shutdown.spawn_until_asked("settlement", async move {
+            while let Some(incoming) = settle_endpoint.accept().await {
+                let (server, shutdown) = (Arc::clone(&server), inner.clone());
+                inner.spawn_until_asked("connection", async move {
+                    if let Ok(connection) = incoming.handshake().await {
+                        settlement::serve(server, connection, shutdown).await;
+                    }
+                });
+            }
+        });
+        let key = NodeKey::from_secret(&[2; 32]);
+        let settle =
+            Settle::new(LocalSettlement::new(Arc::clone(&service), account(2).id(), key.id()));
+        let index_endpoint = endpoint([2; 32], &indexer::ALPNS).await;
+        let deps = indexer::Deps { endpoint: index_endpoint, key, domain: Domain::LOCAL, settle };
+        let indexer = indexer::start(deps, &shutdown);
+        let network = Network {
+            chain_id: Domain::LOCAL.chain_id,
+            contract: Domain::LOCAL.contract,
+            settlement: settle_addr,
+            indexers: vec![indexer],
+            relay: None,
+        };
+        Self { network, service, shutdown, dir }
+    }
+
+    /// A host without sandboxes: it announces itself and offers nothing.
+    pub(crate) async fn host(&self, n: u8) -> host::HostHandle {
+        let key = NodeKey::from_secret(&[n; 32]);
+        let operator = account(n);
+        let lasting = std::time::Duration::from_secs(60);
+        let delegation = identity::delegate(&Domain::LOCAL, &operator, key.id(), lasting).unwrap();
+        let endpoint = endpoint([n; 32], &host::ALPNS).await;
+        let settle = Settle::new(RemoteSettlement::new(
+            endpoint.clone(),
+            self.network.settlement.clone(),
+            delegation.clone(),
+        ));
+        let deps = host::Deps {
+            endpoint,
+            key,
+            domain: Domain::LOCAL,
+            operator: (operator.id(), delegation),
+            settle,
+            indexers: self.network.indexers.clone(),
+            sandboxes: None,
+        };
+        let config = host::Config {
+            dir: self.dir.path().join(format!("host-{n}")),
+            ..host::Config::default()
+        };
+        host::start(config, deps, self.shutdown.clone()).await.unwrap()
+    }
+
+    pub(crate) async fn checker(&self, n: u8) {
+        let key = NodeKey::from_secret(&[n; 32]);
+        let settle =
+            Settle::new(LocalSettlement::new(Arc::clone(&self.service), account(n).id(), key.id()));
+        let deps = checker::Deps {
+            endpoint: endpoint([n; 32], &[]).await,
+            key,
+            domain: Domain::LOCAL,
+            settle,
+            indexers: self.network.indexers.clone(),
+        };
+        checker::start(deps, &self.shutdown);
+    }
+
+    pub(crate) async fn buyer(&self) -> Buyer {
+        let home = Home::new(self.dir.path().join("buyer"));
+        Buyer::open(&self.network, home, self.shutdown.clone()).await.unwrap()
+    }
+}
