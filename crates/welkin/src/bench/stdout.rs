@@ -1,0 +1,111 @@
+//! How fast a command's output arrives, beside a plain stream of the same transport.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use welkin_net::{Endpoint, EndpointConfig};
+use welkin_node::buyer::{Buyer, Keeper, LogEvent, place};
+use welkin_proto::lease::{LogFrom, Output};
+
+use crate::network::{Up, ask};
+
+/// Bytes of one round.
+const BYTES: u64 = 512 << 20;
+/// Rounds of each, interleaved.
+const ROUNDS: usize = 5;
+
+/// `stdout`
+pub(crate) async fn throughput() -> anyhow::Result<String> {
+    let up = Up::start("", &[])?;
+    let buyer = up.buyer().await?;
+    let (mut ours, mut plain) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        plain.push(quic().await?);
+        ours.push(lease(&buyer).await?);
+    }
+    let (ours, plain) = (median(ours), median(plain));
+    Ok(format!("mib_s={ours:.0} quic_mib_s={plain:.0} ratio_vs_quic={:.2}", ours / plain))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate")]
+fn rate(bytes: u64, took: Duration) -> f64 {
+    bytes as f64 / f64::from(1 << 20) / took.as_secs_f64()
+}
+
+/// A plain stream between two endpoints of this process.
+async fn quic() -> anyhow::Result<f64> {
+    const ALPN: &[u8] = b"bench/1";
+    let listen = vec![([127, 0, 0, 1], 0).into()];
+    let bind = |secret: u8| {
+        let mut config = EndpointConfig::new([secret; 32]);
+        config.listen = listen.clone();
+        config.alpns = vec![ALPN.to_vec()];
+        Endpoint::bind(config)
+    };
+    let (server, client) = (bind(1).await?, bind(2).await?);
+    let addr = server.addr();
+    let mut sending = tokio::task::JoinSet::new();
+    let sender = server.clone();
+    sending.spawn(async move {
+        let connection = sender.accept().await.context("closed")?.handshake().await?;
+        let (mut send, _recv) = connection.accept().await?;
+        let block = vec![0_u8; 256 << 10];
+        for _ in 0..BYTES / (256 << 10) {
+            send.write_all(&block).await?;
+        }
+        send.finish()?;
+        let _ = connection.closed().await;
+        anyhow::Ok(())
+    });
+    let connection = client.connect(&addr, ALPN, Duration::from_secs(5)).await?;
+    let (mut send, mut recv) = connection.open().await?;
+    let began = Instant::now();
+    send.write_all(b"go").await?;
+    let mut total = 0;
+    while let Some(chunk) = recv.read_chunk(1 << 20).await? {
+        total += chunk.len() as u64;
+    }
+    let took = began.elapsed();
+    connection.close(0, b"done");
+    client.close().await;
+    server.close().await;
+    anyhow::ensure!(total == BYTES, "{total} bytes came");
+    Ok(rate(total, took))
+}
+
+/// The output of a command in a lease.
+async fn lease(buyer: &Arc<Buyer>) -> anyhow::Result<f64> {
+    let count = (BYTES >> 20).to_string();
+    let dd = ["dd", "if=/dev/zero", "bs=1M", &format!("count={count}"), "status=none"];
+    let ask = ask(&dd, 64 << 20, 16 << 20, 1_000);
+    let placed = place(buyer, &ask, Vec::new(), &mut |_| ()).await?;
+    let mut keeper = Keeper::new(Arc::clone(buyer), placed, String::new(), String::new());
+    let kept = keeper.kept().clone();
+    let session = keeper.session().context("no session")?;
+    let mut stream = session.logs(kept.lease, Output::Stdout, LogFrom::Start, true).await?;
+    let reading = async {
+        let (mut total, mut began) = (0_u64, None);
+        loop {
+            match stream.next().await {
+                LogEvent::Data(_, bytes) => {
+                    began.get_or_insert_with(Instant::now);
+                    total += bytes.len() as u64;
+                }
+                LogEvent::End => break,
+                LogEvent::Gap(bytes) => bail!("{bytes} bytes were dropped"),
+                LogEvent::Broken(why) => bail!("broken: {why}"),
+            }
+        }
+        let took = began.context("nothing came")?.elapsed();
+        anyhow::ensure!(total == BYTES, "{total} bytes came");
+        Ok(rate(total, took))
+    };
+    let (rate, ()) = tokio::join!(reading, async { while keeper.next().await.is_some() {} });
+    rate
+}

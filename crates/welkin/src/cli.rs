@@ -1,0 +1,344 @@
+//! What can be said on the command line. Settings of the roles are in the configuration.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A GPU cloud that belongs to the people whose GPUs are in it.
+///
+/// Exit codes: 0 done; N the job's own; 2 can't be placed; 64 wrong use; 69 network or host not
+/// reachable; 77 not allowed; 78 out of money or budget; 130 cancelled.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Reads this configuration file.
+    #[arg(long, value_name = "FILE", global = true, env = "WELKIN_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The network's folder: its address file and this account's leases [default: the `dev`
+    /// folder in ~/.local/share/welkin].
+    #[arg(long, value_name = "DIR", global = true, env = "WELKIN_DIR")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// Prints data as JSON, one value a line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Prints nothing but results and errors.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+
+    /// Logs what happens inside; twice for more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Starts a whole network on this machine: settlement, relay, indexer, hosts, checkers.
+    Up(Up),
+    /// Leases a container, runs a command in it, and shows what it prints.
+    Run(Box<Run>),
+    /// Shows where a task would run and what it would cost; leases nothing.
+    Plan(Box<Plan>),
+    /// Lists leases.
+    Ps(Ps),
+    /// Shows everything about one lease.
+    Show(Id),
+    /// Shows what a lease has printed.
+    Logs(Logs),
+    /// Stops leases.
+    Stop(Stop),
+    /// Forgets ended leases and their logs. Receipts stay.
+    Rm(Rm),
+    /// Runs one more command in a running lease.
+    Exec(Exec),
+    /// Copies files to or from a running lease: one side is LEASE:PATH.
+    Cp(Cp),
+    /// Makes a port of a running lease reachable on this machine.
+    Forward(Forward),
+    /// Lists what is on offer.
+    Offers(Offers),
+    /// Shows the account and its money.
+    Balance,
+    /// Adds test money to the account (local networks only).
+    Fund(Fund),
+    /// Lists, shows and verifies receipts.
+    Receipts(Receipts),
+    /// Finds out what this machine can do, and what to mend.
+    Doctor,
+    /// Shows the configuration in effect.
+    Config,
+    /// Prints JSON Schemas.
+    Schema(Schema),
+    /// Prints a completion script for a shell.
+    Completion(Completion),
+    /// Writes a network's address file from the addresses of its services.
+    Network(NetworkArgs),
+    /// Runs a host: leases this machine's containers.
+    Host,
+    /// Runs an indexer: matches tasks to containers.
+    Indexer,
+    /// Runs a checker: tests the containers that it was assigned.
+    Checker,
+    /// Runs a relay: carries encrypted packets for those who can't reach each other.
+    Relay,
+    /// Runs the settlement service of a local network.
+    Settlement,
+    /// Keeps the account's detached leases (started when needed).
+    #[command(hide = true)]
+    Agent,
+    /// The privileged sandbox helper of a host (started by the host).
+    #[command(hide = true, disable_help_flag = true)]
+    Sandboxd {
+        /// Its own arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Up {
+    /// Runs the demo job, then ends.
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// How many hosts.
+    #[arg(long, value_name = "N")]
+    pub(crate) hosts: Option<u32>,
+    /// How many checkers.
+    #[arg(long, value_name = "N")]
+    pub(crate) checkers: Option<u32>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TaskArgs {
+    /// Reads the task from a file (.yaml, .toml or .json); flags win over it.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// GPUs: model, alternatives, memory, count: `H100:2`, `A100|H100:40GB..:1`.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) gpu: Option<String>,
+    /// Cores: `2`, `0.5`, `500m`.
+    #[arg(long, value_name = "CORES")]
+    pub(crate) cpu: Option<String>,
+    /// Memory: `512MiB`, `4GB`.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Scratch space, wiped at the end: `1GB`.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk: Option<String>,
+    /// The most that an hour may cost, in US dollars: `0.50`.
+    #[arg(long, value_name = "USD")]
+    pub(crate) max_price: Option<String>,
+    /// The most that it may cost in all, in US dollars.
+    #[arg(long, value_name = "USD")]
+    pub(crate) budget: Option<String>,
+    /// The image: `host`, or a path on the host's machine.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// A variable: NAME=VALUE, or NAME to take it from here.
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// A secret variable, taken from here: never stored, never logged.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) secret: Vec<String>,
+    /// A name for the lease.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// A part of the world; may be given more than once.
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Vec<String>,
+    /// Stops it after so long: `30m`, `6h`.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<String>,
+    /// Waits so long for a container.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) queue: Option<String>,
+    /// Places it again so often where its host is lost.
+    #[arg(long, value_name = "N")]
+    pub(crate) retry: Option<u16>,
+    /// The command and its arguments.
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+    /// Leaves the lease running and returns at once.
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Takes the offer without asking.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// With a terminal.
+    #[arg(short, long, conflicts_with = "detach")]
+    pub(crate) tty: bool,
+    /// Sends no standard input.
+    #[arg(short = 'n', long)]
+    pub(crate) no_stdin: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Ps {
+    /// Ended ones, too.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Id {
+    /// The lease: its id, the beginning of it, or its name.
+    pub(crate) lease: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Logs {
+    /// The lease.
+    pub(crate) lease: String,
+    /// Goes on until the lease has ended.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only the last so many lines.
+    #[arg(long, value_name = "LINES", conflicts_with = "since")]
+    pub(crate) tail: Option<u32>,
+    /// Only what was printed in the last so long: `10m`.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Stop {
+    /// The leases.
+    #[arg(required = true)]
+    pub(crate) leases: Vec<String>,
+    /// How long a command may take to end before it is killed.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub(crate) grace: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Rm {
+    /// The leases.
+    #[arg(required = true)]
+    pub(crate) leases: Vec<String>,
+    /// Stops those that run.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Exec {
+    /// The lease.
+    pub(crate) lease: String,
+    /// With a terminal.
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// A variable: NAME=VALUE.
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Cp {
+    /// From: a path here, or LEASE:PATH.
+    pub(crate) from: String,
+    /// To: a path here, or LEASE:PATH.
+    pub(crate) to: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Forward {
+    /// The lease.
+    pub(crate) lease: String,
+    /// The ports: `8000`, or `LOCAL:INSIDE`.
+    #[arg(required = true, value_name = "[LOCAL:]PORT")]
+    pub(crate) ports: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Offers {
+    /// Only those with such GPUs.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) gpu: Option<String>,
+    /// Only those with so many cores.
+    #[arg(long, value_name = "CORES")]
+    pub(crate) cpu: Option<String>,
+    /// Only those with so much memory.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Only those that cost at most so much an hour.
+    #[arg(long, value_name = "USD")]
+    pub(crate) max_price: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Fund {
+    /// How much, in US dollars.
+    pub(crate) amount: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Receipts {
+    #[command(subcommand)]
+    pub(crate) command: Option<ReceiptsCommand>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ReceiptsCommand {
+    /// Lists receipts.
+    List,
+    /// Shows one, with where every millisecond and every cent went.
+    Show(Id),
+    /// Checks a receipt file without a network.
+    Verify {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Schema {
+    /// Which.
+    #[arg(value_enum)]
+    pub(crate) what: SchemaKind,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum SchemaKind {
+    /// The task spec.
+    Task,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Completion {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NetworkArgs {
+    /// The settlement service.
+    #[arg(long, value_name = "NODE@IP:PORT")]
+    pub(crate) settlement: String,
+    /// An indexer; may be given more than once. The first indexer starts without any.
+    #[arg(long, value_name = "NODE@IP:PORT")]
+    pub(crate) indexer: Vec<String>,
+    /// The relay.
+    #[arg(long, value_name = "HOST:PORT#HASH")]
+    pub(crate) relay: Option<String>,
+}

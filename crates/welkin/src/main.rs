@@ -1,0 +1,184 @@
+//! The `welkin` program: parse, configure, run, report.
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod attach;
+mod cli;
+mod client;
+mod config;
+mod cp;
+mod demo;
+mod doctor;
+mod exec;
+mod leases;
+mod logs;
+mod market;
+mod money;
+mod out;
+mod report;
+mod roles;
+mod run;
+mod task;
+mod terminal;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser as _};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command, SchemaKind};
+use crate::config::{Config, LogFormat};
+
+/// Leave with this code and say nothing more.
+#[derive(Debug, thiserror::Error)]
+#[error("exit code {0}")]
+struct Quit(u8);
+
+/// The user's mistake, with what to do instead.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Usage {
+    text: String,
+    hint: String,
+}
+
+impl Usage {
+    fn new(text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { text: text.into(), hint: hint.into() }
+    }
+}
+
+/// Everything a command is given besides its own arguments.
+#[derive(Debug)]
+struct Context {
+    config: Config,
+    dir: std::path::PathBuf,
+    is_json: bool,
+    is_quiet: bool,
+}
+
+fn main() -> ExitCode {
+    // The helper must have one thread only, so it comes before everything else.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == "sandboxd") {
+        return welkin_runtime::sandboxd::main(args);
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A printing failure leaves nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::print(&error),
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Completion(completion) => {
+            let mut script = Vec::new();
+            clap_complete::generate(completion.shell, &mut Cli::command(), "welkin", &mut script);
+            return out::text(&String::from_utf8_lossy(&script));
+        }
+        Command::Schema(schema) => {
+            let SchemaKind::Task = schema.what;
+            let schema = welkin_types::task::TaskSpec::schema();
+            return out::text(&(serde_json::to_string_pretty(&schema)? + "\n"));
+        }
+        Command::Receipts(cli::Receipts {
+            command: Some(cli::ReceiptsCommand::Verify { file }),
+        }) => return money::verify(file, cli.json),
+        _ => (),
+    }
+    let config = Config::load(cli.config.as_deref())?;
+    init_log(&config.log, &cli)?;
+    let dir = config.network_dir(cli.dir.as_deref());
+    let context = Context { config, dir, is_json: cli.json, is_quiet: cli.quiet };
+    runtime(&cli.command)?.block_on(command(context, cli.command))
+}
+
+/// Roles use every core; a client needs one thread to talk and one to work.
+fn runtime(command: &Command) -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if !is_role(command) {
+        builder.worker_threads(2);
+    }
+    builder.enable_all().build().context("failed to start the runtime")
+}
+
+const fn is_role(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Up(_)
+            | Command::Host
+            | Command::Indexer
+            | Command::Checker
+            | Command::Relay
+            | Command::Settlement
+            | Command::Agent
+    )
+}
+
+async fn command(context: Context, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(args) => up::up(&context, &args).await,
+        Command::Run(args) => run::run(&context, &args).await,
+        Command::Plan(args) => market::plan(&context, &args).await,
+        Command::Ps(args) => leases::ps(&context, &args).await,
+        Command::Show(args) => leases::show(&context, &args).await,
+        Command::Logs(args) => logs::logs(&context, &args).await,
+        Command::Stop(args) => leases::stop(&context, &args).await,
+        Command::Rm(args) => leases::rm(&context, &args).await,
+        Command::Exec(args) => exec::exec(&context, args).await,
+        Command::Cp(args) => cp::cp(&context, &args).await,
+        Command::Forward(args) => cp::forward(&context, &args).await,
+        Command::Offers(args) => market::offers(&context, &args).await,
+        Command::Balance => money::balance(&context).await,
+        Command::Fund(args) => money::fund(&context, &args).await,
+        Command::Receipts(args) => money::receipts(&context, &args),
+        Command::Doctor => doctor::doctor(&context).await,
+        Command::Config => {
+            let text = toml::to_string(&context.config)?;
+            if context.is_json { out::json(&context.config) } else { out::text(&text) }
+        }
+        Command::Network(args) => roles::network(&args),
+        Command::Host => roles::host(&context).await,
+        Command::Indexer => roles::indexer(&context).await,
+        Command::Checker => roles::checker(&context).await,
+        Command::Relay => roles::relay(&context).await,
+        Command::Settlement => roles::settlement(&context).await,
+        Command::Agent => agent::run(&context).await,
+        // Carried out before this.
+        Command::Completion(_) | Command::Schema(_) | Command::Sandboxd { .. } => Ok(()),
+    }
+}
+
+fn init_log(log: &config::Log, cli: &Cli) -> anyhow::Result<()> {
+    use std::io::IsTerminal as _;
+    // The demo tells its own story.
+    let is_demo = matches!(&cli.command, Command::Up(up) if up.demo);
+    let text = match (is_role(&cli.command) && !is_demo, cli.verbose) {
+        (_, 2..) => "trace,noq=info,iroh=info,noq_proto=info,netwatch=info,iroh_relay=info",
+        (_, 1) => "debug,noq=warn,iroh=warn,noq_proto=warn,netwatch=warn,iroh_relay=warn",
+        (true, 0) => &log.filter,
+        (false, 0) => "warn,noq=off,iroh=off,noq_proto=off,netwatch=off",
+    };
+    let filter =
+        EnvFilter::builder().parse(text).with_context(|| format!("bad log filter `{text}`"))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,363 @@
+//! The account's money and what became of it: balance, test money, receipts.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use serde::Serialize;
+use welkin_node::buyer::{BuyerError, Home};
+use welkin_proto::settle::AccountView;
+use welkin_proto::{Receipt, ReceiptFile};
+use welkin_types::{AccountId, Billing, LeaseId, LeaseState, UnixMillis, Usd};
+
+use crate::client::{self, Client};
+use crate::leases::exit_text;
+use crate::market::size;
+use crate::{Context, Quit, Usage, cli, out};
+
+/// The largest receipt file that is read, in bytes.
+const RECEIPT_BYTES_MAX: u64 = 1 << 20;
+
+/// An account and how it stands; money in millionths of a dollar.
+#[derive(Debug, Serialize)]
+struct Account {
+    account: AccountId,
+    #[serde(flatten)]
+    view: AccountView,
+}
+
+/// Shows the account and its money.
+pub(crate) async fn balance(context: &Context) -> anyhow::Result<()> {
+    let client = Client::open(context).await?;
+    let account = client.buyer.account();
+    let view = client.buyer.settle().balance(account).await;
+    client.close().await;
+    account_out(context, Account { account, view: view? })
+}
+
+/// Adds test money to the account.
+pub(crate) async fn fund(context: &Context, args: &cli::Fund) -> anyhow::Result<()> {
+    let amount: Usd = args.amount.parse().map_err(|error: welkin_types::MoneyError| {
+        Usage::new(error.to_string(), "for example `welkin fund 10`")
+    })?;
+    let client = Client::open(context).await?;
+    let account = client.buyer.account();
+    let view = client.buyer.settle().fund(account, amount).await;
+    client.close().await;
+    let view = view?;
+    if !context.is_quiet && !context.is_json {
+        out::note(&format!("added {amount}"));
+    }
+    account_out(context, Account { account, view })
+}
+
+fn account_out(context: &Context, account: Account) -> anyhow::Result<()> {
+    if context.is_json {
+        return out::json(&account);
+    }
+    out::text(&account_text(&account))?;
+    let view = &account.view;
+    if view.available.is_zero() && view.held.is_zero() && !context.is_quiet {
+        out::note("there is no money: on a local network `welkin fund 10` adds test money");
+    }
+    Ok(())
+}
+
+fn account_text(Account { account, view }: &Account) -> String {
+    let AccountView { available, held, deposited, spent, earned } = view;
+    let mut text = format!("account    {account}\n");
+    for (label, amount, about) in [
+        ("available", available, "free to use"),
+        ("held", held, "set aside for leases that have not ended"),
+        ("deposited", deposited, "put in, in all"),
+        ("spent", spent, "paid for leases, fees included"),
+        ("earned", earned, "by leases to others, after fees"),
+    ] {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{label:<10} {:<14} {about}", amount.to_string());
+    }
+    text
+}
+
+/// Lists, shows or verifies receipts.
+pub(crate) fn receipts(context: &Context, args: &cli::Receipts) -> anyhow::Result<()> {
+    let home = client::home(context);
+    match &args.command {
+        None | Some(cli::ReceiptsCommand::List) => list(context, &home),
+        Some(cli::ReceiptsCommand::Show(id)) => show(context, &home, &id.lease),
+        Some(cli::ReceiptsCommand::Verify { file }) => verify(file, context.is_json),
+    }
+}
+
+/// The leases of which there are receipts. They outlive what else is known of a lease.
+fn receipt_ids(home: &Home) -> anyhow::Result<Vec<LeaseId>> {
+    let folder = home.dir().join("receipts");
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to read {}", folder.display()));
+        }
+    };
+    let id = |entry: std::fs::DirEntry| {
+        entry.file_name().to_str()?.strip_suffix(".json")?.parse::<LeaseId>().ok()
+    };
+    Ok(entries.filter_map(Result::ok).filter_map(id).collect())
+}
+
+fn list(context: &Context, home: &Home) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for lease in receipt_ids(home)? {
+        let file = match home.receipt(lease) {
+            Ok(Some(file)) => file,
+            Ok(None) => continue,
+            Err(error) => {
+                out::note(&format!("{lease}: {}", welkin_node::chain(&error)));
+                continue;
+            }
+        };
+        match file.receipt.open(&file.domain) {
+            Ok(receipt) => rows.push(Row::of(&receipt)),
+            Err(error) => out::note(&format!("{lease}: {}", welkin_node::chain(&error))),
+        }
+    }
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.ended), row.lease));
+    if context.is_json {
+        return rows.iter().try_for_each(out::json);
+    }
+    if rows.is_empty() {
+        out::note("there are no receipts yet: a lease has one when it has ended");
+        return Ok(());
+    }
+    out::text(&table(&rows))
+}
+
+/// A receipt as it is listed; money in millionths of a dollar.
+#[derive(Debug, Serialize)]
+struct Row {
+    lease: LeaseId,
+    state: Option<LeaseState>,
+    seconds: u64,
+    cost: Usd,
+    fee: Usd,
+    ended: UnixMillis,
+}
+
+impl Row {
+    fn of(receipt: &Receipt) -> Self {
+        let last = receipt.stages.last();
+        Self {
+            lease: receipt.lease,
+            state: last.map(|last| last.state),
+            seconds: receipt.usage.seconds,
+            cost: receipt.cost,
+            fee: receipt.fee,
+            ended: last.map_or(UnixMillis(0), |last| last.at),
+        }
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let cells = |row: &Row| {
+        vec![
+            out::short(&row.lease),
+            row.state.map_or("?", LeaseState::as_str).to_owned(),
+            row.seconds.to_string(),
+            row.cost.to_string(),
+            row.fee.to_string(),
+            row.ended.to_string(),
+        ]
+    };
+    let rows: Vec<_> = rows.iter().map(cells).collect();
+    out::table(&["LEASE", "STATE", "SECONDS", "COST", "FEE", "ENDED"], &rows)
+}
+
+/// Finds the receipt of a lease by its id, the beginning of it, or the name of a lease that is
+/// still known.
+fn find(home: &Home, text: &str) -> anyhow::Result<ReceiptFile> {
+    let prefix = if text.starts_with("lse_") { text.to_owned() } else { format!("lse_{text}") };
+    let ids = receipt_ids(home)?;
+    let mut fitting = ids.into_iter().filter(|id| id.to_string().starts_with(&prefix));
+    let lease = match (fitting.next(), fitting.next()) {
+        (Some(lease), None) => lease,
+        (Some(_), Some(_)) => {
+            let text = format!("more than one receipt begins with `{text}`");
+            return Err(Usage::new(text, "give more of its id").into());
+        }
+        (None, _) => client::find(home, text)?.lease,
+    };
+    home.receipt(lease).map_err(BuyerError::Home)?.ok_or_else(|| {
+        let text = format!("there is no receipt of {lease} yet");
+        Usage::new(text, "a lease has one when it has ended: `welkin stop` ends it").into()
+    })
+}
+
+/// A receipt with what was found when it was checked.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    receipt: &'a Receipt,
+    /// The part of the cost that is not the fee.
+    operator_part: Usd,
+    /// What the buyer's last voucher promised.
+    promised: Usd,
+    is_signed_by_buyer: bool,
+    /// What is wrong with it, if anything is.
+    problem: Option<String>,
+}
+
+fn show(context: &Context, home: &Home, text: &str) -> anyhow::Result<()> {
+    let file = find(home, text)?;
+    let receipt = file.receipt.open(&file.domain).context("the receipt can't be read")?;
+    let problem = file.verify().err().map(|error| error.to_string());
+    if context.is_json {
+        return out::json(&Shown {
+            operator_part: receipt.cost.saturating_sub(receipt.fee),
+            promised: promised(&file).1,
+            is_signed_by_buyer: file.ack.is_some(),
+            receipt: &receipt,
+            problem,
+        });
+    }
+    out::text(&waterfall(&file, &receipt, problem.as_deref()))
+}
+
+/// The seconds and the money that the last voucher promised.
+fn promised(file: &ReceiptFile) -> (u64, Usd) {
+    let voucher = file.voucher.as_ref().map(|voucher| &voucher.message);
+    voucher.map_or((0, Usd::ZERO), |voucher| (voucher.seconds, voucher.amount))
+}
+
+/// Where every millisecond and every cent went.
+fn waterfall(file: &ReceiptFile, receipt: &Receipt, problem: Option<&str>) -> String {
+    let mut text = format!("lease      {}\nhost       {}\n\n", receipt.lease, receipt.host);
+    text.push_str(&stages(receipt));
+    text.push('\n');
+    let (seconds, amount) = promised(file);
+    let wipe = &receipt.wipe;
+    let lines = [
+        ("billed", format!("{} s of running", receipt.usage.seconds)),
+        ("price", receipt.price.to_string()),
+        ("cost", receipt.cost.to_string()),
+        ("  fee", format!("{} (20 %)", receipt.fee)),
+        ("  operator", receipt.cost.saturating_sub(receipt.fee).to_string()),
+        ("voucher", format!("{amount} for {seconds} s promised")),
+        ("exit", receipt.exit.as_ref().map_or_else(|| "did not run".to_owned(), exit_text)),
+        ("memory", format!("{} at most", size(receipt.usage.memory_peak_bytes))),
+        ("processor", format!("{} ms", receipt.usage.cpu_us / 1_000)),
+        (
+            "logs",
+            format!(
+                "{} stdout, {} stderr",
+                size(receipt.logs.stdout_bytes),
+                size(receipt.logs.stderr_bytes)
+            ),
+        ),
+        (
+            "wipe",
+            format!(
+                "{}, {} in scratch, {} processes killed, {} ms",
+                if wipe.complete { "complete" } else { "NOT complete" },
+                size(wipe.scratch_bytes),
+                wipe.processes_killed,
+                wipe.elapsed_ms
+            ),
+        ),
+        ("checked", problem.map_or_else(|| checked(file), |why| format!("WRONG: {why}"))),
+    ];
+    for (label, value) in lines {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{label:<10} {value}");
+    }
+    text
+}
+
+/// Each stage with how long it took; running costs, the others are free.
+fn stages(receipt: &Receipt) -> String {
+    let ends = receipt.stages.iter().skip(1).map(|stage| Some(stage.at)).chain([None]);
+    let row = |(stage, end): (&welkin_proto::StageTime, Option<UnixMillis>)| {
+        let millis = end.map(|end| end.since(stage.at).as_millis().to_string());
+        let billing = match stage.state.billing() {
+            Billing::On => "paid",
+            Billing::Off if end.is_some() => "free",
+            Billing::Off => "",
+        };
+        vec![
+            stage.state.to_string(),
+            millis.unwrap_or_default(),
+            billing.to_owned(),
+            stage.reason.to_string(),
+            stage.at.to_string(),
+        ]
+    };
+    let mut rows: Vec<_> = receipt.stages.iter().zip(ends).map(row).collect();
+    if let (Some(first), Some(last)) = (receipt.stages.first(), receipt.stages.last()) {
+        rows.push(vec!["in all".to_owned(), last.at.since(first.at).as_millis().to_string()]);
+    }
+    out::table(&["STAGE", "MS", "BILLING", "REASON", "SINCE"], &rows)
+}
+
+fn checked(file: &ReceiptFile) -> String {
+    let buyer = if file.ack.is_some() { "signed by host and buyer" } else { "signed by host" };
+    format!("{buyer}; order, voucher, times and arithmetic are right")
+}
+
+/// Checks a receipt file without a network.
+pub(crate) fn verify(file: &Path, is_json: bool) -> anyhow::Result<()> {
+    let receipt = read(file)?;
+    match receipt.verify() {
+        Ok(_) if is_json => out::json(&serde_json::json!({ "valid": true, "problem": null })),
+        Ok(statement) => out::text(&verified(&receipt, &statement)),
+        Err(error) if is_json => {
+            let problem = error.to_string();
+            out::json(&serde_json::json!({ "valid": false, "problem": problem }))?;
+            Err(Quit(1).into())
+        }
+        Err(error) => {
+            Err(anyhow::Error::new(error).context(format!("{} is wrong", file.display())))
+        }
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<ReceiptFile> {
+    let failed = || format!("failed to read {}", file.display());
+    let mut text = Vec::new();
+    let reader = File::open(file).with_context(failed)?;
+    reader.take(RECEIPT_BYTES_MAX + 1).read_to_end(&mut text).with_context(failed)?;
+    if text.len() as u64 > RECEIPT_BYTES_MAX {
+        return Err(anyhow!("{} is too large for a receipt", file.display()));
+    }
+    serde_json::from_slice(&text).with_context(|| format!("{} is no receipt", file.display()))
+}
+
+/// What was checked, in words.
+fn verified(file: &ReceiptFile, receipt: &Receipt) -> String {
+    let order = &file.order.message;
+    let (seconds, amount) = promised(file);
+    let signature = match &file.ack {
+        Some(_) => "the buyer signed under it",
+        None => "the buyer did not sign under it",
+    };
+    let lines = [
+        format!("{} is right:", receipt.lease),
+        format!("  signed by the host {}", receipt.host),
+        format!("  ordered by the buyer {} at {}", order.buyer, order.price),
+        format!("  the operator {} vouches for the host", order.operator),
+        format!(
+            "  {} s billed of {} s running by its stages",
+            receipt.usage.seconds,
+            receipt.running_seconds()
+        ),
+        format!(
+            "  {} is within the budget of {} and the voucher of {amount} for {seconds} s",
+            receipt.cost, order.budget
+        ),
+        format!("  the fee of {} is 20 %", receipt.fee),
+        format!("  {signature}"),
+    ];
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,344 @@
+//! Roles as processes of their own, and the parts that `up` starts them from.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tracing::info;
+use welkin_net::{BindError, Endpoint, EndpointConfig, Relay};
+use welkin_node::host::{SandboxdLaunch, Sandboxes};
+use welkin_node::network::Network;
+use welkin_node::relay::RelayStartError;
+use welkin_node::settlement::{self, Embedded, EmbeddedConfig, RemoteSettlement, Settle};
+use welkin_node::{Shutdown, checker, host, identity, indexer, relay, wire};
+use welkin_proto::{
+    ALPN_SETTLE, AccountKey, Delegation, Domain, NodeAddr, NodeKey, RelayAddr, SignedByAccount,
+};
+
+use crate::config::SettlementConfig;
+use crate::{Context, Usage, client, out};
+
+/// How long a stop may take.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+/// How long an operator vouches for its node at a start.
+const DELEGATION_LASTING: Duration = Duration::from_secs(365 * 86_400);
+/// How long sandboxes outlive their host's process.
+const ORPHAN_GRACE: Duration = Duration::from_secs(15);
+
+/// A role's keys and transport.
+pub(crate) struct Node {
+    pub(crate) key: NodeKey,
+    pub(crate) account: AccountKey,
+    pub(crate) delegation: SignedByAccount<Delegation>,
+    pub(crate) endpoint: Endpoint,
+}
+
+/// Opens the keys of a role in its folder and binds its transport.
+pub(crate) async fn node(
+    dir: &Path,
+    domain: &Domain,
+    listen: &str,
+    alpns: &[&[u8]],
+    relay: Option<&RelayAddr>,
+) -> anyhow::Result<Node> {
+    let key = identity::node_key(&dir.join("node.key"))?;
+    let account = identity::account_key(&dir.join("account.key"))?;
+    let delegation = identity::delegate(domain, &account, key.id(), DELEGATION_LASTING)?;
+    let listen = socket_addr(listen)?;
+    let mut config = EndpointConfig::new(*key.secret());
+    config.alpns = alpns.iter().map(|alpn| alpn.to_vec()).collect();
+    config.relay = relay.and_then(wire::to_net_relay);
+    let endpoint =
+        bind(config, dir, listen).await.with_context(|| format!("failed to listen on {listen}"))?;
+    Ok(Node { key, account, delegation, endpoint })
+}
+
+fn socket_addr(text: &str) -> Result<SocketAddr, Usage> {
+    text.parse()
+        .map_err(|_| Usage::new(format!("`{text}` is no address to listen on"), "use IP:PORT"))
+}
+
+/// Binds a transport. Where any port will do, the one of the last start is taken if it is still
+/// free, so that peers find this node where it was.
+async fn bind(
+    mut config: EndpointConfig,
+    dir: &Path,
+    listen: SocketAddr,
+) -> Result<Endpoint, BindError> {
+    if let Some(before) = last_port(dir, listen) {
+        config.listen = vec![before];
+        if let Ok(endpoint) = Endpoint::bind(config.clone()).await {
+            return Ok(endpoint);
+        }
+    }
+    config.listen = vec![listen];
+    let endpoint = Endpoint::bind(config).await?;
+    if let Some(bound) = endpoint.bound().first() {
+        remember_port(dir, bound.port());
+    }
+    Ok(endpoint)
+}
+
+/// The address with the port of the last start, where any port will do and there was one.
+fn last_port(dir: &Path, listen: SocketAddr) -> Option<SocketAddr> {
+    let port = std::fs::read_to_string(dir.join("port")).ok()?.trim().parse().ok()?;
+    (listen.port() == 0).then(|| SocketAddr::new(listen.ip(), port))
+}
+
+fn remember_port(dir: &Path, port: u16) {
+    if let Err(error) = std::fs::write(dir.join("port"), format!("{port}\n")) {
+        tracing::debug!(%error, "the port is not remembered");
+    }
+}
+
+/// Starts a relay, at the port of the last start where any will do.
+pub(crate) async fn start_relay(
+    config: relay::Config,
+) -> Result<(Relay, RelayAddr), RelayStartError> {
+    let dir = config.dir.clone();
+    let before = config.listen.parse().ok().and_then(|listen| last_port(&dir, listen));
+    if let Some(before) = before {
+        let config = relay::Config { listen: before.to_string(), ..config.clone() };
+        if let Ok(started) = relay::start(config).await {
+            return Ok(started);
+        }
+    }
+    let (relay, addr) = relay::start(config).await?;
+    remember_port(&dir, relay.addr().port());
+    Ok((relay, addr))
+}
+
+impl Node {
+    /// The ways to it.
+    pub(crate) fn addr(&self) -> NodeAddr {
+        wire::from_net(&self.endpoint.addr())
+    }
+
+    /// The settlement service over the network, in this node's account.
+    pub(crate) fn remote_settle(&self, network: &Network) -> Settle {
+        Settle::new(RemoteSettlement::new(
+            self.endpoint.clone(),
+            network.settlement.clone(),
+            self.delegation.clone(),
+        ))
+    }
+}
+
+/// A folder of the configuration, or its place in the network's folder.
+pub(crate) fn dir_or(named: &Path, context: &Context, name: &str) -> PathBuf {
+    if named.as_os_str().is_empty() { context.dir.join(name) } else { named.to_owned() }
+}
+
+/// Opens the books and answers questions about them.
+pub(crate) async fn start_settlement(
+    config: &SettlementConfig,
+    dir: &Path,
+    domain: Domain,
+    listen: &str,
+    shutdown: &Shutdown,
+) -> anyhow::Result<(Arc<Embedded>, Endpoint)> {
+    let faucet_max = config
+        .faucet_usd_max
+        .parse()
+        .map_err(|error| Usage::new(format!("settlement.faucet_usd_max: {error}"), ""))?;
+    let embedded = EmbeddedConfig { domain, faucet_max, epoch_seconds: config.epoch_seconds };
+    let service = Arc::new(Embedded::open(&dir.join("books.redb"), embedded).await?);
+    let node = node(dir, &domain, listen, &[ALPN_SETTLE], None).await?;
+    let endpoint = node.endpoint.clone();
+    let (server, inner) = (Arc::clone(&service), shutdown.clone());
+    shutdown.spawn_until_asked("settlement", async move {
+        while let Some(incoming) = node.endpoint.accept().await {
+            let (server, shutdown) = (Arc::clone(&server), inner.clone());
+            inner.spawn_until_asked("settle-connection", async move {
+                if let Ok(connection) = incoming.handshake().await {
+                    settlement::serve(server, connection, shutdown).await;
+                }
+            });
+        }
+    });
+    Ok((service, endpoint))
+}
+
+/// Starts the sandbox helper of a host; `None`, with the reason logged, where it can't isolate.
+pub(crate) async fn start_sandboxes(
+    config: &host::Config,
+    name: &str,
+    shutdown: &Shutdown,
+) -> Option<Sandboxes> {
+    let launch = SandboxdLaunch {
+        command: sandboxd_command().ok()?,
+        dir: config.sandbox_dir.clone(),
+        name: name.to_owned(),
+        images: config.dir.join("images"),
+        grace: ORPHAN_GRACE,
+    };
+    match Sandboxes::connect(launch, shutdown.clone()).await {
+        Ok(sandboxes) => Some(sandboxes),
+        Err(error) => {
+            tracing::warn!(error = %welkin_node::chain(&error), "no sandboxes: see `welkin doctor`");
+            None
+        }
+    }
+}
+
+/// The command that becomes the privileged helper: this program, through `sudo` where needed.
+pub(crate) fn sandboxd_command() -> anyhow::Result<Vec<std::ffi::OsString>> {
+    let program = std::env::current_exe().context("failed to find this program's file")?;
+    let mut command: Vec<std::ffi::OsString> = Vec::new();
+    if !rustix::process::geteuid().is_root() {
+        command.extend(["sudo".into(), "-n".into()]);
+    }
+    command.extend([program.into(), "sandboxd".into()]);
+    Ok(command)
+}
+
+/// A name for a host's helper that no other host of this machine has.
+pub(crate) fn sandboxd_name(key: &NodeKey) -> String {
+    key.id().to_string().chars().skip(4).take(16).collect()
+}
+
+async fn until_stopped(shutdown: Shutdown, endpoint: Endpoint) -> anyhow::Result<()> {
+    stop_signal().await?;
+    info!("stopping");
+    if !shutdown.finish(GRACE).await {
+        tracing::warn!(grace = ?GRACE, "some tasks did not stop in time");
+    }
+    // Peers learn it at once instead of by silence.
+    let _ = tokio::time::timeout(GRACE, endpoint.close()).await;
+    Ok(())
+}
+
+/// Completes at Ctrl-C or SIGTERM.
+pub(crate) async fn stop_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("failed to wait for a signal")?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("failed to wait for a signal"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Prints the address that others need, as the first line on standard output.
+fn announce(context: &Context, role: &str, addr: &str) -> anyhow::Result<()> {
+    if context.is_json {
+        return out::json(&serde_json::json!({ "role": role, "addr": addr }));
+    }
+    out::text(&format!("{addr}\n"))
+}
+
+/// `welkin settlement`
+pub(crate) async fn settlement(context: &Context) -> anyhow::Result<()> {
+    let shutdown = Shutdown::default();
+    let config = &context.config.settlement;
+    let dir = dir_or(&config.dir, context, "settlement");
+    let (_service, endpoint) =
+        start_settlement(config, &dir, Domain::LOCAL, &config.listen, &shutdown).await?;
+    announce(context, "settlement", &wire::from_net(&endpoint.addr()).to_string())?;
+    until_stopped(shutdown, endpoint).await
+}
+
+/// `welkin relay`
+pub(crate) async fn relay(context: &Context) -> anyhow::Result<()> {
+    let mut config = context.config.relay.clone();
+    config.dir = dir_or(&config.dir, context, "relay");
+    let (relay, addr) = start_relay(config).await?;
+    announce(context, "relay", &addr.to_string())?;
+    stop_signal().await?;
+    relay.shutdown().await;
+    Ok(())
+}
+
+/// `welkin indexer`
+pub(crate) async fn indexer(context: &Context) -> anyhow::Result<()> {
+    let shutdown = Shutdown::default();
+    let network = client::network(context)?;
+    let dir = context.dir.join("indexer");
+    let listen = &context.config.indexer.listen;
+    let node =
+        node(&dir, &network.domain(), listen, &indexer::ALPNS, network.relay.as_ref()).await?;
+    let (settle, endpoint) = (node.remote_settle(&network), node.endpoint.clone());
+    let deps =
+        indexer::Deps { endpoint: node.endpoint, key: node.key, domain: network.domain(), settle };
+    let addr = indexer::start(deps, &shutdown);
+    announce(context, "indexer", &addr.to_string())?;
+    until_stopped(shutdown, endpoint).await
+}
+
+/// `welkin checker`
+pub(crate) async fn checker(context: &Context) -> anyhow::Result<()> {
+    let shutdown = Shutdown::default();
+    let network = client::network(context)?;
+    let dir = context.dir.join("checker");
+    let listen = &context.config.checker.listen;
+    let node =
+        node(&dir, &network.domain(), listen, &checker::ALPNS, network.relay.as_ref()).await?;
+    let addr = node.addr().to_string();
+    let (settle, endpoint) = (node.remote_settle(&network), node.endpoint.clone());
+    let deps = checker::Deps {
+        endpoint: node.endpoint,
+        key: node.key,
+        domain: network.domain(),
+        settle,
+        indexers: network.indexers,
+    };
+    checker::start(deps, &shutdown);
+    announce(context, "checker", &addr)?;
+    until_stopped(shutdown, endpoint).await
+}
+
+/// `welkin host`
+pub(crate) async fn host(context: &Context) -> anyhow::Result<()> {
+    let shutdown = Shutdown::default();
+    let network = client::network(context)?;
+    let mut config = context.config.host.clone();
+    config.dir = dir_or(&config.dir, context, "host");
+    let node =
+        node(&config.dir, &network.domain(), &config.listen, &host::ALPNS, network.relay.as_ref())
+            .await?;
+    let (settle, endpoint) = (node.remote_settle(&network), node.endpoint.clone());
+    let handle = start_host(config, node, &network, settle, &shutdown).await?;
+    announce(context, "host", &handle.addr().to_string())?;
+    until_stopped(shutdown, endpoint).await
+}
+
+/// Starts a host from its parts.
+pub(crate) async fn start_host(
+    config: host::Config,
+    node: Node,
+    network: &Network,
+    settle: Settle,
+    shutdown: &Shutdown,
+) -> anyhow::Result<host::HostHandle> {
+    let sandboxes = start_sandboxes(&config, &sandboxd_name(&node.key), shutdown).await;
+    let deps = host::Deps {
+        endpoint: node.endpoint,
+        operator: (node.account.id(), node.delegation),
+        key: node.key,
+        domain: network.domain(),
+        settle,
+        indexers: network.indexers.clone(),
+        sandboxes,
+    };
+    Ok(host::start(config, deps, shutdown.clone()).await?)
+}
+
+/// `welkin network`
+pub(crate) fn network(args: &crate::cli::NetworkArgs) -> anyhow::Result<()> {
+    let parse =
+        |text: &String| text.parse::<NodeAddr>().map_err(|error| Usage::new(error.to_string(), ""));
+    let indexers: Result<Vec<_>, _> = args.indexer.iter().map(parse).collect();
+    let relay = args.relay.as_ref().map(|text| {
+        text.parse::<RelayAddr>()
+            .map_err(|_| Usage::new(format!("`{text}` is no relay"), "use HOST:PORT#HASH"))
+    });
+    let network = Network {
+        chain_id: Domain::LOCAL.chain_id,
+        contract: Domain::LOCAL.contract,
+        settlement: parse(&args.settlement)?,
+        indexers: indexers?,
+        relay: relay.transpose()?,
+    };
+    out::text(&toml::to_string(&network)?)
+}

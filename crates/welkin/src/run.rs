@@ -1,0 +1,184 @@
+//! `welkin run`: from a wish to a receipt.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use welkin_node::buyer::{BuyerError, Keeper, PlaceProgress, Placed, pack, place};
+use welkin_proto::Offer;
+use welkin_types::{LeaseState, Usd};
+
+use crate::attach::{self, Ended};
+use crate::cli::Run;
+use crate::client::Client;
+use crate::task::{self, Job};
+use crate::{Context, Quit, Usage, agent, out, terminal};
+
+/// Exit code of something cancelled by the person in front of it.
+const CANCELLED: u8 = 130;
+
+/// `welkin run`
+pub(crate) async fn run(context: &Context, args: &Run) -> anyhow::Result<()> {
+    let (spec, folder) = task::spec(&args.task)?;
+    let mut job = task::job(&spec, &folder)?;
+    if args.tty {
+        let size = terminal::size().ok_or_else(|| {
+            Usage::new("-t needs a terminal, and standard output is none", "leave -t out")
+        })?;
+        job.ask.tty = Some(size);
+    }
+    job.ask.stdin = !args.detach && !args.no_stdin;
+    job.ask.attached = !args.detach;
+    let client = Client::open(context).await?;
+    let result = placed(context, args, &client, &mut job).await;
+    client.close().await;
+    result
+}
+
+async fn placed(
+    context: &Context,
+    args: &Run,
+    client: &Client,
+    job: &mut Job,
+) -> anyhow::Result<()> {
+    let first = choose(context, args, client, job).await?;
+    let mut first = first;
+    let mut tries = 0;
+    loop {
+        let keeper = lease(context, client, job, std::mem::take(&mut first)).await?;
+        if args.detach {
+            return detach(context, keeper, tries).await;
+        }
+        let ended = attach::attach(context, keeper, job.ask.tty.is_some(), tries).await?;
+        match ended {
+            Ended::Detached => return Ok(()),
+            Ended::Lease { state, code } => {
+                if job.retry.again(state, tries) {
+                    tries += 1;
+                    say(context, &format!("{state}: placed again ({tries} of {})", job.retry.max));
+                    continue;
+                }
+                return if code == 0 { Ok(()) } else { Err(Quit(code).into()) };
+            }
+        }
+    }
+}
+
+fn say(context: &Context, text: &str) {
+    if !context.is_quiet {
+        out::note(&format!("welkin: {text}"));
+    }
+}
+
+/// Shows the offer that will be taken and, where a person can be asked, asks.
+async fn choose(
+    context: &Context,
+    args: &Run,
+    client: &Client,
+    job: &mut Job,
+) -> anyhow::Result<Vec<Offer>> {
+    let offers = match client.buyer.candidates(&job.ask.needs, 3, true, Vec::new()).await {
+        Ok(offers) => offers,
+        // Everything may only be taken for a moment: waiting is `place`'s work.
+        Err(BuyerError::NothingFits(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(best) = offers.first() else { return Ok(offers) };
+    say(context, &describe(best));
+    // What was shown is the most that will be paid, whoever takes it in the end.
+    let shown = offers.iter().map(|offer| offer.price.hour()).max().unwrap_or(Usd::MAX);
+    let is_asked = !args.yes && !args.detach && terminal::is_interactive();
+    if is_asked {
+        if !confirm(&format!("run at {}? [Y/n] ", best.price)).await? {
+            return Err(Quit(CANCELLED).into());
+        }
+        let max = job.ask.needs.max_per_hour.map_or(shown, |max| max.min(shown));
+        job.ask.needs.max_per_hour = Some(max);
+    }
+    Ok(offers)
+}
+
+fn describe(offer: &Offer) -> String {
+    format!(
+        "offer {} {} in {} for {} ({}; isolation {}; online {})",
+        out::short(&offer.container),
+        offer.class,
+        offer.region,
+        offer.price,
+        offer.resources,
+        offer.tier,
+        out::percent(offer.online_bp)
+    )
+}
+
+#[expect(clippy::print_stderr, reason = "a question to the person in front of the terminal")]
+async fn confirm(question: &str) -> anyhow::Result<bool> {
+    eprint!("{question}");
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    })
+    .await??;
+    Ok(matches!(line.trim(), "" | "y" | "Y" | "yes"))
+}
+
+/// Places the job and sends its files.
+async fn lease(
+    context: &Context,
+    client: &Client,
+    job: &Job,
+    first: Vec<Offer>,
+) -> anyhow::Result<Keeper> {
+    let files = if job.ask.files { Some(pack(&job.files)?) } else { None };
+    let began = Instant::now();
+    let mut progress = |event: PlaceProgress| match event {
+        PlaceProgress::Trying(_) => (),
+        PlaceProgress::Refused(why) => say(context, &format!("refused: {why}; trying the next")),
+        PlaceProgress::Waiting(wait) => {
+            say(context, &format!("everything is busy; again in {}", out::duration(wait)));
+        }
+    };
+    let placed: Placed = place(&client.buyer, &job.ask, first, &mut progress).await?;
+    let host = out::short(&placed.offer.addr.node);
+    let text = format!("lease {} on {host}", placed.lease);
+    say(context, &format!("{text}, placed in {}", out::duration(began.elapsed())));
+    let keeper =
+        Keeper::new(Arc::clone(&client.buyer), placed, job.name.clone(), job.command.clone());
+    if let Some(files) = files {
+        let mut files = tokio::fs::File::from_std(files);
+        keeper.files(&mut files).await?;
+    }
+    Ok(keeper)
+}
+
+/// Hands the lease to the agent, which pays for it from now on.
+async fn detach(context: &Context, mut keeper: Keeper, tries: u32) -> anyhow::Result<()> {
+    keeper.mark(true, tries);
+    let lease = keeper.kept().lease;
+    agent::adopt(context, lease).await?;
+    if context.is_json {
+        return out::json(keeper.kept());
+    }
+    out::text(&format!("{lease}\n"))?;
+    let short = out::short(&lease);
+    say(
+        context,
+        &format!("runs on; see `welkin logs -f {short}`, end it with `welkin stop {short}`"),
+    );
+    Ok(())
+}
+
+/// The exit code for the end of a lease: the job's own where it has one.
+pub(crate) const fn code_of(state: LeaseState, job: Option<u8>) -> u8 {
+    match (state, job) {
+        (LeaseState::Succeeded, _) => 0,
+        (LeaseState::Failed, Some(code)) => code,
+        (LeaseState::Stopped, _) => CANCELLED,
+        (LeaseState::Expired, _) => 78,
+        (LeaseState::Lost | LeaseState::Preempted, _) => 69,
+        (_, Some(code)) => code,
+        (_, None) => 1,
+    }
+}
+
+/// How long a command may take to end after being asked.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);

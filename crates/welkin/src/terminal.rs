@@ -1,0 +1,42 @@
+//! The terminal of the person in front of it.
+
+use std::io;
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use welkin_proto::lease::TermSize;
+
+/// Raw mode: every key goes through. The old mode comes back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct RawMode {
+    before: Termios,
+}
+
+impl RawMode {
+    /// Puts the terminal on standard input into raw mode.
+    pub(crate) fn enter() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        // Nothing is left to be done if the terminal is gone.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// The terminal's size; `None` where standard output is none.
+pub(crate) fn size() -> Option<TermSize> {
+    let size = tcgetwinsize(io::stdout()).ok()?;
+    Some(TermSize { rows: size.ws_row, columns: size.ws_col })
+}
+
+/// Whether a person can be asked: both ends of the conversation are a terminal.
+pub(crate) fn is_interactive() -> bool {
+    use std::io::IsTerminal as _;
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}

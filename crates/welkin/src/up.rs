@@ -1,0 +1,299 @@
+//! A whole network in one process: settlement, relay, indexer, hosts, checkers.
+//!
+//! Real cryptography, real sandboxes, real connections over loopback; only the process is shared.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rustix::fs::{FlockOperation, flock};
+use welkin_net::{Endpoint, Relay};
+use welkin_node::host::{ContainerConfig, HostHandle};
+use welkin_node::network::Network;
+use welkin_node::settlement::{Embedded, LocalSettlement, Settle};
+use welkin_node::{Shutdown, checker, host, indexer, wire};
+use welkin_proto::Domain;
+use welkin_types::Usd;
+
+use crate::cli::Up;
+use crate::{Context, Usage, client, demo, out, roles};
+
+/// The most hosts of one `up`.
+const HOSTS_MAX: u32 = 16;
+/// The most checkers of one `up`.
+const CHECKERS_MAX: u32 = 64;
+
+/// `welkin up`
+pub(crate) async fn up(context: &Context, args: &Up) -> anyhow::Result<()> {
+    let _lock = lock(&context.dir)?;
+    let shutdown = Shutdown::default();
+    let running = start(context, args, &shutdown).await?;
+    let result = if args.demo {
+        demo::run(context, &running).await
+    } else {
+        welcome(context, &running)?;
+        roles::stop_signal().await
+    };
+    if !args.demo {
+        out::note("stopping; what is stored stays for the next `welkin up`");
+    }
+    if !shutdown.finish(roles::GRACE).await {
+        tracing::warn!("some tasks did not stop in time");
+    }
+    let closing = running.endpoints.iter().map(Endpoint::close);
+    let _ = tokio::time::timeout(roles::GRACE, join_all(closing)).await;
+    running.relay.shutdown().await;
+    result
+}
+
+/// A running network.
+pub(crate) struct Running {
+    pub(crate) network: Network,
+    pub(crate) hosts: Vec<HostHandle>,
+    pub(crate) checkers: u32,
+    endpoints: Vec<Endpoint>,
+    relay: Relay,
+}
+
+/// Two networks must not share a folder.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
+    let path = dir.join("up.lock");
+    let file = File::create(&path).with_context(|| format!("failed to make {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let text = format!("a network runs already in {}", dir.display());
+        return Err(Usage::new(text, "use it, stop it, or take another folder with --dir").into());
+    }
+    Ok(file)
+}
+
+fn any_port(ip: IpAddr) -> String {
+    SocketAddr::new(ip, 0).to_string()
+}
+
+async fn start(context: &Context, args: &Up, shutdown: &Shutdown) -> anyhow::Result<Running> {
+    let config = &context.config;
+    let hosts = bounded("hosts", args.hosts.unwrap_or(config.up.hosts), HOSTS_MAX)?;
+    let checkers = args.checkers.unwrap_or(config.up.checkers);
+    let checkers = if checkers == 0 { 0 } else { bounded("checkers", checkers, CHECKERS_MAX)? };
+    let domain = Domain::LOCAL;
+    let listen = any_port(config.up.listen_ip);
+    let dir = roles::dir_or(&config.settlement.dir, context, "settlement");
+    let (settlement, settlement_endpoint) =
+        roles::start_settlement(&config.settlement, &dir, domain, &listen, shutdown).await?;
+    let mut relay_config = config.relay.clone();
+    relay_config.dir = roles::dir_or(&relay_config.dir, context, "relay");
+    relay_config.listen.clone_from(&listen);
+    let (relay, relay_addr) = roles::start_relay(relay_config).await?;
+    let mut network = Network {
+        chain_id: domain.chain_id,
+        contract: domain.contract,
+        settlement: wire::from_net(&settlement_endpoint.addr()),
+        indexers: Vec::new(),
+        relay: Some(relay_addr),
+    };
+    let indexer = start_indexer(context, &mut network, &listen, &settlement, shutdown);
+    let mut endpoints = vec![settlement_endpoint, indexer.await?];
+    let mut handles = Vec::new();
+    let mut nodes = Vec::new();
+    for number in 1..=hosts {
+        nodes.push(host_node(context, &network, number).await?);
+    }
+    for node in &nodes {
+        endpoints.push(node.node.endpoint.clone());
+    }
+    // Each tries its isolation first, which takes a second: all at once.
+    let starting = nodes
+        .into_iter()
+        .map(|node| start_host(&network, &settlement, node, hosts, shutdown.clone()));
+    for handle in join_all(starting).await {
+        handles.push(handle?);
+    }
+    for number in 1..=checkers {
+        let started = start_checker(context, &network, &listen, &settlement, number, shutdown);
+        endpoints.push(started.await?);
+    }
+    write_network(context, &network)?;
+    credit(context, &settlement).await?;
+    Ok(Running { network, hosts: handles, checkers, endpoints, relay })
+}
+
+fn bounded(what: &str, count: u32, max: u32) -> anyhow::Result<u32> {
+    if (1..=max).contains(&count) {
+        return Ok(count);
+    }
+    Err(Usage::new(format!("{count} {what}: 1 to {max} are possible"), "").into())
+}
+
+async fn start_indexer(
+    context: &Context,
+    network: &mut Network,
+    listen: &str,
+    settlement: &Arc<Embedded>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Endpoint> {
+    let (domain, dir) = (network.domain(), context.dir.join("indexer"));
+    let node = roles::node(&dir, &domain, listen, &indexer::ALPNS, None).await?;
+    let settle = local_settle(settlement, &node);
+    let endpoint = node.endpoint.clone();
+    let deps = indexer::Deps { endpoint: node.endpoint, key: node.key, domain, settle };
+    network.indexers.push(indexer::start(deps, shutdown));
+    Ok(endpoint)
+}
+
+fn local_settle(service: &Arc<Embedded>, node: &roles::Node) -> Settle {
+    Settle::new(LocalSettlement::new(Arc::clone(service), node.account.id(), node.key.id()))
+}
+
+/// A host that is about to start.
+struct HostNode {
+    number: u32,
+    config: host::Config,
+    node: roles::Node,
+}
+
+async fn host_node(context: &Context, network: &Network, number: u32) -> anyhow::Result<HostNode> {
+    let mut config = context.config.host.clone();
+    config.dir = context.dir.join(format!("host-{number}"));
+    config.listen = any_port(context.config.up.listen_ip);
+    let (domain, relay) = (network.domain(), network.relay.as_ref());
+    let node = roles::node(&config.dir, &domain, &config.listen, &host::ALPNS, relay).await?;
+    Ok(HostNode { number, config, node })
+}
+
+async fn start_host(
+    network: &Network,
+    settlement: &Arc<Embedded>,
+    host: HostNode,
+    of: u32,
+    shutdown: Shutdown,
+) -> anyhow::Result<HostHandle> {
+    let HostNode { number, mut config, node } = host;
+    if config.containers.is_empty() {
+        config.containers = vec![share(number, of)];
+    }
+    let settle = local_settle(settlement, &node);
+    roles::start_host(config, node, network, settle, &shutdown).await
+}
+
+/// Waits for all of a few futures, side by side.
+async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut pending: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|ctx| {
+        let mut is_ready = true;
+        for (future, output) in &mut pending {
+            if output.is_none() {
+                match future.as_mut().poll(ctx) {
+                    std::task::Poll::Ready(ready) => *output = Some(ready),
+                    std::task::Poll::Pending => is_ready = false,
+                }
+            }
+        }
+        if is_ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    pending.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+/// One host's share of this machine: slots of one core, at least two, and half of the memory in
+/// all. Cores are shared; memory is not.
+fn share(number: u32, of: u32) -> ContainerConfig {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = u32::try_from(cores).unwrap_or(1);
+    let slots = (cores / of).max(2);
+    let memory_mib = welkin_runtime::inventory::inventory().memory_bytes >> 20;
+    let memory_mib = (memory_mib / 2 / u64::from(slots * of)).clamp(256, 4_096);
+    ContainerConfig {
+        cpu_milli: 1_000,
+        memory_mib,
+        disk_mib: memory_mib / 2,
+        gpus: 0,
+        slots,
+        // The second host asks a little more, so that prices can be seen to matter.
+        usd_per_hour: if number == 1 { "0.04".to_owned() } else { "0.05".to_owned() },
+    }
+}
+
+async fn start_checker(
+    context: &Context,
+    network: &Network,
+    listen: &str,
+    settlement: &Arc<Embedded>,
+    number: u32,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Endpoint> {
+    let dir = context.dir.join(format!("checker-{number}"));
+    let domain = network.domain();
+    let node = roles::node(&dir, &domain, listen, &checker::ALPNS, network.relay.as_ref()).await?;
+    let settle = local_settle(settlement, &node);
+    let endpoint = node.endpoint.clone();
+    let deps = checker::Deps {
+        endpoint: node.endpoint,
+        key: node.key,
+        domain,
+        settle,
+        indexers: network.indexers.clone(),
+    };
+    checker::start(deps, shutdown);
+    Ok(endpoint)
+}
+
+fn write_network(context: &Context, network: &Network) -> anyhow::Result<()> {
+    let file = client::network_file(context);
+    let draft = file.with_extension("new");
+    let text = toml::to_string(network)?;
+    std::fs::write(&draft, text)
+        .and_then(|()| std::fs::rename(&draft, &file))
+        .with_context(|| format!("failed to write {}", file.display()))
+}
+
+/// A new account gets test money, once.
+async fn credit(context: &Context, settlement: &Arc<Embedded>) -> anyhow::Result<()> {
+    let amount: Usd = context
+        .config
+        .up
+        .credit_usd
+        .parse()
+        .map_err(|error| Usage::new(format!("up.credit_usd: {error}"), ""))?;
+    let key = client::home(context).account_key()?;
+    let node = welkin_types::NodeId::from_bytes([0; 32]);
+    let settle = Settle::new(LocalSettlement::new(Arc::clone(settlement), key.id(), node));
+    if settle.balance(key.id()).await?.deposited.is_zero() && !amount.is_zero() {
+        settle.fund(key.id(), amount).await?;
+    }
+    Ok(())
+}
+
+fn welcome(context: &Context, running: &Running) -> anyhow::Result<()> {
+    if context.is_json {
+        return out::json(&running.network);
+    }
+    let dir = context.dir.display();
+    let mut text = format!("network     {dir}\n");
+    text.push_str(&format!("settlement  {}\n", running.network.settlement));
+    for indexer in &running.network.indexers {
+        text.push_str(&format!("indexer     {indexer}\n"));
+    }
+    if let Some(relay) = &running.network.relay {
+        text.push_str(&format!("relay       {relay}\n"));
+    }
+    for host in &running.hosts {
+        for container in host.containers() {
+            let (class, slots, price) = (&container.class, container.slots, container.price);
+            text.push_str(&format!(
+                "host        {}  {slots} x {class} ({}), {price}\n",
+                out::short(&host.addr().node),
+                container.resources
+            ));
+        }
+    }
+    text.push_str(&format!("checkers    {}\n\n", running.checkers));
+    text.push_str("next, in another terminal:\n");
+    text.push_str("  welkin run -- echo hello      run a command\n");
+    text.push_str("  welkin offers                 see what is on offer\n");
+    text.push_str("  welkin balance                see your money\n");
+    text.push_str("Ctrl-C stops the network; its state stays.\n");
+    out::text(&text)
+}

@@ -1,0 +1,16 @@
+//! The `welkin` program from end to end: real processes, real sandboxes, real connections.
+//!
+//! Sandboxes need root; elsewhere these tests say that they are skipped.
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken step fails its test"
+)]
+
+mod crash;
+mod run;
+mod services;
+mod support;
+mod up;
