@@ -187,10 +187,7 @@ async fn ask(
     let host = addr.node;
     let caller = Caller::new(deps.endpoint.clone(), addr, ALPN_CHECK);
     // The connection is made first: the round trip is that of the question alone.
-    let connection = match caller.connection().await {
-        Ok(connection) => connection,
-        Err(_) => return Finding::Unreachable,
-    };
+    let Ok(connection) = caller.connection().await else { return Finding::Unreachable };
     let nonce = outside::random();
     let sent = Instant::now();
     let reply: Result<Signed<ProbeReply>, _> = caller.ask(&Probe { nonce, minute }, within).await;

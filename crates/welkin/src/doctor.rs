@@ -388,7 +388,10 @@ async fn tidy(state: &Path) {
         if state.join("socket").exists() {
             continue;
         }
-        // Without root this stays, until the next boot at the latest.
+        if !rustix::process::geteuid().is_root() {
+            // The helper's folder is root's: it stays until the next boot.
+            return;
+        }
         for entry in fs::read_dir(state).into_iter().flatten().filter_map(Result::ok) {
             let path = entry.path();
             let _ = if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };

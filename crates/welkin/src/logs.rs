@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     fn data(at: u64) -> LogEvent {
-        LogEvent::Data(UnixMillis(at), vec![b'x'])
+        LogEvent::Data(UnixMillis(at), vec![b'x'].into())
     }
 
     #[test]

@@ -18,6 +18,10 @@ use crate::outside;
 
 /// A host that can't be reached for so long has lost the lease.
 const LOST_AFTER: Duration = Duration::from_secs(30);
+/// A host asks a running lease for a voucher every two seconds; one that says nothing for so long
+/// is dialled anew, long before its connection falls silent: it may have been restarted, and work
+/// that nobody pays for is stopped.
+const SILENCE_MAX: Duration = Duration::from_secs(6);
 /// Pause between tries to reach a host.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -47,6 +51,7 @@ pub struct Keeper {
     payer: Payer,
     voucher: Option<SignedByAccount<Voucher>>,
     lost_at: Option<Instant>,
+    heard_at: Instant,
     is_over: bool,
 }
 
@@ -67,9 +72,7 @@ impl Keeper {
             order,
         };
         let payer = Payer::new(kept.order.message.clone(), 0);
-        let session = Some(placed.session);
-        let keeper =
-            Self { buyer, kept, session, payer, voucher: None, lost_at: None, is_over: false };
+        let keeper = Self { session: Some(placed.session), ..Self::bare(buyer, kept, payer) };
         keeper.save();
         keeper
     }
@@ -77,8 +80,20 @@ impl Keeper {
     /// Takes up a lease that another process kept before.
     pub fn resume(buyer: Arc<Buyer>, kept: KeptLease) -> Self {
         let payer = Payer::new(kept.order.message.clone(), kept.promised);
-        let lost_at = Some(Instant::now());
-        Self { buyer, kept, session: None, payer, voucher: None, lost_at, is_over: false }
+        Self { lost_at: Some(Instant::now()), ..Self::bare(buyer, kept, payer) }
+    }
+
+    fn bare(buyer: Arc<Buyer>, kept: KeptLease, payer: Payer) -> Self {
+        Self {
+            buyer,
+            kept,
+            session: None,
+            payer,
+            voucher: None,
+            lost_at: None,
+            heard_at: Instant::now(),
+            is_over: false,
+        }
     }
 
     /// Whose lease it is.
@@ -133,17 +148,26 @@ impl Keeper {
             if self.is_over {
                 return None;
             }
+            let is_running = self.kept.state().0 == LeaseState::Running;
+            let silent_at = self.heard_at + SILENCE_MAX;
             let Some(session) = &mut self.session else {
                 if let Some(event) = self.reconnect().await {
                     return Some(event);
                 }
                 continue;
             };
-            let Some(message) = session.recv().await else {
+            let heard = if is_running {
+                tokio::time::timeout_at(silent_at, session.recv()).await.unwrap_or_default()
+            } else {
+                session.recv().await
+            };
+            let Some(message) = heard else {
+                session.close();
                 self.session = None;
                 self.lost_at.get_or_insert_with(Instant::now);
                 return Some(LeaseEvent::Disconnected);
             };
+            self.heard_at = Instant::now();
             if let Some(event) = self.take(message).await {
                 return Some(event);
             }
@@ -158,6 +182,7 @@ impl Keeper {
                 if resume.is_ok() {
                     self.session = Some(session);
                     self.lost_at = None;
+                    self.heard_at = Instant::now();
                     return Some(LeaseEvent::Reconnected);
                 }
             }
@@ -266,8 +291,9 @@ impl Keeper {
                 self.kept.detail = Some(format!("the host's receipt is wrong: {error}"));
             }
         }
-        if let Some(ack) = &file.ack {
-            self.send(ToHost::Ack(Box::new(ack.clone()))).await;
+        if let (Some(ack), Some(session)) = (&file.ack, self.session.take()) {
+            let _ = session.send(ToHost::Ack(Box::new(ack.clone()))).await;
+            session.finish().await;
         }
         if let Err(error) = self.buyer.home().save_receipt(self.kept.lease, &file) {
             warn!(error = %crate::chain(&error), "a receipt can't be written down");

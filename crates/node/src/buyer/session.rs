@@ -1,6 +1,8 @@
 //! A buyer's connection to one host.
 
-use tokio::sync::mpsc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
 use welkin_net::{Connection, RecvStream, SendStream};
 use welkin_proto::lease::{FromHost, StreamHello, ToHost};
 use welkin_proto::{Delegation, SignedByAccount};
@@ -11,6 +13,8 @@ use crate::wire;
 
 /// Messages that wait in each direction.
 const QUEUE_MAX: usize = 256;
+/// How long the last messages may take to arrive.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection on which this account has said who it is.
 #[derive(Debug)]
@@ -18,6 +22,7 @@ pub struct HostSession {
     connection: Connection,
     out: mpsc::Sender<ToHost>,
     inbox: mpsc::Receiver<FromHost>,
+    written: oneshot::Receiver<()>,
 }
 
 impl HostSession {
@@ -32,9 +37,14 @@ impl HostSession {
         wire::send(&mut send, &hello).await.map_err(BuyerError::Wire)?;
         let (out, outgoing) = mpsc::channel(QUEUE_MAX);
         let (incoming, inbox) = mpsc::channel(QUEUE_MAX);
-        shutdown.spawn_until_asked("to-host", write(send, outgoing));
+        let (all, written) = oneshot::channel();
+        shutdown.spawn_until_asked("to-host", async move {
+            write(send, outgoing).await;
+            // Nobody may be waiting for this.
+            let _ = all.send(());
+        });
         shutdown.spawn_until_asked("from-host", read(recv, incoming));
-        Ok(Self { connection, out, inbox })
+        Ok(Self { connection, out, inbox, written })
     }
 
     /// Sends a message. Safe to cancel.
@@ -46,9 +56,10 @@ impl HostSession {
         self.out.send(message).await.map_err(|_| BuyerError::HostLost)
     }
 
-    /// For those who only send.
-    pub fn sender(&self) -> mpsc::Sender<ToHost> {
-        self.out.clone()
+    /// Ends the control stream and waits until the host has all that was sent.
+    pub async fn finish(self) {
+        drop(self.out);
+        let _ = tokio::time::timeout(FINISH_TIMEOUT, self.written).await;
     }
 
     /// Receives the next message; `None` once the connection is lost. Safe to cancel.
@@ -93,6 +104,10 @@ async fn write(mut send: SendStream, mut queue: mpsc::Receiver<ToHost>) {
         if wire::send(&mut send, &message).await.is_err() {
             return;
         }
+    }
+    // Ended by us: wait until it has arrived.
+    if send.finish().is_ok() {
+        let _ = send.stopped().await;
     }
 }
 

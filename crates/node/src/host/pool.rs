@@ -18,6 +18,8 @@ use crate::{Shutdown, chain};
 
 /// Sandboxes that are made at the same time: more only share the same cores.
 const MAKING_MAX: usize = 4;
+/// Thousandths of a core that making a sandbox may use.
+const MAKING_CPU_MILLI: u32 = 1_000;
 /// Pause after a sandbox could not be made.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -114,6 +116,8 @@ impl Pool {
 
     async fn make(&self, image: Image, limits: Limits) -> Result<RunningSandbox, (Reason, String)> {
         let _permit = self.0.making.acquire().await;
+        // Made with a whole core at least; the start sets what the lease has paid for.
+        let limits = Limits { cpu_milli: limits.cpu_milli.max(MAKING_CPU_MILLI), ..limits };
         self.0.sandboxes.prepare(SandboxSpec::new(image, limits)).await.map_err(|error| {
             let is_image = error.failure().is_some_and(|f| f.code == FailureCode::BadImage);
             let reason = if is_image { Reason::ImageUnusable } else { Reason::SandboxFailed };

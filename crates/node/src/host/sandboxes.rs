@@ -1,10 +1,10 @@
-//! The host's view of its sandboxes: those of `welkin-runtime`, reconnected when the helper dies.
+//! The host's view of its sandboxes: those of `welkin-runtime`, with a new helper when one dies.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 use welkin_lease::ResourcesUsed;
@@ -28,6 +28,10 @@ pub(crate) const NOFILE_MAX: u64 = 4_096;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Pause between tries to start a new helper.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// How long the end of a lease waits for a new helper, which removes what a dead one left.
+const NEW_HELPER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pause between two looks for a new helper.
+const NEW_HELPER_PAUSE: Duration = Duration::from_millis(50);
 
 /// How the privileged helper is started.
 #[derive(Clone, Debug)]
@@ -57,9 +61,7 @@ pub struct Sandboxes(Arc<Inner>);
 struct Inner {
     config: RuntimeConfig,
     runtime: RwLock<Arc<Runtime>>,
-    reconnecting: Mutex<bool>,
     capabilities: Capabilities,
-    shutdown: Shutdown,
 }
 
 impl fmt::Debug for Sandboxes {
@@ -89,13 +91,10 @@ impl Sandboxes {
         for reason in &capabilities.reasons {
             warn!(code = %reason.code, text = %reason.text, "isolation is limited");
         }
-        Ok(Self(Arc::new(Inner {
-            config,
-            runtime: RwLock::new(Arc::new(runtime)),
-            reconnecting: Mutex::new(false),
-            capabilities,
-            shutdown,
-        })))
+        let runtime = RwLock::new(Arc::new(runtime));
+        let sandboxes = Self(Arc::new(Inner { config, runtime, capabilities }));
+        shutdown.spawn_until_asked("sandboxd", sandboxes.clone().keep_helper());
+        Ok(sandboxes)
     }
 
     /// What the trial found.
@@ -119,46 +118,55 @@ impl Sandboxes {
         Arc::clone(&self.0.runtime.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sees to it that a dead helper is replaced.
-    fn note(&self, error: &RuntimeError) {
-        if !matches!(error, RuntimeError::Disconnected | RuntimeError::Connect { .. }) {
-            return;
-        }
-        let mut reconnecting = self.0.reconnecting.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *reconnecting, true) {
-            return;
-        }
-        let sandboxes = self.clone();
-        self.0.shutdown.spawn_until_asked("sandboxd", async move { sandboxes.reconnect().await });
-    }
-
-    async fn reconnect(&self) {
-        warn!("the sandbox helper is gone; starting another");
+    /// Replaces a helper that dies, for as long as this process lives.
+    async fn keep_helper(self) {
         loop {
-            match Runtime::connect(&self.0.config).await {
-                Ok(runtime) => {
-                    *self.0.runtime.write().unwrap_or_else(PoisonError::into_inner) =
-                        Arc::new(runtime);
-                    break;
+            self.runtime().closed().await;
+            warn!("the sandbox helper is gone; starting another");
+            loop {
+                match Runtime::connect(&self.0.config).await {
+                    Ok(runtime) => {
+                        *self.0.runtime.write().unwrap_or_else(PoisonError::into_inner) =
+                            Arc::new(runtime);
+                        break;
+                    }
+                    Err(error) => warn!(error = %chain(&error), "no sandbox helper yet"),
                 }
-                Err(error) => warn!(error = %chain(&error), "no sandbox helper yet"),
+                tokio::time::sleep(RECONNECT_PAUSE).await;
             }
-            tokio::time::sleep(RECONNECT_PAUSE).await;
+            info!("a new sandbox helper runs");
         }
-        *self.0.reconnecting.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        info!("a new sandbox helper runs");
     }
 
-    fn noted<T>(&self, result: Result<T, RuntimeError>) -> Result<T, RuntimeError> {
-        result.inspect_err(|error| self.note(error))
+    /// Asks the helper, or its successor where it has just died.
+    async fn ask<T, F>(
+        &self,
+        mut question: impl FnMut(Arc<Runtime>) -> F,
+    ) -> Result<T, RuntimeError>
+    where
+        F: Future<Output = Result<T, RuntimeError>>,
+    {
+        let end = Instant::now() + NEW_HELPER_TIMEOUT;
+        loop {
+            match question(self.runtime()).await {
+                Err(RuntimeError::Disconnected) if Instant::now() < end => {
+                    tokio::time::sleep(NEW_HELPER_PAUSE).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Makes a sandbox that waits for its command.
     pub(crate) async fn prepare(&self, spec: SandboxSpec) -> Result<RunningSandbox, RuntimeError> {
-        let prepared = self.noted(self.runtime().prepare(spec).await)?;
+        let make = |runtime: Arc<Runtime>| {
+            let spec = spec.clone();
+            async move { runtime.prepare(spec).await.map(|prepared| (prepared, Arc::clone(&runtime))) }
+        };
+        let (prepared, runtime) = self.ask(make).await?;
         Ok(RunningSandbox {
             sandboxes: self.clone(),
-            runtime: self.runtime(),
+            runtime,
             id: prepared.id,
             prepared: Some(prepared),
             exit: None,
@@ -167,7 +175,7 @@ impl Sandboxes {
 
     /// The sandboxes of before a restart that were started.
     pub(crate) async fn survivors(&self) -> Result<Vec<Survivor>, SandboxesError> {
-        let infos = self.noted(self.runtime().list().await).map_err(SandboxesError)?;
+        let infos = self.runtime().list().await.map_err(SandboxesError)?;
         let survivors = infos.into_iter().map(|info| {
             let mut kept = info.kept.into_iter();
             let ours = match (kept.next(), kept.next()) {
@@ -193,7 +201,8 @@ impl Sandboxes {
 
     /// Destroys a sandbox of which only the id is known.
     pub(crate) async fn destroy_leftover(&self, id: [u8; 16]) -> Wipe {
-        match self.noted(self.runtime().destroy(SandboxId::from_bytes(id)).await) {
+        let id = SandboxId::from_bytes(id);
+        match self.ask(|runtime| async move { runtime.destroy(id).await }).await {
             Ok(record) => to_wipe(&record),
             Err(error) => {
                 warn!(error = %chain(&error), "a leftover sandbox is not destroyed");
@@ -211,12 +220,12 @@ impl Sandboxes {
     ) -> Result<ExecId, RuntimeError> {
         let [stdin, stdout, stderr] = stdio;
         let stdio = Stdio { stdin, stdout, stderr };
-        self.noted(self.runtime().exec(SandboxId::from_bytes(id), command, stdio).await)
+        self.runtime().exec(SandboxId::from_bytes(id), command, stdio).await
     }
 
     /// Waits for one more command.
     pub(crate) async fn wait_exec(&self, exec: ExecId) -> Result<Exit, RuntimeError> {
-        self.noted(self.runtime().wait_exec(exec).await).map(to_exit)
+        self.runtime().wait_exec(exec).await.map(to_exit)
     }
 
     /// Writes files from inside as a tar stream.
@@ -226,7 +235,7 @@ impl Sandboxes {
         path: &str,
         output: OwnedFd,
     ) -> Result<(), RuntimeError> {
-        self.noted(self.runtime().files_get(SandboxId::from_bytes(id), path, output).await)
+        self.runtime().files_get(SandboxId::from_bytes(id), path, output).await
     }
 
     /// Unpacks a tar stream inside.
@@ -236,12 +245,12 @@ impl Sandboxes {
         dir: &str,
         input: OwnedFd,
     ) -> Result<(), RuntimeError> {
-        self.noted(self.runtime().files_put(SandboxId::from_bytes(id), dir, input).await)
+        self.runtime().files_put(SandboxId::from_bytes(id), dir, input).await
     }
 
     /// Connects to a port inside.
     pub(crate) async fn dial(&self, id: [u8; 16], port: u16) -> Result<OwnedFd, RuntimeError> {
-        self.noted(self.runtime().dial(SandboxId::from_bytes(id), port).await)
+        self.runtime().dial(SandboxId::from_bytes(id), port).await
     }
 
     /// What a sandbox uses now.
@@ -298,7 +307,7 @@ impl RunningSandbox {
             keep: spec.kept,
         };
         let started = self.runtime.start(self.id, command, options).await;
-        self.sandboxes.noted(started).map_err(|error| chain(&error))
+        started.map_err(|error| chain(&error))
     }
 
     /// Waits for the end; `None` if the helper died and the sandbox with it. Safe to cancel.
@@ -306,7 +315,7 @@ impl RunningSandbox {
         if let Some(exit) = self.exit {
             return Some(exit);
         }
-        let exit = self.sandboxes.noted(self.runtime.wait(self.id).await).ok().map(to_exit);
+        let exit = self.runtime.wait(self.id).await.ok().map(to_exit);
         self.exit = exit;
         exit
     }
@@ -322,7 +331,7 @@ impl RunningSandbox {
     }
 
     pub(crate) async fn kill(&self) {
-        if let Err(error) = self.sandboxes.noted(self.runtime.kill(self.id).await) {
+        if let Err(error) = self.runtime.kill(self.id).await {
             warn!(error = %chain(&error), "a sandbox was not killed");
         }
     }

@@ -71,6 +71,7 @@ async fn serve(
         StreamHello::Exec { argv, env, cwd, tty, .. } => match running(&handle) {
             Some(sandbox) => {
                 let Some(sandboxes) = &host.sandboxes else { return Ok(()) };
+                let env = lease_env(&handle).into_iter().chain(env).collect();
                 let exec = Exec { sandbox, argv, env, cwd, tty };
                 exec::serve(sandboxes, exec, send, recv).await
             }
@@ -115,6 +116,13 @@ async fn refuse(hello: &StreamHello, mut send: SendStream) -> Result<(), WireErr
 fn running(handle: &LeaseHandle) -> Option<[u8; 16]> {
     let view = handle.view.borrow();
     (view.record.state() == LeaseState::Running).then_some(view.record.sandbox)
+}
+
+/// The variables that the lease's own command was given, secrets left out: they are not kept.
+fn lease_env(handle: &LeaseHandle) -> Vec<(String, String)> {
+    let record = Arc::clone(&handle.view.borrow().record);
+    let lease = ("WELKIN_LEASE".to_owned(), record.order.message.lease.to_string());
+    std::iter::once(lease).chain(record.launch.env.iter().cloned()).collect()
 }
 
 fn not_running(handle: &LeaseHandle) -> String {

@@ -1,3 +1,5 @@
+//! How money and receipts read.
+
 use welkin_proto::{
     AccountKey, Delegation, Domain, Exit, LogSummary, NodeKey, Order, ReceiptAck, Signed,
     SignedByAccount, StageTime, Usage as Used, Voucher, Wipe,
