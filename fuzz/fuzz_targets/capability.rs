@@ -1,0 +1,4 @@
+//! Fuzzes `Signed<Capability>`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| welkin_fuzz::capability(bytes));

@@ -1,0 +1,4 @@
+//! Fuzzes `DataFrame`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| welkin_fuzz::data_frame(bytes));

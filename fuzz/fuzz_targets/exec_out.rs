@@ -1,0 +1,4 @@
+//! Fuzzes `ExecOut`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| welkin_fuzz::exec_out(bytes));

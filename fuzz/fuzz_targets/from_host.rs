@@ -1,0 +1,4 @@
+//! Fuzzes `FromHost`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| welkin_fuzz::from_host(bytes));

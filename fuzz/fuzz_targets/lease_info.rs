@@ -1,0 +1,4 @@
+//! Fuzzes `LeaseInfo`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| welkin_fuzz::lease_info(bytes));

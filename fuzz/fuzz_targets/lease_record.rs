@@ -1,0 +1,4 @@
+//! Fuzzes `LeaseRecord`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| welkin_fuzz::lease_record(bytes));

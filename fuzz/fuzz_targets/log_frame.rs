@@ -1,0 +1,4 @@
+//! Fuzzes `LogFrame`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| welkin_fuzz::log_frame(bytes));

@@ -1,0 +1,4 @@
+//! Fuzzes `SettleReply`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| welkin_fuzz::settle_reply(bytes));

@@ -1,0 +1,4 @@
+//! Fuzzes `StreamHello`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| welkin_fuzz::stream_hello(bytes));

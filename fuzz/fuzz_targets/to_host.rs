@@ -1,0 +1,4 @@
+//! Fuzzes `ToHost`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| welkin_fuzz::to_host(bytes));
