@@ -5,7 +5,8 @@
 //! every effect that tells somebody of the change.
 //!
 //! Invariants: only `running` adds seconds; the uncovered part never exceeds the exposure by more
-//! than the time between two ticks; after a final state nothing is started; a lease that ran always
+//! than the time between two ticks, or after a restart by the time the buyer is given to come back;
+//! after a final state nothing is started; a lease that ran always
 //! ends with its sandbox destroyed before its receipt is made.
 
 use std::collections::VecDeque;
@@ -27,6 +28,9 @@ pub struct Policy {
     pub stop_grace: Duration,
     /// How long the buyer may take for its last voucher.
     pub last_voucher: Duration,
+    /// How long the buyer may take to come back after a restart of the host. It could not pay
+    /// while the host was gone, so until then uncovered work is no reason to stop.
+    pub buyer_return: Duration,
 }
 
 impl Default for Policy {
@@ -36,6 +40,7 @@ impl Default for Policy {
             voucher_every: Duration::from_secs(2),
             stop_grace: Duration::from_secs(10),
             last_voucher: Duration::from_secs(3),
+            buyer_return: Duration::from_secs(20),
         }
     }
 }
@@ -142,6 +147,8 @@ pub struct HostLease {
     ask_at: Option<UnixMillis>,
     /// When waiting for the last voucher ends.
     close_at: Option<UnixMillis>,
+    /// Until when the buyer may come back after a restart.
+    return_by: Option<UnixMillis>,
     /// Seconds covered when money was last moved.
     redeemed_seconds: u64,
     detail: Option<String>,
@@ -180,6 +187,7 @@ impl HostLease {
             ending: None,
             ask_at: None,
             close_at: None,
+            return_by: None,
             detail: None,
             last_now: now,
         }
@@ -326,6 +334,7 @@ impl HostLease {
             return;
         }
         self.record.voucher = Some(voucher);
+        self.return_by = None;
         self.effects.push_back(Effect::Save);
         let (seconds, _) = self.record.covered();
         if self.close_at.is_some() {
@@ -422,6 +431,7 @@ impl HostLease {
         match (self.record.state(), found) {
             (LeaseState::Running, Found::Running) => {
                 self.ask_at = Some(now);
+                self.return_by = Some(now.after(self.policy.buyer_return));
             }
             (LeaseState::Stopping, Found::Running) => {
                 let stage = self.record.stages.last();
@@ -476,7 +486,9 @@ impl HostLease {
             self.stop(now, LeaseState::Expired, Reason::RunTimeout, grace);
         } else if self.order().price.cost(seconds) > self.order().budget {
             self.stop(now, LeaseState::Expired, Reason::FundsExhausted, short);
-        } else if seconds.saturating_sub(covered) > self.policy.exposure_seconds {
+        } else if seconds.saturating_sub(covered) > self.policy.exposure_seconds
+            && self.return_by.is_none_or(|at| at <= now)
+        {
             self.stop(now, LeaseState::Expired, Reason::Uncovered, short);
         } else if self.ask_at.is_some_and(|at| at <= now) {
             self.ask_at = Some(now.after(self.policy.voucher_every));

@@ -1,8 +1,8 @@
 //! Keys in files, and an account's permission for a node.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -110,7 +110,8 @@ fn parse(text: &str) -> Option<[u8; 32]> {
 fn create(path: &Path) -> Result<[u8; 32], IdentityError> {
     let io = |source| IdentityError::Io { what: "create", path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(io)?;
+        // What lies beside a key (logs, books, receipts) is nobody else's business either.
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
     }
     let secret = outside::random::<32>();
     let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -415,6 +415,11 @@ impl Runtime {
         Ok(infos)
     }
 
+    /// Waits until the helper is gone.
+    pub async fn closed(&self) {
+        self.connection.closed().await;
+    }
+
     /// Removes every sandbox and ends the helper; returns when it has ended.
     ///
     /// # Errors

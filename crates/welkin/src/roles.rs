@@ -144,8 +144,9 @@ pub(crate) async fn start_settlement(
         .parse()
         .map_err(|error| Usage::new(format!("settlement.faucet_usd_max: {error}"), ""))?;
     let embedded = EmbeddedConfig { domain, faucet_max, epoch_seconds: config.epoch_seconds };
-    let service = Arc::new(Embedded::open(&dir.join("books.redb"), embedded).await?);
+    // First the key: it makes the folder, and makes it private.
     let node = node(dir, &domain, listen, &[ALPN_SETTLE], None).await?;
+    let service = Arc::new(Embedded::open(&dir.join("books.redb"), embedded).await?);
     let endpoint = node.endpoint.clone();
     let (server, inner) = (Arc::clone(&service), shutdown.clone());
     shutdown.spawn_until_asked("settlement", async move {

@@ -9,6 +9,9 @@ use welkin_types::{BasisPoints, ContainerId, LeaseId, LeaseState, Price, Reason,
 
 use crate::make::{Make, Source};
 
+/// How a host alters its receipt before it signs.
+type Bend = fn(&mut Receipt);
+
 const BUYER: [u8; 32] = [1; 32];
 const OPERATOR: [u8; 32] = [2; 32];
 const HOST: [u8; 32] = [3; 32];
@@ -26,7 +29,7 @@ fn a_good_receipt_is_verified_and_survives_json() {
 
 #[test]
 fn a_host_that_bends_its_receipt_is_found_out() {
-    let wrong: [(&str, fn(&mut Receipt)); 10] = [
+    let wrong: [(&str, Bend); 10] = [
         ("more seconds than it ran", |r| r.usage.seconds = 11),
         ("a higher cost", |r| r.cost = Usd::from_micros(10_001)),
         ("a cost that nobody promised", |r| {
