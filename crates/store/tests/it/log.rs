@@ -7,6 +7,7 @@ use welkin_store::{LogLimits, LogPiece, LogReader, LogStart, LogWriter};
 use welkin_types::UnixMillis;
 
 const SEGMENT: u64 = 4 << 20;
+const SEGMENT_LEN: usize = 4 << 20;
 
 fn read_all(reader: &mut LogReader) -> (Vec<u8>, Vec<(u64, u64)>) {
     let (mut bytes, mut gaps) = (Vec::new(), Vec::new());
@@ -78,7 +79,7 @@ fn the_middle_goes_first_and_the_gap_is_shown() {
     let limits = LogLimits { bytes_max: 3 * SEGMENT, ..LogLimits::default() };
     let mut log = LogWriter::open(dir.path(), "stdout", limits).unwrap();
     for n in 0..6_u8 {
-        log.append(&vec![b'0' + n; 4 << 20], UnixMillis(u64::from(n))).unwrap();
+        log.append(&vec![b'0' + n; SEGMENT_LEN], UnixMillis(u64::from(n))).unwrap();
     }
     log.close();
     let mut reader =
@@ -86,7 +87,7 @@ fn the_middle_goes_first_and_the_gap_is_shown() {
     let (bytes, gaps) = read_all(&mut reader);
     assert_eq!(gaps, [(SEGMENT, 4 * SEGMENT)]);
     assert_eq!(bytes.len() as u64, 3 * SEGMENT);
-    assert_eq!((bytes[0], bytes[SEGMENT as usize]), (b'0', b'4'));
+    assert_eq!((bytes[0], bytes[SEGMENT_LEN]), (b'0', b'4'));
 }
 
 #[tokio::test]
