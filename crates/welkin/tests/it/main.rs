@@ -9,8 +9,14 @@
     reason = "a broken step fails its test"
 )]
 
+mod checks;
 mod crash;
+mod hostile;
+mod limits;
+mod money;
+mod netns;
 mod run;
 mod services;
+mod session;
 mod support;
 mod up;

@@ -85,6 +85,7 @@ impl Services {
     /// Starts a checker.
     pub(crate) fn checker(&mut self, spot: Spot<'_>) {
         self.role("checker", spot);
+        self.roles.last_mut().unwrap().wait_stderr("checker started");
     }
 
     /// Starts a host with this name and returns once it has announced itself.

@@ -4,7 +4,7 @@
 //! never meet. Everything that was started ends with its handle.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -100,8 +100,9 @@ impl Output {
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         let text = self.text();
-        let start: String = text.chars().take(2_000).collect();
-        assert_eq!(self.code, code, "stdout:\n{start}\nstderr:\n{}", self.stderr);
+        let end = text.char_indices().rev().nth(500).map_or(0, |(index, _)| index);
+        let end = &text[end..];
+        assert_eq!(self.code, code, "stdout ends in:\n{end}\nstderr:\n{}", self.stderr);
         self
     }
 
@@ -216,7 +217,7 @@ impl Proc {
     fn report(&self) -> String {
         let last = |text: &str| {
             let lines: Vec<_> = text.lines().collect();
-            lines[lines.len().saturating_sub(60)..].join("\n")
+            lines[lines.len().saturating_sub(30)..].join("\n")
         };
         let mut text = format!("{}\n", self.name);
         let stdout = String::from_utf8_lossy(&self.stdout()).into_owned();
@@ -341,7 +342,7 @@ impl Place {
 
     /// Processes that belong to the sandbox helpers of this place, as the host sees them.
     pub(crate) fn helpers(&self) -> Vec<i32> {
-        processes_with(&self.sandboxes.to_string_lossy())
+        processes_with(&format!("{}/", self.sandboxes.display()))
     }
 
     /// The control groups of this place's sandboxes, of all hierarchies.
@@ -400,12 +401,13 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // The helpers first: one that is killed leaves its sandboxes to a successor.
+        self.stop_helpers();
         for pid in processes_with(&self.path().to_string_lossy()) {
             if let Some(pid) = Pid::from_raw(pid) {
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
-        self.stop_helpers();
         let _ = std::fs::remove_dir_all(&self.sandboxes);
     }
 }
@@ -660,10 +662,4 @@ impl Drop for Network {
             }
         }
     }
-}
-
-/// Writes to a process and ignores that it may have gone.
-pub(crate) fn feed(process: &mut Proc, bytes: &[u8]) {
-    let _ = process.stdin().write_all(bytes);
-    let _ = process.stdin().flush();
 }
