@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tracing::{info, warn};
 use welkin_lease::{Policy, Slots};
 use welkin_net::{Connection, Endpoint, Incoming};
@@ -111,6 +111,8 @@ pub(crate) struct Host {
     pub(crate) draining: AtomicBool,
     pub(crate) revision: AtomicU64,
     pub(crate) shutdown: Shutdown,
+    /// How often an indexer has welcomed this host.
+    pub(crate) welcomed: watch::Sender<u32>,
     connections: Semaphore,
 }
 
@@ -147,6 +149,13 @@ impl HostHandle {
     /// What it leases.
     pub fn containers(&self) -> &[ContainerOffer] {
         &self.0.containers
+    }
+
+    /// Waits until an indexer lists this host; says whether one did in time.
+    pub async fn announced(&self, within: Duration) -> bool {
+        let mut welcomed = self.0.welcomed.subscribe();
+        let listed = welcomed.wait_for(|count| *count > 0);
+        tokio::time::timeout(within, listed).await.is_ok_and(|listed| listed.is_ok())
     }
 
     /// Takes no new leases; running ones go on.
@@ -200,6 +209,7 @@ pub async fn start(
         // Rises over restarts, as time does.
         revision: AtomicU64::new(outside::now().0),
         shutdown: shutdown.clone(),
+        welcomed: watch::channel(0).0,
         connections: Semaphore::new(CONNECTIONS_MAX),
     });
     restore::take_up(&host, records).await?;

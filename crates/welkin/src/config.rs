@@ -44,7 +44,7 @@ pub(crate) enum LogFormat {
 
 impl Default for Log {
     fn default() -> Self {
-        let filter = "info,iroh=error,iroh_relay=error,noq=error,noq_proto=error,netwatch=error";
+        let filter = "info,iroh=off,iroh_relay=error,noq=error,noq_proto=error,netwatch=error";
         Self { filter: filter.to_owned(), format: LogFormat::Text }
     }
 }

@@ -32,9 +32,29 @@ struct Account {
 pub(crate) async fn balance(context: &Context) -> anyhow::Result<()> {
     let client = Client::open(context).await?;
     let account = client.buyer.account();
+    release_lost(context, &client).await;
     let view = client.buyer.settle().balance(account).await;
     client.close().await;
     account_out(context, Account { account, view: view? })
+}
+
+/// Takes back what is still set aside for leases whose host has vanished. The service gives it back
+/// an hour after the last sign of life and refuses until then, which is no failure here.
+async fn release_lost(context: &Context, client: &Client) {
+    let home = client.buyer.home();
+    let Ok((leases, _)) = home.leases() else { return };
+    for kept in leases.iter().filter(|kept| kept.state().0 == LeaseState::Lost) {
+        if !matches!(home.receipt(kept.lease), Ok(None)) {
+            continue;
+        }
+        if let Ok(view) = client.buyer.settle().release(kept.lease).await
+            && !view.refunded.is_zero()
+            && !context.is_quiet
+        {
+            let lease = out::short(&kept.lease);
+            out::note(&format!("{lease} was lost: {} of it came back", view.refunded));
+        }
+    }
 }
 
 /// Adds test money to the account.

@@ -25,7 +25,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// How long an operator vouches for its node at a start.
 const DELEGATION_LASTING: Duration = Duration::from_secs(365 * 86_400);
 /// How long sandboxes outlive their host's process.
-const ORPHAN_GRACE: Duration = Duration::from_secs(15);
+const ORPHAN_GRACE: Duration = Duration::from_secs(25);
 
 /// A role's keys and transport.
 pub(crate) struct Node {

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, flock};
@@ -22,6 +23,8 @@ use crate::{Context, Usage, client, demo, out, roles};
 
 /// The most hosts of one `up`.
 const HOSTS_MAX: u32 = 16;
+/// How long hosts may take to be listed.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most checkers of one `up`.
 const CHECKERS_MAX: u32 = 64;
 
@@ -114,6 +117,11 @@ async fn start(context: &Context, args: &Up, shutdown: &Shutdown) -> anyhow::Res
     for number in 1..=checkers {
         let started = start_checker(context, &network, &listen, &settlement, number, shutdown);
         endpoints.push(started.await?);
+    }
+    // What is printed as running can be leased at once.
+    let listed = handles.iter().map(|handle| handle.announced(ANNOUNCE_TIMEOUT));
+    if join_all(listed).await.contains(&false) {
+        tracing::warn!("a host is not listed by the indexer yet");
     }
     write_network(context, &network)?;
     credit(context, &settlement).await?;

@@ -237,6 +237,29 @@ fn after_a_restart_a_live_command_goes_on_and_a_dead_one_is_billed_as_promised()
     assert_eq!(ended.record().usage.seconds, 5);
 }
 
+/// The buyer could not pay while the host was gone: it gets time to come back, once.
+#[test]
+fn after_a_restart_the_buyer_may_take_its_time_to_come_back() {
+    let mut before = fresh("1", launch());
+    let script = vec![(0, Input::Prepared([9; 16])), (0, Input::Started), (4_000, voucher(5))];
+    run(&mut before, script);
+    let disk = before.record().clone();
+    let taken_up = |script: Vec<(u64, Input)>| {
+        let mut lease = HostLease::restore(disk.clone(), Policy::default(), UnixMillis(30_000));
+        let first = (30_000, Input::Restored(Found::Running));
+        run(&mut lease, std::iter::once(first).chain(script).collect())
+    };
+    let text = taken_up(vec![(49_000, Input::Tick), (51_000, Input::Tick)]);
+    insta::assert_snapshot!(text, @r"
+    30000 ask 30 of 5
+    49000 ask 49 of 5
+    51000 tell stopping uncovered
+    51000 terminate
+    ");
+    let text = taken_up(vec![(40_000, voucher(40)), (52_000, Input::Tick)]);
+    assert!(text.contains("52000 tell stopping uncovered"), "{text}");
+}
+
 fn any_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         Just(Input::Tick),

@@ -49,7 +49,10 @@ async fn session(host: &Arc<Host>, caller: &Caller) -> Result<(), CallError> {
     let hello = IndexHello::Host(Box::new(signed(host).map_err(as_call)?));
     wire::send(&mut send, &hello).await.map_err(CallError::Wire)?;
     match wire::expect(&mut recv, WELCOME_TIMEOUT).await.map_err(CallError::Wire)? {
-        IndexerToHost::Welcome => info!(indexer = %caller.addr().node, "announced"),
+        IndexerToHost::Welcome => {
+            host.welcomed.send_modify(|count| *count = count.saturating_add(1));
+            info!(indexer = %caller.addr().node, "announced");
+        }
         IndexerToHost::Refused(why) => {
             warn!(indexer = %caller.addr().node, why, "the indexer refuses this host");
             return Ok(());

@@ -22,7 +22,7 @@ use super::worker::Worker;
 use crate::error::{Failure, FailureCode, SandboxdError};
 use crate::image::Store;
 use crate::sys;
-use crate::types::{Event, ImageConfig, SandboxId};
+use crate::types::{Event, ImageConfig, SandboxId, SandboxState};
 use crate::wire::{self, ClientMessage, Packet, Reply, ServerMessage, WireError};
 
 /// Everything the helper holds.
@@ -234,7 +234,16 @@ impl Daemon {
         let now = Instant::now();
         // Whoever started the helper needs a moment to connect.
         let first = if self.connections == 0 { FIRST_GRACE } else { Duration::ZERO };
-        let grace = self.config.orphan_grace.max(first);
+        // Where no command runs there is nothing to keep for whoever comes back.
+        let is_started = |sandbox: &Sandbox| {
+            matches!(sandbox.state(), Some(SandboxState::Running | SandboxState::Exited(_)))
+        };
+        let own = if self.sandboxes.values().any(is_started) {
+            self.config.orphan_grace
+        } else {
+            self.config.orphan_grace.min(IDLE_GRACE)
+        };
+        let grace = own.max(first);
         if let Some(since) = self.orphan_since
             && !self.is_stopping
             && now.duration_since(since) >= grace
@@ -502,6 +511,8 @@ pub(super) fn sandboxes_dir(state: &Path) -> PathBuf {
 
 const TEARDOWN_STEP: Duration = Duration::from_millis(2);
 const IDLE_STEP: Duration = Duration::from_millis(250);
+/// How long an unused helper outlives the connection of its host process.
+const IDLE_GRACE: Duration = Duration::from_secs(2);
 const FIRST_GRACE: Duration = Duration::from_secs(10);
 const LEFTOVERS_MAX: Duration = Duration::from_secs(10);
 

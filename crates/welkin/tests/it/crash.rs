@@ -68,7 +68,7 @@ fn a_host_that_never_comes_back_is_lost_and_costs_nothing_more() {
     let killed = Instant::now();
     job.wait_stderr("the connection to the host is lost");
     // The sandbox goes on its own.
-    until(Duration::from_secs(25), "the orphaned sandbox is gone", || {
+    until(Duration::from_secs(45), "the orphaned sandbox is gone", || {
         services.place.cgroups().is_empty() && services.place.helpers().is_empty()
     });
     assert!(killed.elapsed() > Duration::from_secs(10), "the grace was kept");

@@ -248,14 +248,6 @@ fn a_job_can_have_a_terminal() {
 }
 
 #[test]
-fn the_terminal_of_a_job_has_a_name_inside() {
-    let Some(network) = Network::start() else { return };
-    let mut job = on_terminal(&network, &["run", "-y", "-t", "--", "tty"]);
-    job.wait_stdout("/dev/");
-    job.ended().expect(0);
-}
-
-#[test]
 fn ctrl_c_on_a_terminal_goes_to_the_job() {
     let Some(network) = Network::start() else { return };
     let script = "trap 'echo caught; exit 4' INT; echo ready; while :; do sleep 0.1; done";
