@@ -17,6 +17,9 @@ use welkin_types::{LeaseState, Reason, UnixMillis};
 
 use crate::record::LeaseRecord;
 
+/// How far a voucher may be ahead of the host's count: the buyer's clock is not ours.
+const VOUCHER_SLACK_SECONDS: u64 = 2;
+
 /// The bounds that a host works under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -26,6 +29,10 @@ pub struct Policy {
     pub voucher_every: Duration,
     /// How long a command may take to end when it must.
     pub stop_grace: Duration,
+    /// The longest that a buyer may give its command to end.
+    pub stop_grace_max: Duration,
+    /// The longest time until `running`, whatever the task says.
+    pub start_max: Duration,
     /// How long the buyer may take for its last voucher.
     pub last_voucher: Duration,
     /// How long the buyer may take to come back after a restart of the host. It could not pay
@@ -39,6 +46,8 @@ impl Default for Policy {
             exposure_seconds: 10,
             voucher_every: Duration::from_secs(2),
             stop_grace: Duration::from_secs(10),
+            stop_grace_max: Duration::from_secs(120),
+            start_max: Duration::from_secs(1_800),
             last_voucher: Duration::from_secs(3),
             buyer_return: Duration::from_secs(20),
         }
@@ -162,7 +171,8 @@ impl HostLease {
     /// Takes over a lease that has just been accepted and written down.
     pub fn new(record: LeaseRecord, policy: Policy, now: UnixMillis) -> Self {
         let limit = record.launch.start_seconds_max;
-        let start_by = (limit > 0).then(|| now.after(Duration::from_secs(limit)));
+        let asked = if limit == 0 { policy.start_max } else { Duration::from_secs(limit) };
+        let start_by = Some(now.after(asked.min(policy.start_max)));
         let mut lease = Self::bare(record, policy, now);
         lease.start_by = start_by;
         if let Some(stage) = lease.record.stages.last().copied() {
@@ -222,8 +232,10 @@ impl HostLease {
             Input::Started => self.started(now),
             Input::Broken(reason, detail) => self.broken(now, reason, detail),
             Input::Exited(exit) => self.exited(now, exit),
-            Input::Voucher(voucher) => self.voucher(*voucher),
+            Input::Voucher(voucher) => self.voucher(now, *voucher),
             Input::Stop(grace) => {
+                // Stopping does not bill, so how long it may last is the host's to bound.
+                let grace = grace.min(self.policy.stop_grace_max);
                 self.stop(now, LeaseState::Stopped, Reason::BuyerStopped, grace);
             }
             Input::Drain => {
@@ -312,8 +324,12 @@ impl HostLease {
 
     fn exited(&mut self, now: UnixMillis, exit: Exit) {
         let state = self.record.state();
-        if state.is_final() || state == LeaseState::Pulling {
+        if state.is_final() {
             return;
+        }
+        if state == LeaseState::Pulling {
+            let text = "the sandbox ended before its command was started".to_owned();
+            return self.broken(now, Reason::SandboxFailed, text);
         }
         // A sandbox can be over before the word that it runs has arrived.
         self.started(now);
@@ -327,8 +343,13 @@ impl HostLease {
         self.finish(now, state, reason);
     }
 
-    fn voucher(&mut self, voucher: SignedByAccount<Voucher>) {
+    fn voucher(&mut self, now: UnixMillis, voucher: SignedByAccount<Voucher>) {
         let (seconds, amount) = self.record.covered();
+        // A promise for what was not used would exceed what is held, and could not be cashed.
+        if voucher.message.seconds > self.record.seconds(now).saturating_add(VOUCHER_SLACK_SECONDS)
+        {
+            return;
+        }
         let is_more = voucher.message.amount > amount || voucher.message.seconds > seconds;
         if !is_more || voucher.message.amount < amount || self.record.settled {
             return;
@@ -339,7 +360,7 @@ impl HostLease {
         let (seconds, _) = self.record.covered();
         if self.close_at.is_some() {
             self.close_if_covered();
-        } else if seconds >= self.redeemed_seconds + Self::REDEEM_EVERY_SECONDS {
+        } else if seconds >= self.redeemed_seconds.saturating_add(Self::REDEEM_EVERY_SECONDS) {
             self.redeemed_seconds = seconds;
             self.effects.push_back(Effect::Redeem);
         }

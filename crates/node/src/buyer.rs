@@ -221,7 +221,12 @@ impl Buyer {
             exclude,
         };
         match self.ask(request).await? {
-            IndexReply::Candidates(signed) => Ok(self.open_offers(&signed)),
+            IndexReply::Candidates(signed) => {
+                let mut offers = self.open_offers(&signed);
+                // An indexer's word is not taken for what this side can see itself.
+                offers.retain(|offer| is_within(needs, offer));
+                Ok(offers)
+            }
             IndexReply::WhyNot(why) => Err(BuyerError::NothingFits(Box::new(why))),
             _ => Err(BuyerError::Wire(WireError::Ended)),
         }
@@ -278,4 +283,14 @@ impl Buyer {
             .map_err(|source| BuyerError::HostUnreachable { host: addr.node, source })?;
         HostSession::start(connection, self.delegation.clone(), &self.shutdown).await
     }
+}
+
+/// Whether an offer keeps to the price and has the sizes that were asked for.
+fn is_within(needs: &Needs, offer: &Offer) -> bool {
+    let has = &offer.resources;
+    needs.max_per_hour.is_none_or(|max| offer.price.hour() <= max)
+        && has.cpu_milli >= needs.cpu_milli_min
+        && has.memory_bytes >= needs.memory_bytes_min
+        && has.disk_bytes >= needs.disk_bytes_min
+        && offer.tier >= needs.isolation_min
 }

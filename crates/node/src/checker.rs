@@ -29,6 +29,8 @@ const LISTING_EVERY: Duration = Duration::from_secs(10);
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The length of an epoch until the settlement service has told it.
 const EPOCH_SECONDS_GUESS: u64 = 60;
+/// The most reports on their way.
+const REPORTS_MAX: usize = 1_024;
 /// Pause before a failed registration is tried again.
 const REGISTER_PAUSE: Duration = Duration::from_secs(2);
 
@@ -69,16 +71,23 @@ pub fn start(deps: Deps, shutdown: &Shutdown) {
         .indexers
         .iter()
         .map(|addr| Caller::new(deps.endpoint.clone(), addr.clone(), ALPN_INDEX))
-        .collect();
-    let role = Role { deps: Arc::new(deps), mind, indexers, probes: JoinSet::new() };
+        .collect::<Vec<_>>();
+    let role = Role {
+        deps: Arc::new(deps),
+        mind,
+        indexers: Arc::new(indexers),
+        probes: JoinSet::new(),
+        reports: JoinSet::new(),
+    };
     shutdown.spawn_until_asked("checker", role.run());
 }
 
 struct Role {
     deps: Arc<Deps>,
     mind: Checker,
-    indexers: Vec<Caller>,
+    indexers: Arc<Vec<Caller>>,
     probes: JoinSet<Input>,
+    reports: JoinSet<()>,
 }
 
 impl Role {
@@ -94,7 +103,7 @@ impl Role {
                 listing_at = Instant::now() + LISTING_EVERY;
                 self.refresh().await;
             }
-            let wake = self.drain().await;
+            let wake = self.drain();
             let wait = wake.since(outside::now()).min(LISTING_EVERY);
             let input = tokio::select! {
                 Some(Ok(input)) = self.probes.join_next() => input,
@@ -111,14 +120,14 @@ impl Role {
             match self.deps.settle.epoch(epoch).await {
                 Ok(view) => {
                     self.mind.handle(outside::now(), Input::Epoch(view));
-                    self.drain().await;
+                    self.drain();
                 }
                 Err(error) => warn!(error = %crate::chain(&error), "no seed for this epoch yet"),
             }
         }
         let hello = IndexHello::Ask(Box::new(IndexRequest::Offers { needs: None }));
         let mut listings = Vec::new();
-        for indexer in &self.indexers {
+        for indexer in self.indexers.iter() {
             match indexer.ask(&hello, ASK_TIMEOUT).await {
                 Ok(IndexReply::Listing(rows)) => listings.extend(rows),
                 Ok(_) => debug!("an indexer gave no listing"),
@@ -128,11 +137,11 @@ impl Role {
         self.mind.handle(outside::now(), Input::Listings(listings));
     }
 
-    async fn drain(&mut self) -> UnixMillis {
+    fn drain(&mut self) -> UnixMillis {
         loop {
             match self.mind.poll() {
                 Output::Idle { wake_at } => return wake_at,
-                Output::Report(report) => self.report(report).await,
+                Output::Report(report) => self.report(report),
                 Output::Probe { addr, container, minute, deadline } => {
                     let deps = Arc::clone(&self.deps);
                     let host = addr.node;
@@ -145,7 +154,13 @@ impl Role {
         }
     }
 
-    async fn report(&self, report: Report) {
+    /// Sends a report, aside: a slow indexer must not make other probes late.
+    fn report(&mut self, report: Report) {
+        while self.reports.try_join_next().is_some() {}
+        if self.reports.len() >= REPORTS_MAX {
+            warn!("indexers are too slow: a report is dropped");
+            return;
+        }
         let signed = match Signed::sign(&self.deps.domain, &self.deps.key, &report) {
             Ok(signed) => signed,
             Err(error) => {
@@ -154,13 +169,17 @@ impl Role {
             }
         };
         let hello = IndexHello::Ask(Box::new(IndexRequest::Report(Box::new(signed))));
-        for indexer in &self.indexers {
-            match indexer.ask(&hello, ASK_TIMEOUT).await {
-                Ok(IndexReply::Reported) => debug!("reported"),
-                Ok(IndexReply::Refused(why)) => debug!(why, "a report is refused"),
-                Ok(_) => debug!("a report got no answer"),
-                Err(error) => debug!(error = %crate::chain(&error), "a report was not delivered"),
-            }
+        self.reports.spawn(deliver(Arc::clone(&self.indexers), hello));
+    }
+}
+
+async fn deliver(indexers: Arc<Vec<Caller>>, hello: IndexHello) {
+    for indexer in indexers.iter() {
+        match indexer.ask(&hello, ASK_TIMEOUT).await {
+            Ok(IndexReply::Reported) => debug!("reported"),
+            Ok(IndexReply::Refused(why)) => debug!(why, "a report is refused"),
+            Ok(_) => debug!("a report got no answer"),
+            Err(error) => debug!(error = %crate::chain(&error), "a report was not delivered"),
         }
     }
 }

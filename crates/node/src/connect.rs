@@ -90,10 +90,14 @@ impl Caller {
         Q: Serialize + Sync,
         A: DeserializeOwned,
     {
-        let connection = self.connection().await?;
-        let (mut send, mut recv) = connection.open().await.map_err(CallError::Lost)?;
-        wire::send(&mut send, question).await.map_err(CallError::Wire)?;
-        let _ = send.finish();
-        wire::expect(&mut recv, within).await.map_err(CallError::Wire)
+        let asking = async {
+            let connection = self.connection().await?;
+            let (mut send, mut recv) = connection.open().await.map_err(CallError::Lost)?;
+            wire::send(&mut send, question).await.map_err(CallError::Wire)?;
+            let _ = send.finish();
+            wire::expect(&mut recv, within).await.map_err(CallError::Wire)
+        };
+        let late = |_| CallError::Wire(WireError::Late(within));
+        tokio::time::timeout(within, asking).await.map_err(late)?
     }
 }

@@ -45,6 +45,8 @@ use registry::Registry;
 
 /// The most connections at once.
 const CONNECTIONS_MAX: usize = 2_048;
+/// The most tasks whose files are on their way at once.
+const SPOOLS_MAX: usize = 256;
 /// How long a capability holds before it must be renewed.
 const CAPABILITY_LASTING: Duration = Duration::from_secs(3_600);
 
@@ -113,6 +115,8 @@ pub(crate) struct Host {
     pub(crate) shutdown: Shutdown,
     /// How often an indexer has welcomed this host.
     pub(crate) welcomed: watch::Sender<u32>,
+    /// Files of tasks that may be on their way at once.
+    pub(crate) spools: Semaphore,
     connections: Semaphore,
 }
 
@@ -182,7 +186,7 @@ pub async fn start(
         container.tier = tier(deps.sandboxes.as_ref());
     }
     let records = restore::load(&db)?;
-    let fencing = restore::last_fencing(&db)?;
+    let fencing = restore::last_fencing(&db, &records)?;
     let slots = Slots::new(containers.iter().map(|c| (c.id, c.slots)), fencing);
     let (operator, delegation) = deps.operator;
     let pool = deps.sandboxes.clone().map(|sandboxes| {
@@ -210,6 +214,7 @@ pub async fn start(
         revision: AtomicU64::new(outside::now().0),
         shutdown: shutdown.clone(),
         welcomed: watch::channel(0).0,
+        spools: Semaphore::new(SPOOLS_MAX),
         connections: Semaphore::new(CONNECTIONS_MAX),
     });
     restore::take_up(&host, records).await?;

@@ -35,7 +35,8 @@ pub struct Exit {
 impl Exit {
     /// The exit code that a shell would show: the code, or 128 + the signal, or 1.
     pub fn shell_code(&self) -> u8 {
-        let code = self.code.or_else(|| self.signal.map(|signal| 128 + signal)).unwrap_or(1);
+        let code =
+            self.code.or_else(|| self.signal.map(|signal| signal.saturating_add(128))).unwrap_or(1);
         u8::try_from(code & 0xff).unwrap_or(1)
     }
 }

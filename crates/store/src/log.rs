@@ -2,7 +2,7 @@
 //!
 //! A log is a folder with segments `NAME.000000`, `NAME.000001`, … of [`SEGMENT_BYTES`] each and an
 //! index `NAME.idx` of 16-byte records (offset, milliseconds since 1970; little-endian), one for
-//! each append. Bytes go from pipe to file by `splice(2)`, within the kernel: there is no moment at
+//! each 64 KiB or 100 ms. Bytes go from pipe to file by `splice(2)`, within the kernel: there is no moment at
 //! which the process holds bytes that are neither in the pipe nor in the file.
 //!
 //! A log is bounded: beyond [`LogLimits::bytes_max`] the middle is dropped, its first segment and
@@ -23,6 +23,10 @@ use std::path::{Path, PathBuf};
 const SEGMENT_BYTES: u64 = 4 << 20;
 /// Bytes in one record of the index.
 const INDEX_RECORD_BYTES: usize = 16;
+/// A record is due after so many bytes…
+const INDEX_EVERY_BYTES: u64 = 64 << 10;
+/// …or so many milliseconds, whichever comes first. This also bounds the index.
+const INDEX_EVERY_MS: u64 = 100;
 
 /// How much of a log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

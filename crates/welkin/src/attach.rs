@@ -52,9 +52,14 @@ pub(crate) async fn attach(
         exit: None,
         asking: None,
         input: None,
+        feeding: JoinSet::new(),
     };
     session.open_outputs(&keeper).await;
-    session.input = keeper.input().await.ok();
+    if let Ok(stream) = keeper.input().await {
+        let (input, queue) = mpsc::channel(1);
+        session.input = Some(input);
+        session.feeding.spawn(feed(stream, queue));
+    }
     let ended = session.follow(&mut keeper, tty).await;
     drop(raw);
     ended
@@ -68,7 +73,10 @@ struct Attached<'a> {
     exit: Option<u8>,
     /// Since when the person is being asked what Ctrl-C means.
     asking: Option<Instant>,
-    input: Option<InputStream>,
+    /// To the task that sends standard input: a command that does not read must not keep this side
+    /// from paying.
+    input: Option<mpsc::Sender<Vec<u8>>>,
+    feeding: JoinSet<()>,
 }
 
 /// The signals that mean something here.
@@ -112,6 +120,8 @@ impl Attached<'_> {
         let mut signals = Signals::new()?;
         let mut typed = self.input.is_some().then(read_stdin);
         loop {
+            let full =
+                self.input.clone().filter(|input| self.asking.is_none() && input.capacity() == 0);
             tokio::select! {
                 event = keeper.next() => {
                     let Some(event) = event else { break };
@@ -119,7 +129,8 @@ impl Attached<'_> {
                         return Ok(ended);
                     }
                 }
-                chunk = next_chunk(&mut typed) => match chunk {
+                () = room(full.as_ref()), if full.is_some() => (),
+                chunk = next_chunk(&mut typed), if full.is_none() => match chunk {
                     Some(bytes) => {
                         if let Some(ended) = self.typed(keeper, bytes).await? {
                             return Ok(ended);
@@ -127,9 +138,8 @@ impl Attached<'_> {
                     }
                     None => {
                         typed = None;
-                        if let Some(input) = self.input.take() {
-                            input.finish().await;
-                        }
+                        // The last sender gone, the input is closed behind what is still on its way.
+                        self.input = None;
                     }
                 },
                 _ = signals.interrupt.recv() => self.interrupted(keeper).await,
@@ -231,8 +241,8 @@ impl Attached<'_> {
         bytes: Vec<u8>,
     ) -> anyhow::Result<Option<Ended>> {
         if self.asking.take().is_none() {
-            if let Some(input) = &mut self.input
-                && input.send(bytes).await.is_err()
+            if let Some(input) = &self.input
+                && input.try_send(bytes).is_err()
             {
                 self.input = None;
             }
@@ -255,6 +265,23 @@ impl Attached<'_> {
         agent::adopt(self.context, keeper.kept().lease).await?;
         self.say(&format!("detached; `welkin logs -f {}`", out::short(&keeper.kept().lease)));
         Ok(Ended::Detached)
+    }
+}
+
+/// Sends standard input on, and its end.
+async fn feed(mut stream: InputStream, mut queue: mpsc::Receiver<Vec<u8>>) {
+    while let Some(bytes) = queue.recv().await {
+        if stream.send(bytes).await.is_err() {
+            return;
+        }
+    }
+    stream.finish().await;
+}
+
+/// Completes when more input can be taken.
+async fn room(input: Option<&mpsc::Sender<Vec<u8>>>) {
+    if let Some(input) = input {
+        let _ = input.reserve().await;
     }
 }
 

@@ -94,6 +94,7 @@ mod tests {
             detail: None,
             promised: 60,
             by_agent: true,
+            running_since: None,
             tries: 0,
         }
     }

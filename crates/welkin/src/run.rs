@@ -87,13 +87,11 @@ async fn choose(
     // What was shown is the most that will be paid, whoever takes it in the end.
     let shown = offers.iter().map(|offer| offer.price.hour()).max().unwrap_or(Usd::MAX);
     let is_asked = !args.yes && !args.detach && terminal::is_interactive();
-    if is_asked {
-        if !confirm(&format!("run at {}? [Y/n] ", best.price)).await? {
-            return Err(Quit(CANCELLED).into());
-        }
-        let max = job.ask.needs.max_per_hour.map_or(shown, |max| max.min(shown));
-        job.ask.needs.max_per_hour = Some(max);
+    if is_asked && !confirm(&format!("run at {}? [Y/n] ", best.price)).await? {
+        return Err(Quit(CANCELLED).into());
     }
+    let max = job.ask.needs.max_per_hour.map_or(shown, |max| max.min(shown));
+    job.ask.needs.max_per_hour = Some(max);
     Ok(offers)
 }
 

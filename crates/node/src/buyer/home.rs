@@ -64,6 +64,9 @@ pub struct KeptLease {
     pub stages: Vec<StageTime>,
     /// More about the last state.
     pub detail: Option<String>,
+    /// When this side first heard that it runs, by the clock of this machine.
+    #[serde(default)]
+    pub running_since: Option<UnixMillis>,
     /// Seconds that vouchers were signed for.
     pub promised: u64,
     /// Whether it is kept by the agent rather than by a command in the foreground.

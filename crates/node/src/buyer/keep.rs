@@ -22,6 +22,8 @@ const LOST_AFTER: Duration = Duration::from_secs(30);
 /// is dialled anew, long before its connection falls silent: it may have been restarted, and work
 /// that nobody pays for is stopped.
 const SILENCE_MAX: Duration = Duration::from_secs(6);
+/// The most states of one lease; a host that tells more is not listened to.
+const STAGES_MAX: usize = 32;
 /// Pause between tries to reach a host.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -66,6 +68,7 @@ impl Keeper {
             host: placed.offer.addr,
             stages: Vec::new(),
             detail: None,
+            running_since: None,
             promised: 0,
             by_agent: false,
             tries: 0,
@@ -231,10 +234,13 @@ impl Keeper {
     fn stage(&mut self, stage: StageTime, detail: Option<String>) -> Option<LeaseEvent> {
         // After a reconnection the host tells all of them again.
         if self.kept.stages.contains(&stage) {
-            self.note_running(&stage, Duration::ZERO);
+            self.note_running(&stage);
             return None;
         }
-        self.note_running(&stage, Duration::ZERO);
+        if self.kept.stages.len() >= STAGES_MAX {
+            return None;
+        }
+        self.note_running(&stage);
         if stage.state != LeaseState::Running && self.has_run() {
             self.payer.ended(outside::now());
         }
@@ -248,12 +254,13 @@ impl Keeper {
         self.kept.stages.iter().any(|stage| stage.state == LeaseState::Running)
     }
 
-    fn note_running(&mut self, stage: &StageTime, at_least: Duration) {
+    fn note_running(&mut self, stage: &StageTime) {
         if stage.state == LeaseState::Running {
-            // When taken up from another process: as long as has been promised for already.
-            let promised = Duration::from_secs(self.payer.promised());
-            let ago = if promised.is_zero() { at_least } else { outside::now().since(stage.at) };
-            self.payer.running(outside::now(), ago);
+            // By our own clock, also where another process heard it first: what the host says of
+            // time counts for nothing here.
+            let now = outside::now();
+            let since = *self.kept.running_since.get_or_insert(now);
+            self.payer.running(now, now.since(since));
         }
     }
 

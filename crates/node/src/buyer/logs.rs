@@ -75,7 +75,7 @@ impl LogCopy {
         let event = receive(recv).await;
         match &event {
             LogEvent::Data(at, bytes) => {
-                self.position += bytes.len() as u64;
+                self.position = self.position.saturating_add(bytes.len() as u64);
                 if let Some(copy) = &mut self.copy
                     && let Err(error) = copy.append(bytes, *at)
                 {
@@ -84,7 +84,7 @@ impl LogCopy {
                 }
             }
             LogEvent::Gap(bytes) => {
-                self.position += bytes;
+                self.position = self.position.saturating_add(*bytes);
                 // Offsets of the copy must stay those of the log.
                 self.copy = None;
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::debug;
 use welkin_net::{Connection, RecvStream, SendStream};
@@ -99,16 +99,28 @@ impl Control {
             ToHost::Open(open) => {
                 let (host, buyer, out) = (Arc::clone(&self.host), self.buyer, self.out.clone());
                 if self.may_follow() {
+                    let lease = open.order.message.lease;
+                    let (done, opened) = oneshot::channel();
+                    // A task of the host's own: begun, it must come to an end, or a slot and money
+                    // would be left taken by a connection that is gone.
+                    let opener = Arc::clone(&host);
+                    self.host.shutdown.spawn_until_asked("open", async move {
+                        let result = open::open(&opener, buyer, *open).await;
+                        let is_made = result.is_ok();
+                        if done.send(result).is_err() && is_made {
+                            abandon(&opener, lease, buyer).await;
+                        }
+                    });
                     self.tasks.spawn(async move {
-                        let lease = open.order.message.lease;
-                        match open::open(&host, buyer, *open).await {
-                            Ok(accepted) => {
+                        match opened.await {
+                            Ok(Ok(accepted)) => {
                                 let _ = out.send(FromHost::Accepted(accepted)).await;
                                 if let Some(handle) = host.registry.find(lease, buyer) {
                                     follow(lease, handle, out).await;
                                 }
                             }
-                            Err(refusal) => drop(out.send(FromHost::Refused(refusal)).await),
+                            Ok(Err(refusal)) => drop(out.send(FromHost::Refused(refusal)).await),
+                            Err(_) => (),
                         }
                     });
                 }
@@ -198,6 +210,13 @@ impl Control {
             FromHost::Refused(Refusal { lease, code: RefusalCode::Invalid, detail })
         };
         let _ = self.out.send(reply).await;
+    }
+}
+
+/// Ends a lease whose buyer was gone before it heard of it.
+async fn abandon(host: &Host, lease: LeaseId, buyer: AccountId) {
+    if let Some(handle) = host.registry.find(lease, buyer) {
+        let _ = handle.commands.send(Command::Stop(Duration::ZERO)).await;
     }
 }
 

@@ -27,6 +27,8 @@ use crate::settlement::SettlementError;
 const COMMANDS_MAX: usize = 64;
 /// Money set aside at first, as seconds of the lease.
 const HOLD_SECONDS: u64 = 600;
+/// Covered seconds between two cashings.
+const REDEEM_SECONDS: u64 = 120;
 /// Stop once so many covered seconds could not be cashed: the rest of the hold is spare.
 const UNCASHED_SECONDS_MAX: u64 = 480;
 /// How long outputs may take to end once every process is gone.
@@ -71,6 +73,7 @@ pub(crate) fn spawn(
     let lease = record.order.message.lease;
     let (commands, queue) = mpsc::channel(COMMANDS_MAX);
     let buyer = record.order.message.buyer;
+    let redeemed = record.covered().0;
     let view = View { record: Arc::new(record), detail: None, asked: (0, 0, 0), terminal: None };
     let (publish, view) = watch::channel(view);
     host.registry.insert(lease, LeaseHandle { buyer, commands, view });
@@ -83,7 +86,7 @@ pub(crate) fn spawn(
         spool: None,
         sandbox: None,
         pumps: None,
-        redeemed: 0,
+        redeemed,
     };
     host.shutdown.spawn_until_asked("lease", task.run(queue, survivor));
 }
@@ -225,6 +228,8 @@ impl LeaseTask {
                     pumps.resize(size);
                 }
             }
+            // Files after the start, or a second time, are of no use to anybody.
+            Command::Files(_) if self.machine.record().state() != LeaseState::Pulling => (),
             Command::Files(Ok(spool)) => self.spool = Some(spool),
             Command::Files(Err(detail)) => {
                 self.input(Input::Broken(Reason::FilesUnusable, detail));
@@ -347,6 +352,9 @@ impl LeaseTask {
             && let Some(sandboxes) = &self.host.sandboxes
         {
             wipe = sandboxes.destroy_leftover(self.machine.record().sandbox).await;
+        } else if self.machine.record().sandbox != [0; 16] {
+            // Nobody here can tell what became of it.
+            wipe = Wipe::default();
         }
         let mut logs = LogSummary::default();
         if let Some(pumps) = self.pumps.take() {
@@ -365,14 +373,19 @@ impl LeaseTask {
         let covered = voucher.message.seconds;
         let order = &record.order.message;
         let aside = hold(order.price, order.budget);
-        let exposure = order.price.cost(self.host.policy.exposure_seconds);
+        // Enough for the time until the next voucher is cashed, or it is time to stop.
+        let needed = order.price.cost(REDEEM_SECONDS + self.host.policy.exposure_seconds);
         let left = order.budget.saturating_sub(voucher.message.amount);
         match self.host.settle.redeem(voucher, aside).await {
             Ok(view) => {
                 self.redeemed = covered;
-                if view.held < exposure.min(left) || left.is_zero() {
+                if view.held < needed.min(left) || left.is_zero() {
                     self.input(Input::FundsExhausted);
                 }
+            }
+            Err(SettlementError::Refused(refusal)) if refusal != SettleRefusal::Storage => {
+                warn!(%refusal, lease = %self.lease, "a voucher can't be cashed");
+                self.input(Input::FundsExhausted);
             }
             Err(error) => {
                 warn!(error = %crate::chain(&error), lease = %self.lease, "a voucher is not cashed yet");
@@ -390,9 +403,9 @@ impl LeaseTask {
             match self.host.settle.close(self.lease, voucher.clone()).await {
                 Ok(_) => break,
                 Err(SettlementError::Refused(refusal)) if refusal != SettleRefusal::Storage => {
-                    if refusal != SettleRefusal::UnknownLease {
-                        warn!(%refusal, lease = %self.lease, "the lease is not settled");
-                    }
+                    warn!(%refusal, lease = %self.lease, "the lease is not settled");
+                    // What was not paid must not stand in the receipt as if it had been.
+                    self.give_up_unpaid().await;
                     break;
                 }
                 Err(error) => {
@@ -402,6 +415,14 @@ impl LeaseTask {
             }
         }
         self.input(Input::Settled);
+    }
+
+    /// Takes back from the record what the settlement service has not paid.
+    async fn give_up_unpaid(&mut self) {
+        let paid = self.host.settle.lease(self.lease).await.map_or(Usd::ZERO, |view| view.paid);
+        if paid < self.machine.record().cost() {
+            self.machine.record_mut().voucher = None;
+        }
     }
 
     async fn receipt(&mut self) {

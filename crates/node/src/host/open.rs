@@ -18,6 +18,8 @@ use super::{Host, restore};
 use crate::outside;
 use crate::settlement::SettlementError;
 
+/// The most leases of one buyer that a host remembers.
+const LEASES_PER_BUYER_MAX: usize = 2_000;
 /// The most characters of a lease's name.
 const NAME_LEN_MAX: usize = 128;
 
@@ -57,6 +59,9 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
     if host.registry.len() >= LEASES_MAX {
         restore::forget_old(host).await;
     }
+    if host.registry.of(buyer).len() >= LEASES_PER_BUYER_MAX {
+        return Err(invalid("too many of your leases are remembered here: `welkin rm` old ones"));
+    }
     if host.registry.contains(order.lease) {
         return Err(invalid("the lease id is in use"));
     }
@@ -65,9 +70,10 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
         LeaseRecord::new(open.order.clone(), host.delegation.clone(), launch, fencing, now);
     host.changed.notify_waiters();
     if let Err(refused) = reserve_and_write(host, &record).await {
+        // The record first: while it is being removed the id must not be taken again.
+        restore::forget(host, order.lease).await;
         host.slots().release(order.lease);
         host.changed.notify_waiters();
-        restore::forget(host, order.lease).await;
         return Err(refused);
     }
     let accepted = Accepted { lease: order.lease, fencing, at: now };

@@ -35,10 +35,12 @@ pub(crate) fn load(db: &Db) -> Result<Vec<LeaseRecord>, HostError> {
 }
 
 /// The last fencing number on the disk.
-pub(crate) fn last_fencing(db: &Db) -> Result<u64, HostError> {
+pub(crate) fn last_fencing(db: &Db, records: &[LeaseRecord]) -> Result<u64, HostError> {
     let rows = db.load(META).map_err(HostError::Read)?;
     let row = rows.into_iter().find(|(key, _)| key == FENCING);
-    Ok(row.and_then(|(_, value)| value.try_into().ok()).map_or(0, u64::from_le_bytes))
+    let written = records.iter().map(|record| record.fencing).max().unwrap_or(0);
+    let stored = row.and_then(|(_, value)| value.try_into().ok()).map_or(0, u64::from_le_bytes);
+    Ok(stored.max(written))
 }
 
 /// Takes up every lease: goes on with those whose sandbox lives, ends the others, destroys

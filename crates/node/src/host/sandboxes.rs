@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 use welkin_lease::ResourcesUsed;
 use welkin_proto::lease::{Launch, Secret};
@@ -62,6 +63,7 @@ struct Inner {
     config: RuntimeConfig,
     runtime: RwLock<Arc<Runtime>>,
     capabilities: Capabilities,
+    shutdown: Shutdown,
 }
 
 impl fmt::Debug for Sandboxes {
@@ -92,7 +94,8 @@ impl Sandboxes {
             warn!(code = %reason.code, text = %reason.text, "isolation is limited");
         }
         let runtime = RwLock::new(Arc::new(runtime));
-        let sandboxes = Self(Arc::new(Inner { config, runtime, capabilities }));
+        let inner = Inner { config, runtime, capabilities, shutdown: shutdown.clone() };
+        let sandboxes = Self(Arc::new(inner));
         shutdown.spawn_until_asked("sandboxd", sandboxes.clone().keep_helper());
         Ok(sandboxes)
     }
@@ -158,7 +161,19 @@ impl Sandboxes {
     }
 
     /// Makes a sandbox that waits for its command.
+    /// A caller that goes away meanwhile leaves nothing behind: what was made is destroyed.
     pub(crate) async fn prepare(&self, spec: SandboxSpec) -> Result<RunningSandbox, RuntimeError> {
+        let (done, made) = oneshot::channel();
+        let sandboxes = self.clone();
+        self.0.shutdown.spawn_until_asked("prepare", async move {
+            if let Err(Ok(sandbox)) = done.send(sandboxes.make(spec).await) {
+                sandbox.destroy().await;
+            }
+        });
+        made.await.map_err(|_| RuntimeError::Disconnected)?
+    }
+
+    async fn make(&self, spec: SandboxSpec) -> Result<RunningSandbox, RuntimeError> {
         let make = |runtime: Arc<Runtime>| {
             let spec = spec.clone();
             async move { runtime.prepare(spec).await.map(|prepared| (prepared, Arc::clone(&runtime))) }
@@ -176,7 +191,13 @@ impl Sandboxes {
     /// The sandboxes of before a restart that were started.
     pub(crate) async fn survivors(&self) -> Result<Vec<Survivor>, SandboxesError> {
         let infos = self.runtime().list().await.map_err(SandboxesError)?;
-        let survivors = infos.into_iter().map(|info| {
+        let mut survivors = Vec::new();
+        for info in infos {
+            if info.state == SandboxState::Created {
+                // Nothing was ever started in it, so there is nothing to go on with.
+                self.destroy_leftover(*info.id.as_bytes()).await;
+                continue;
+            }
             let mut kept = info.kept.into_iter();
             let ours = match (kept.next(), kept.next()) {
                 (Some(out), Some(err)) => Some(Ours::Pipes(out, err)),
@@ -194,9 +215,9 @@ impl Sandboxes {
                 prepared: None,
                 exit,
             };
-            Survivor { sandbox, ours }
-        });
-        Ok(survivors.collect())
+            survivors.push(Survivor { sandbox, ours });
+        }
+        Ok(survivors)
     }
 
     /// Destroys a sandbox of which only the id is known.

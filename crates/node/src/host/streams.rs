@@ -28,6 +28,8 @@ use crate::wire::{self, WireError};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most streams of one connection at once.
 const STREAMS_MAX: usize = 128;
+/// How long the files of a task may pause on their way.
+const FILES_IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long a log waits for its lease to start.
 const START_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
@@ -315,7 +317,14 @@ async fn files(
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), WireError> {
-    let bytes_max = handle.view.borrow().record.launch.disk_bytes;
+    let (bytes_max, is_waiting) = {
+        let view = handle.view.borrow();
+        (view.record.launch.disk_bytes, view.record.state() == LeaseState::Pulling)
+    };
+    let Some(_permit) = host.spools.try_acquire().ok().filter(|_| is_waiting) else {
+        let text = "the lease does not wait for files, or too many are on their way".to_owned();
+        return wire::send(&mut send, &DataFrame::Failed(text)).await;
+    };
     let spooled = spool(host, bytes_max, &mut recv).await;
     let last = match &spooled {
         Ok(_) => DataFrame::End,
@@ -331,7 +340,10 @@ async fn spool(host: &Host, bytes_max: u64, recv: &mut RecvStream) -> Result<Spo
     let text = |error: std::io::Error| format!("the files can't be kept: {error}");
     let mut spool = Spool::new(&host.dir.join("spool"), bytes_max).map_err(text)?;
     loop {
-        match wire::recv(recv).await {
+        let Ok(frame) = tokio::time::timeout(FILES_IDLE_MAX, wire::recv(recv)).await else {
+            return Err("the files stopped coming".to_owned());
+        };
+        match frame {
             Ok(Some(DataFrame::Data(bytes))) => spool.append(&bytes).map_err(text)?,
             Ok(Some(DataFrame::End)) => return Ok(spool),
             Ok(Some(DataFrame::Failed(why))) => return Err(why),

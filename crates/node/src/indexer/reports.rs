@@ -10,6 +10,8 @@ use welkin_proto::settle::EpochView;
 use crate::checker::COMMITTEE;
 use crate::settlement::Settle;
 
+/// How far a report's minute may be from now.
+const MINUTES_MAX: u64 = 2;
 /// Epochs that are kept.
 const EPOCHS_MAX: usize = 4;
 
@@ -27,6 +29,10 @@ impl Assignments {
 
     /// Says why a report does not count, if it does not.
     pub(super) async fn check(&self, report: &Report) -> Result<(), String> {
+        let now = welkin_check::minute_of(crate::outside::now());
+        if report.minute.abs_diff(now) > MINUTES_MAX {
+            return Err("the report is for another time".to_owned());
+        }
         // The length of an epoch never changes, so the first epoch tells it.
         let epoch_seconds = self.view(0).await?.epoch_seconds.max(1);
         let epoch = welkin_check::epoch_of(report.minute, epoch_seconds);

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 use welkin_ledger::{AccountRow, Changes, LeaseRow, Ledger, RestoreError};
 use welkin_proto::Domain;
 use welkin_proto::settle::{EpochView, SettleRefusal, SettleReply, SettleRequest};
@@ -28,6 +29,8 @@ const TREASURY: &[u8] = b"treasury";
 const SEED: &[u8] = b"seed";
 const CHECKERS: &[u8] = b"checkers";
 
+/// The most changes that wait for the disk at once; further callers wait for a place.
+const CALLS_MAX: usize = 4_096;
 /// The most checkers that the embedded service keeps.
 const CHECKERS_MAX: usize = 10_000;
 
@@ -75,6 +78,7 @@ pub struct Embedded {
     books: Mutex<Books>,
     db: Db,
     failed: AtomicBool,
+    calls: Semaphore,
 }
 
 #[derive(Debug)]
@@ -139,7 +143,8 @@ impl Embedded {
             .and_then(|value| postcard::from_bytes::<BTreeSet<NodeId>>(value).ok())
             .unwrap_or_default();
         let books = Mutex::new(Books { ledger, checkers });
-        Ok(Self { config, seed, books, db, failed: AtomicBool::new(false) })
+        let calls = Semaphore::new(CALLS_MAX);
+        Ok(Self { config, seed, books, db, failed: AtomicBool::new(false), calls })
     }
 
     /// Where signatures hold.
@@ -157,6 +162,10 @@ impl Embedded {
         if self.failed.load(Ordering::Acquire) {
             return SettleReply::Refused(SettleRefusal::Storage);
         }
+        // Fewer at once than the database's queue holds, so that it never overflows.
+        let Ok(_permit) = self.calls.acquire().await else {
+            return SettleReply::Refused(SettleRefusal::Storage);
+        };
         // Queued under the lock, so that the disk sees the changes in the order of memory.
         let (reply, write) = {
             let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);

@@ -152,8 +152,15 @@ impl LogReader {
         let read = file
             .read_at(&mut buffer[..len], in_segment)
             .map_err(|source| LogError::new("read", &self.folder, source))?;
+        if read == 0 {
+            // The file is shorter than was said, as after a power cut: the rest is gone.
+            let (from, to) = (self.position, self.position + left);
+            self.position = to;
+            return Ok(LogPiece::Gap { from, to });
+        }
         let offset = self.position;
         self.position += read as u64;
+        self.index.refresh(offset);
         Ok(LogPiece::Data { offset, len: read })
     }
 
@@ -199,25 +206,43 @@ impl LogReader {
     }
 }
 
+fn records(bytes: &[u8]) -> Vec<(u64, UnixMillis)> {
+    let number = |part: &[u8]| part.try_into().map(u64::from_le_bytes).unwrap_or(0);
+    bytes
+        .chunks_exact(INDEX_RECORD_BYTES)
+        .map(|record| (number(&record[..8]), UnixMillis(number(&record[8..]))))
+        .collect()
+}
+
 /// When what was printed.
 #[derive(Debug)]
 struct Index {
+    path: PathBuf,
     records: Vec<(u64, UnixMillis)>,
 }
 
 impl Index {
     fn load(folder: &Path, name: &str) -> io::Result<Self> {
-        let bytes = match fs::read(index_path(folder, name)) {
+        let path = index_path(folder, name);
+        let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let number = |part: &[u8]| part.try_into().map(u64::from_le_bytes).unwrap_or(0);
-        let records = bytes
-            .chunks_exact(INDEX_RECORD_BYTES)
-            .map(|record| (number(&record[..8]), UnixMillis(number(&record[8..]))))
-            .collect();
-        Ok(Self { records })
+        Ok(Self { path, records: records(&bytes) })
+    }
+
+    /// Reads what was added since, if this offset is beyond what is known.
+    fn refresh(&mut self, offset: u64) {
+        if self.records.last().is_some_and(|(last, _)| *last > offset) {
+            return;
+        }
+        let Ok(file) = File::open(&self.path) else { return };
+        let mut bytes = vec![0; 256 * INDEX_RECORD_BYTES];
+        let known = (self.records.len() * INDEX_RECORD_BYTES) as u64;
+        if let Ok(len) = file.read_at(&mut bytes, known) {
+            self.records.extend(records(&bytes[..len]));
+        }
     }
 
     fn offset_since(&self, at: UnixMillis) -> Option<u64> {

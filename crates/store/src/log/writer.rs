@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use welkin_types::UnixMillis;
 
 use super::{
-    INDEX_RECORD_BYTES, LogError, LogLimits, SEGMENT_BYTES, index_path, segment_path, segments,
+    INDEX_EVERY_BYTES, INDEX_EVERY_MS, INDEX_RECORD_BYTES, LogError, LogLimits, SEGMENT_BYTES,
+    index_path, segment_path, segments,
 };
 
 /// What readers are told of a log that is being written.
@@ -32,6 +33,8 @@ pub struct LogWriter {
     kept: Vec<u64>,
     segment: File,
     index: File,
+    /// The last record of the index: offset and time.
+    indexed: Option<(u64, UnixMillis)>,
     state: watch::Sender<Watch>,
 }
 
@@ -60,7 +63,16 @@ impl LogWriter {
         let index = open(&index_path(folder, name)).map_err(error)?;
         let end = last * SEGMENT_BYTES + last_len;
         let (state, _) = watch::channel(Watch { end, closed: false });
-        Ok(Self { folder: folder.to_owned(), name, limits, kept, segment, index, state })
+        Ok(Self {
+            folder: folder.to_owned(),
+            name,
+            limits,
+            kept,
+            segment,
+            index,
+            indexed: None,
+            state,
+        })
     }
 
     /// Bytes written since the lease began.
@@ -85,11 +97,12 @@ impl LogWriter {
     ///
     /// [`LogError`] where pipe or disk refuse.
     pub fn splice_from(&mut self, pipe: impl AsFd, now: UnixMillis) -> io::Result<usize> {
-        let (room, mut offset) = self.room().map_err(io::Error::other)?;
+        let (room, mut offset) =
+            self.room().map_err(|error| io::Error::new(error.source.kind(), error))?;
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         let moved = splice(pipe, None, &self.segment, Some(&mut offset), room, flags)?;
         if moved > 0 {
-            self.grew(moved, now)?;
+            self.grew(moved, now);
         }
         Ok(moved)
     }
@@ -105,8 +118,7 @@ impl LogWriter {
             let (part, rest) = bytes.split_at(bytes.len().min(room));
             let error = |source| LogError::new("write", &self.folder, source);
             self.segment.write_all_at(part, offset).map_err(error)?;
-            self.grew(part.len(), now)
-                .map_err(|source| LogError::new("write", &self.folder, source))?;
+            self.grew(part.len(), now);
             bytes = rest;
         }
         Ok(())
@@ -145,13 +157,21 @@ impl LogWriter {
         }
     }
 
-    fn grew(&mut self, bytes: usize, now: UnixMillis) -> io::Result<()> {
+    /// The bytes are in the file: they count, whatever becomes of the index.
+    fn grew(&mut self, bytes: usize, now: UnixMillis) {
         let offset = self.end();
-        let mut record = [0; INDEX_RECORD_BYTES];
-        record[..8].copy_from_slice(&offset.to_le_bytes());
-        record[8..].copy_from_slice(&now.0.to_le_bytes());
-        self.index.write_all(&record)?;
+        let is_due = self.indexed.is_none_or(|(at, time)| {
+            offset - at >= INDEX_EVERY_BYTES || now.0.abs_diff(time.0) >= INDEX_EVERY_MS
+        });
+        if is_due {
+            let mut record = [0; INDEX_RECORD_BYTES];
+            record[..8].copy_from_slice(&offset.to_le_bytes());
+            record[8..].copy_from_slice(&now.0.to_le_bytes());
+            match self.index.write_all(&record) {
+                Ok(()) => self.indexed = Some((offset, now)),
+                Err(error) => tracing::debug!(%error, "a time is not noted"),
+            }
+        }
         self.state.send_modify(|state| state.end += bytes as u64);
-        Ok(())
     }
 }
