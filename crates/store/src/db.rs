@@ -170,7 +170,7 @@ impl Db {
     /// disk. Dropping the future does not take the batch back.
     ///
     /// The queue is bounded by its callers: each has at most a few batches on the way and the
-    /// number of leases and connections of a role is bounded. Beyond [`QUEUE_MAX`] the batch is
+    /// number of leases and connections of a role is bounded. Beyond 8,192 the batch is
     /// refused.
     pub fn queue(
         &self,

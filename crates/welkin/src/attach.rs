@@ -188,8 +188,12 @@ impl Attached<'_> {
                 self.say(&format!("ready  {ready} after acceptance; billing is on"));
             }
             state if state.is_final() || state == LeaseState::Stopping => {
-                let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
-                self.say(&format!("{state} ({}){detail}", stage.reason));
+                let text = format!("{state} ({})", stage.reason);
+                match detail {
+                    // Why it went wrong is said even to those who want to hear nothing else.
+                    Some(detail) => out::note(&format!("welkin: {text}: {detail}")),
+                    None => self.say(&text),
+                }
             }
             _ => (),
         }
