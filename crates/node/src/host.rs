@@ -47,6 +47,8 @@ use registry::Registry;
 const CONNECTIONS_MAX: usize = 2_048;
 /// The most tasks whose files are on their way at once.
 const SPOOLS_MAX: usize = 256;
+/// How often old leases are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// How long a capability holds before it must be renewed.
 const CAPABILITY_LASTING: Duration = Duration::from_secs(3_600);
 
@@ -222,12 +224,21 @@ pub async fn start(
         let announcer = announce::keep(Arc::clone(&host), indexer);
         shutdown.spawn_until_asked("announce", announcer);
     }
+    shutdown.spawn_until_asked("forget", forget(Arc::clone(&host)));
     shutdown.spawn_until_asked("accept", accept(Arc::clone(&host)));
     info!(containers = host.containers.len(), "host started");
     if host.sandboxes.is_none() {
         warn!("this machine can't isolate tenants: nothing is offered (see `welkin doctor`)");
     }
     Ok(HostHandle(host))
+}
+
+/// Old leases and their logs go when their time is over, also where nobody restarts the host.
+async fn forget(host: Arc<Host>) {
+    loop {
+        tokio::time::sleep(FORGET_EVERY).await;
+        restore::forget_old(&host).await;
+    }
 }
 
 async fn accept(host: Arc<Host>) {

@@ -123,8 +123,6 @@ pub struct Open {
     pub stdin: bool,
     /// Whether the buyer will send files (a tar stream) before the start.
     pub files: bool,
-    /// Whether the buyer reads the logs as they come: then none are dropped.
-    pub attached: bool,
 }
 
 /// What to run.

@@ -94,6 +94,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
     let client = Client::open(context).await?;
     let mut agent =
         Agent { buyer: Arc::clone(&client.buyer), kept: BTreeSet::new(), leases: JoinSet::new() };
+    home.prune().map_err(BuyerError::Home)?;
     let (leases, _) = home.leases().map_err(BuyerError::Home)?;
     for kept in leases.into_iter().filter(|kept| kept.by_agent && !kept.state().0.is_final()) {
         agent.keep(kept.lease);

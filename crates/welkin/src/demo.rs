@@ -235,7 +235,6 @@ fn ask(argv: Vec<String>, name: &str) -> Ask {
         tty: None,
         stdin: false,
         files: true,
-        attached: true,
         budget: Some(Usd::from_micros(100_000)),
         queue: Duration::from_secs(60),
     }

@@ -27,7 +27,6 @@ pub(crate) async fn run(context: &Context, args: &Run) -> anyhow::Result<()> {
         job.ask.tty = Some(size);
     }
     job.ask.stdin = !args.detach && !args.no_stdin;
-    job.ask.attached = !args.detach;
     let client = Client::open(context).await?;
     let result = placed(context, args, &client, &mut job).await;
     client.close().await;

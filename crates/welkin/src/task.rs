@@ -135,7 +135,6 @@ pub(crate) fn job(spec: &TaskSpec, folder: &Path) -> anyhow::Result<Job> {
         tty: None,
         stdin: false,
         files: !spec.files.is_empty(),
-        attached: true,
         budget: spec.price.budget.map(|Text(usd)| usd),
         queue,
     };

@@ -35,8 +35,6 @@ pub struct Ask {
     pub stdin: bool,
     /// Whether files will be sent before the start.
     pub files: bool,
-    /// Whether somebody reads along.
-    pub attached: bool,
     /// The most it may cost in all; `None`: thirty days of its price.
     pub budget: Option<Usd>,
     /// How long to wait for a container.
@@ -170,7 +168,6 @@ async fn open(buyer: &Buyer, ask: &Ask, offer: Offer) -> Result<Placed, BuyerErr
         tty: ask.tty,
         stdin: ask.stdin,
         files: ask.files,
-        attached: ask.attached,
     };
     let mut session = buyer.dial(&offer.addr).await?;
     session.send(ToHost::Open(Box::new(open))).await?;

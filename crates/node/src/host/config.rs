@@ -90,7 +90,7 @@ pub fn containers_of(config: &Config, node: NodeId) -> Result<Vec<ContainerOffer
     let gpus = machine_gpus();
     let defaults;
     let wanted = if config.containers.is_empty() {
-        defaults = default_containers(&gpus);
+        defaults = default_containers();
         &defaults
     } else {
         &config.containers
@@ -114,6 +114,10 @@ fn offer(
     }
     if wanted.cpu_milli == 0 || wanted.memory_mib < 8 {
         return Err(format!("container {index}: needs cpu and at least 8 MiB of memory"));
+    }
+    if wanted.gpus > 0 {
+        // A lease that pays for a GPU must get one; a slot is not tied to a device yet.
+        return Err(format!("container {index}: this version can't hand GPUs to leases yet"));
     }
     let count = usize::try_from(wanted.gpus).unwrap_or(usize::MAX);
     let taken = gpus.get(..count).ok_or_else(|| {
@@ -169,18 +173,18 @@ fn machine_gpus() -> Vec<Gpu> {
         .collect()
 }
 
-/// One slot for each core (or for each GPU), sharing four fifths of the memory.
-fn default_containers(gpus: &[Gpu]) -> Vec<ContainerConfig> {
+/// One slot for each core, sharing four fifths of the memory.
+fn default_containers() -> Vec<ContainerConfig> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let memory_mib = welkin_runtime::inventory::inventory().memory_bytes >> 20;
-    let slots = if gpus.is_empty() { cores } else { gpus.len() };
+    let slots = cores;
     let share = u64::try_from(slots.max(1)).unwrap_or(1);
     let milli = cores.saturating_mul(1_000) / slots.max(1);
     vec![ContainerConfig {
         cpu_milli: u32::try_from(milli).unwrap_or(1_000),
         memory_mib: (memory_mib * 4 / 5 / share).max(64),
         disk_mib: (memory_mib * 2 / 5 / share).max(32),
-        gpus: u32::from(!gpus.is_empty()),
+        gpus: 0,
         slots: u32::try_from(slots).unwrap_or(1),
         ..ContainerConfig::default()
     }]

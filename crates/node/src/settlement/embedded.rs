@@ -123,7 +123,7 @@ impl Embedded {
         let meta = db.load(META).map_err(EmbeddedError::Read)?;
         let find = |name: &[u8]| meta.iter().find(|(key, _)| key == name).map(|(_, value)| value);
         let read = |name| find(name).and_then(|value| postcard::from_bytes(value).ok());
-        let ledger = Ledger::restore(
+        let mut ledger = Ledger::restore(
             accounts.into_iter().map(|(key, row)| (AccountId::from_bytes(key), row)),
             leases.into_iter().map(|(key, row)| (LeaseId::from_bytes(key), row)),
             read(TREASURY).unwrap_or_default(),
@@ -142,6 +142,14 @@ impl Embedded {
         let checkers = find(CHECKERS)
             .and_then(|value| postcard::from_bytes::<BTreeSet<NodeId>>(value).ok())
             .unwrap_or_default();
+        // Leases settled long ago are let go of here, a bounded number at a time.
+        loop {
+            let changes = ledger.forget(outside::now());
+            if changes.is_empty() || ledger.apply(&changes).is_err() {
+                break;
+            }
+            db.commit(batch_of(&changes)).await.map_err(EmbeddedError::Read)?;
+        }
         let books = Mutex::new(Books { ledger, checkers });
         let calls = Semaphore::new(CALLS_MAX);
         Ok(Self { config, seed, books, db, failed: AtomicBool::new(false), calls })

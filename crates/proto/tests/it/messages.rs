@@ -176,7 +176,7 @@ make_struct! {
     TermSize { rows, columns }
     Accepted { lease, fencing, at }
     Refusal { lease, code, detail }
-    Open { order, offer, launch, secrets, tty, stdin, files, attached }
+    Open { order, offer, launch, secrets, tty, stdin, files }
     Launch {
         image, argv, env, cwd, cpu_milli, memory_bytes, disk_bytes, shm_bytes, run_seconds_max,
         start_seconds_max, name,

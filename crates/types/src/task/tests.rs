@@ -88,7 +88,9 @@ fn the_smallest_task_has_small_needs() {
 
 #[test]
 fn needs_are_the_numbers_of_the_spec() {
-    let needs = parse("finetune.yaml", YAML).unwrap().needs();
+    let with_shm = YAML.replace("  disk: 200GB", "  disk: 200GB\n  shm: 16GB");
+    assert_ne!(with_shm, YAML, "the example has a line with its disk");
+    let needs = parse("finetune.yaml", &with_shm).unwrap().needs();
     assert_eq!(
         serde_json::to_value(&needs).unwrap(),
         serde_json::json!({
@@ -118,8 +120,8 @@ fn every_documented_key_is_read_and_what_is_not_carried_out_is_listed() {
     let keys: Vec<_> = spec.unsupported().iter().map(|gap| gap.key).collect();
     assert_eq!(
         keys.join(" "),
-        "files.ignore where.rtt_ms trust.isolation trust.attestation trust.data timeouts.idle \
-         volumes checkpoint ports network health scale model stream notify"
+        "files.ignore resources.shm where.rtt_ms trust.isolation trust.attestation trust.data \
+         retry.for timeouts.idle volumes checkpoint ports network health scale model stream notify"
     );
     let again = parse("task.json", &spec.to_json().to_string()).unwrap();
     assert_eq!(again, spec);

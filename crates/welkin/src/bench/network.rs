@@ -129,7 +129,6 @@ pub(crate) fn ask(argv: &[&str], memory_bytes: u64, disk_bytes: u64, cpu_milli: 
         tty: None,
         stdin: false,
         files: false,
-        attached: true,
         budget: None,
         queue: Duration::from_secs(60),
     }

@@ -82,16 +82,7 @@ impl Raw {
     fn open(&self, order: Order, launch: Vec<u8>) -> Open {
         let order = SignedByAccount::sign(&DOMAIN, &self.account, order).unwrap();
         let secrets = Vec::new();
-        Open {
-            order,
-            offer: None,
-            launch,
-            secrets,
-            tty: None,
-            stdin: false,
-            files: false,
-            attached: false,
-        }
+        Open { order, offer: None, launch, secrets, tty: None, stdin: false, files: false }
     }
 }
 
