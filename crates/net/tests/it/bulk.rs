@@ -1,8 +1,11 @@
 //! Much data over one stream.
 
-use welkin_net::{Bytes, STREAM_WINDOW_BYTES};
+use welkin_net::{Bytes, BytesMut, ReadError, STREAM_WINDOW_BYTES};
 
 use crate::world::{Pair, SOON};
+
+/// How often a test looks whether something has come.
+const POLL: std::time::Duration = std::time::Duration::from_micros(200);
 
 const MIB: usize = 1024 * 1024;
 
@@ -21,6 +24,8 @@ async fn hundred_mebibytes_arrive_whole() {
     let pattern: Bytes = (0..MIB + 251).map(byte_at).collect();
     let expected = pattern.clone();
 
+    // Before anything is written: what had come by then would have to come once more.
+    let before = pair.far.traffic().received_bytes;
     let write = async {
         for offset in (0..TOTAL).step_by(MIB) {
             let start = offset % 251;
@@ -31,7 +36,6 @@ async fn hundred_mebibytes_arrive_whole() {
     };
     let read = async {
         let window = usize::try_from(STREAM_WINDOW_BYTES).unwrap();
-        let before = pair.far.traffic().received_bytes;
         let mut offset = 0;
         while offset < TOTAL {
             // What is received beyond the offset waits for us. Not the whole window, for the last
@@ -39,7 +43,8 @@ async fn hundred_mebibytes_arrive_whole() {
             let full = before + (TOTAL.min(offset + window * 3 / 4)) as u64;
             while pair.far.traffic().received_bytes < full {
                 assert_eq!(pair.far.close_reason(), None);
-                tokio::task::yield_now().await;
+                // A loop without a pause would take the core that the packets need.
+                tokio::time::sleep(POLL).await;
             }
             let end = TOTAL.min(offset + window);
             while offset < end {
@@ -78,5 +83,27 @@ async fn an_unread_stream_holds_up_its_writer() {
         send.finish().unwrap();
     };
     tokio::time::timeout(SOON, async { tokio::join!(read, write) }).await.unwrap();
+    pair.close().await;
+}
+
+/// What has come is appended, never more than was asked for; an end and a reset are told apart.
+#[tokio::test]
+async fn a_buffer_is_filled_up_to_the_bound() {
+    let pair = Pair::new().await;
+    let ((mut send, _recv), (_far_send, mut far_recv)) = pair.stream().await;
+    send.write_all(b"one two").await.unwrap();
+    send.finish().unwrap();
+    let mut buf = BytesMut::from("> ");
+    while buf.len() < 5 {
+        let max = 5 - buf.len();
+        assert!(far_recv.read_buf(&mut buf, max).await.unwrap().unwrap() <= max);
+    }
+    assert_eq!(buf, "> one");
+    while far_recv.read_buf(&mut buf, 100).await.unwrap().is_some() {}
+    assert_eq!(buf, "> one two");
+
+    let ((mut send, _recv), (_far_send, mut far_recv)) = pair.stream().await;
+    send.reset(7);
+    assert_eq!(far_recv.read_buf(&mut buf, 100).await.unwrap_err(), ReadError::Reset { code: 7 });
     pair.close().await;
 }
