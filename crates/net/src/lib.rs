@@ -32,7 +32,7 @@ mod transport;
 
 use std::{future::Future, pin::Pin};
 
-pub use bytes::Bytes;
+pub use bytes::{Bytes, BytesMut};
 
 pub use crate::{
     addr::{DIRECT_ADDRS_MAX, NodeAddr, NodeAddrError, RelayAddr, RelayAddrError},

@@ -13,9 +13,9 @@ use std::{
 
 use iroh::endpoint::{ReadError as QuicReadError, VarInt, WriteError as QuicWriteError};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use crate::{BoxFuture, Bytes, ConnectionLost};
+use crate::{BoxFuture, Bytes, BytesMut, ConnectionLost};
 
 /// The half that is written to.
 #[derive(Debug)]
@@ -141,6 +141,31 @@ impl RecvStream {
         buf: &'a mut [u8],
     ) -> BoxFuture<'a, Result<Option<usize>, ReadError>> {
         Box::pin(self.read_part(buf))
+    }
+
+    /// Appends at most `max` bytes that have come, of one packet or of many, and says how many;
+    /// `None` at the clean end. The memory need not be initialised first.
+    ///
+    /// # Errors
+    ///
+    /// As [`RecvStream::read_chunk`].
+    pub fn read_buf<'a>(
+        &'a mut self,
+        buf: &'a mut BytesMut,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Option<usize>, ReadError>> {
+        Box::pin(async move {
+            buf.reserve(max);
+            match (&mut self.inner).take(max as u64).read_buf(buf).await {
+                Ok(0) => Ok(None),
+                Ok(n) => Ok(Some(n)),
+                // The transport's own error went through the trait of tokio.
+                Err(error) => match error.downcast::<QuicReadError>() {
+                    Ok(error) => Err(error.into()),
+                    Err(_) => Err(ReadError::Closed),
+                },
+            }
+        })
     }
 
     /// Tells the far end to write no further. Nothing happens if already closed.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use welkin_net::{Bytes, FrameError, RecvStream, SendStream, read_frame, write_frame};
-use welkin_proto::lease::LogFrame;
+use welkin_net::{Bytes, BytesMut, FrameError, RecvStream, SendStream, read_frame, write_frame};
+use welkin_proto::lease::{DATA_BYTES_MAX, LogFrame};
 use welkin_proto::{CodecError, FRAME_BYTES_MAX, NodeAddr, RelayAddr, decode, encode};
 use welkin_types::{NodeId, UnixMillis};
 
@@ -104,7 +104,7 @@ pub fn from_net_relay(relay: &welkin_net::RelayAddr) -> RelayAddr {
     }
 }
 
-/// Sends [`welkin_proto::lease::LogFrame::Data`] without copying its bytes into a message first.
+/// Sends [`LogFrame::Data`] with its bytes after it, which are not copied.
 ///
 /// # Errors
 ///
@@ -115,53 +115,63 @@ pub async fn send_log_data(
     at: UnixMillis,
     bytes: Bytes,
 ) -> Result<(), WireError> {
-    let malformed = |_| WireError::Malformed(CodecError::Malformed);
-    let head = postcard::to_stdvec(&LogHead(DATA_VARIANT, offset, at, bytes.len() as u64))
-        .map_err(malformed)?;
-    let len = u32::try_from(head.len() + bytes.len())
-        .map_err(|_| WireError::Malformed(CodecError::TooLarge { bytes: bytes.len() }))?;
-    let mut frame = Vec::with_capacity(4 + head.len());
-    frame.extend_from_slice(&len.to_le_bytes());
-    frame.extend_from_slice(&head);
-    let lost = |error| WireError::from(FrameError::Write(error));
-    stream.write_chunk(frame.into()).await.map_err(lost)?;
-    stream.write_chunk(bytes).await.map_err(lost)
+    let too_large = |_| WireError::Malformed(CodecError::TooLarge { bytes: bytes.len() });
+    let len = u32::try_from(bytes.len()).map_err(too_large)?;
+    send(stream, &LogFrame::Data { offset, at, len }).await?;
+    stream.write_chunk(bytes).await.map_err(|error| FrameError::Write(error).into())
 }
 
-/// How [`LogFrame::Data`] begins on the wire: the variant's number, its fields, and the length of
-/// the bytes that follow.
-#[derive(Serialize, Deserialize)]
-struct LogHead(u32, u64, UnixMillis, u64);
-
-/// The number of [`LogFrame::Data`].
-const DATA_VARIANT: u32 = 0;
+/// Receives a log.
+#[derive(Debug)]
+pub struct LogReceiver {
+    stream: RecvStream,
+    /// Of the bytes that come now: how many are still to come, and when they were printed.
+    left: u32,
+    at: UnixMillis,
+    buffer: BytesMut,
+}
 
 /// A received piece of a log.
 #[derive(Clone, Debug)]
 pub enum LogMessage {
-    /// Bytes, at their offset, printed at the latest then; not copied out of their frame.
-    Data(u64, UnixMillis, Bytes),
+    /// Bytes that were printed at the latest then; never none.
+    Data(UnixMillis, Bytes),
     /// Anything else.
     Other(LogFrame),
 }
 
-/// Receives a piece of a log.
-///
-/// # Errors
-///
-/// [`WireError`] if the connection broke or what came is no such piece.
-pub async fn recv_log(stream: &mut RecvStream) -> Result<Option<LogMessage>, WireError> {
-    let Some(frame) = read_frame(stream, FRAME_BYTES_MAX).await? else { return Ok(None) };
-    if frame.first() != Some(&0) {
-        return decode(&frame).map(LogMessage::Other).map(Some).map_err(WireError::Malformed);
+impl LogReceiver {
+    /// Receives the log that comes on a stream.
+    pub fn new(stream: RecvStream) -> Self {
+        Self { stream, left: 0, at: UnixMillis(0), buffer: BytesMut::new() }
     }
-    let malformed = WireError::Malformed(CodecError::Malformed);
-    let Ok((LogHead(_, offset, at, len), rest)) = postcard::take_from_bytes(&frame) else {
-        return Err(malformed);
-    };
-    if rest.len() as u64 != len {
-        return Err(malformed);
+
+    /// The next piece; `None` at the clean end of the stream. Not to be cancelled and retried.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] if the connection broke or what came is no such piece.
+    pub async fn next(&mut self) -> Result<Option<LogMessage>, WireError> {
+        while self.left == 0 {
+            match recv(&mut self.stream).await? {
+                Some(LogFrame::Data { at, len, .. }) => {
+                    if len as usize > DATA_BYTES_MAX {
+                        let bytes = len as usize;
+                        return Err(WireError::Malformed(CodecError::TooLarge { bytes }));
+                    }
+                    (self.at, self.left) = (at, len);
+                }
+                other => return Ok(other.map(LogMessage::Other)),
+            }
+        }
+        // What has come is handed on. Packets are joined: whoever prints or keeps the bytes does
+        // that by the piece. Memory of pieces that are gone is used again.
+        let missing = self.left as usize;
+        let read = self.stream.read_buf(&mut self.buffer, missing).await;
+        let Some(read) = read.map_err(FrameError::Read)? else {
+            return Err(FrameError::Truncated { missing }.into());
+        };
+        self.left = self.left.saturating_sub(u32::try_from(read).unwrap_or(u32::MAX));
+        Ok(Some(LogMessage::Data(self.at, self.buffer.split().freeze())))
     }
-    let head = frame.len() - rest.len();
-    Ok(Some(LogMessage::Data(offset, at, Bytes::from(frame).slice(head..))))
 }

@@ -321,15 +321,14 @@ pub enum LogFrom {
 /// A piece of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFrame {
-    /// Bytes at this offset.
+    /// So many bytes follow on the stream, as they are: a frame around them would be copied.
     Data {
         /// Offset of the first byte since the lease began.
         offset: u64,
         /// When they were printed, at the latest.
         at: UnixMillis,
-        /// The bytes.
-        #[serde(with = "crate::hexed")]
-        bytes: Vec<u8>,
+        /// How many, at most [`DATA_BYTES_MAX`].
+        len: u32,
     },
     /// Bytes that were not kept.
     Gap {

@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use welkin_net::{Bytes, Connection, RecvStream};
+use welkin_net::{Bytes, Connection};
 use welkin_proto::lease::{LogFrame, LogFrom, Output, StreamHello};
 use welkin_store::{LogLimits, LogPiece, LogReader, LogStart, LogWriter, log_exists};
 use welkin_types::{LeaseId, UnixMillis};
 
 use super::session::open_stream;
 use super::{Buyer, BuyerError, HostSession, Keeper};
-use crate::wire::{self, LogMessage};
+use crate::wire::{LogMessage, LogReceiver};
+
+/// How much of a copy is read at a time.
+const COPY_STEP_BYTES: usize = 64 << 10;
 
 /// A piece of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub struct LogCopy {
     output: Output,
     copy: Option<LogWriter>,
     position: u64,
-    recv: Option<RecvStream>,
+    recv: Option<LogReceiver>,
 }
 
 impl LogCopy {
@@ -105,18 +108,19 @@ async fn request(
     output: Output,
     from: LogFrom,
     follow: bool,
-) -> Result<RecvStream, BuyerError> {
+) -> Result<LogReceiver, BuyerError> {
     let hello = StreamHello::Logs { lease, output, from, follow };
     let (mut send, recv) = open_stream(connection, &hello).await?;
     let _ = send.finish();
-    Ok(recv)
+    Ok(LogReceiver::new(recv))
 }
 
-async fn receive(recv: &mut RecvStream) -> LogEvent {
-    match wire::recv_log(recv).await {
-        Ok(Some(LogMessage::Data(_, at, bytes))) => LogEvent::Data(at, bytes),
+async fn receive(recv: &mut LogReceiver) -> LogEvent {
+    match recv.next().await {
+        Ok(Some(LogMessage::Data(at, bytes))) => LogEvent::Data(at, bytes),
         Ok(Some(LogMessage::Other(frame))) => match frame {
-            LogFrame::Data { at, bytes, .. } => LogEvent::Data(at, bytes.into()),
+            // Its bytes are handed on in its place.
+            LogFrame::Data { at, .. } => LogEvent::Data(at, Bytes::new()),
             LogFrame::Gap { from, to } => LogEvent::Gap(to.saturating_sub(from)),
             LogFrame::End { .. } => LogEvent::End,
             LogFrame::Failed(why) => LogEvent::Broken(why),
@@ -132,7 +136,7 @@ pub struct LogStream(Source);
 
 #[derive(Debug)]
 enum Source {
-    Host(RecvStream),
+    Host(LogReceiver),
     Copy(Box<LogReader>),
 }
 
@@ -183,10 +187,9 @@ impl LogStream {
         match &mut self.0 {
             Source::Host(recv) => receive(recv).await,
             Source::Copy(reader) => {
-                let mut buffer = vec![0; 64 << 10];
-                match reader.next(&mut buffer) {
-                    Ok(LogPiece::Data { offset, len }) => {
-                        buffer.truncate(len);
+                let mut buffer = Vec::new();
+                match reader.next(&mut buffer, COPY_STEP_BYTES) {
+                    Ok(LogPiece::Data { offset }) => {
                         LogEvent::Data(reader.time_of(offset), buffer.into())
                     }
                     Ok(LogPiece::Gap { from, to }) => LogEvent::Gap(to - from),

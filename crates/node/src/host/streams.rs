@@ -192,17 +192,16 @@ async fn send_log(
 ) -> Result<(), WireError> {
     loop {
         // A new one each time: it is handed to the transport without a copy.
-        let mut buffer = vec![0; reader.available(DATA_BYTES_MAX)];
-        let piece = match reader.next(&mut buffer) {
+        let mut buffer = Vec::new();
+        let piece = match reader.next(&mut buffer, DATA_BYTES_MAX) {
             Ok(piece) => piece,
             Err(error) => {
                 return wire::send(send, &LogFrame::Failed(crate::chain(&error))).await;
             }
         };
         match piece {
-            LogPiece::Data { offset, len } => {
+            LogPiece::Data { offset } => {
                 let at = reader.time_of(offset);
-                buffer.truncate(len);
                 wire::send_log_data(send, offset, at, buffer.into()).await?;
                 if let Some(place) = &place {
                     place.moved(reader.position());

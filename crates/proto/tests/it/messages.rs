@@ -271,7 +271,7 @@ make_enum! {
     Output [2] { 0 => Stdout, 1 => Stderr }
     LogFrom [4] { 0 => Start, 1 => Offset(a), 2 => Tail(a), 3 => Since(a) }
     LogFrame [4] {
-        0 => Data { offset, at, bytes }, 1 => Gap { from, to }, 2 => End { total }, 3 => Failed(a),
+        0 => Data { offset, at, len }, 1 => Gap { from, to }, 2 => End { total }, 3 => Failed(a),
     }
     DataFrame [3] { 0 => Data(a), 1 => End, 2 => Failed(a) }
     ExecIn [3] { 0 => Data(a), 1 => Eof, 2 => Resize(a) }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
 use tokio::sync::watch;
 use welkin_types::UnixMillis;
 
@@ -14,6 +15,8 @@ use super::{
 
 /// The most bytes that `tail` looks through for line ends.
 const TAIL_BYTES_MAX: u64 = 8 << 20;
+/// How many of them at a time.
+const TAIL_STEP_BYTES: u64 = 64 << 10;
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +32,10 @@ pub enum LogStart {
 /// A piece of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogPiece {
-    /// This many bytes were put into the buffer.
+    /// The buffer holds the bytes from here on.
     Data {
         /// The offset of the first.
         offset: u64,
-        /// How many.
-        len: usize,
     },
     /// These bytes were not kept.
     Gap {
@@ -106,12 +107,6 @@ impl LogReader {
         self.position
     }
 
-    /// How many bytes the next piece may have, at most `max`.
-    pub fn available(&self, max: usize) -> usize {
-        let left = self.state.borrow().end.saturating_sub(self.position);
-        usize::try_from(left).unwrap_or(max).min(max)
-    }
-
     /// When the byte at this offset had been printed at the latest.
     pub fn time_of(&self, offset: u64) -> UnixMillis {
         self.index.time_of(offset)
@@ -124,12 +119,13 @@ impl LogReader {
         let _ = self.state.wait_for(|state| state.end > position || state.closed).await;
     }
 
-    /// Reads the next piece into the buffer. Does not wait.
+    /// Reads the next piece, at most `max` bytes, in place of what the buffer held. Does not wait.
     ///
     /// # Errors
     ///
     /// [`LogError`] where the disk refuses.
-    pub fn next(&mut self, buffer: &mut [u8]) -> Result<LogPiece, LogError> {
+    pub fn next(&mut self, buffer: &mut Vec<u8>, max: usize) -> Result<LogPiece, LogError> {
+        buffer.clear();
         let writer_is_gone = self.state.has_changed().is_err();
         let Watch { end, closed } = *self.state.borrow();
         if self.position >= end {
@@ -148,20 +144,22 @@ impl LogReader {
         let Some((_, file)) = &self.segment else { return Ok(LogPiece::Later) };
         let in_segment = self.position % SEGMENT_BYTES;
         let left = (end - self.position).min(SEGMENT_BYTES - in_segment);
-        let len = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let read = file
-            .read_at(&mut buffer[..len], in_segment)
-            .map_err(|source| LogError::new("read", &self.folder, source))?;
-        if read == 0 {
+        let len = max.min(usize::try_from(left).unwrap_or(usize::MAX));
+        buffer.reserve_exact(len);
+        rustix::io::pread(file, spare_capacity(buffer), in_segment)
+            .map_err(|source| LogError::new("read", &self.folder, source.into()))?;
+        // There may be room for more, and more may be there already.
+        buffer.truncate(len);
+        if buffer.is_empty() {
             // The file is shorter than was said, as after a power cut: the rest is gone.
             let (from, to) = (self.position, self.position + left);
             self.position = to;
             return Ok(LogPiece::Gap { from, to });
         }
         let offset = self.position;
-        self.position += read as u64;
+        self.position += buffer.len() as u64;
         self.index.refresh(offset);
-        Ok(LogPiece::Data { offset, len: read })
+        Ok(LogPiece::Data { offset })
     }
 
     fn gap(&mut self, number: u64) -> Result<LogPiece, LogError> {
@@ -182,15 +180,15 @@ impl LogReader {
         let floor = end.saturating_sub(TAIL_BYTES_MAX);
         let mut seen = 0;
         let mut at = end;
-        let mut buffer = vec![0; 64 << 10];
+        let mut buffer = Vec::new();
         while at > floor {
-            let size = (buffer.len() as u64).min(at - floor).min(((at - 1) % SEGMENT_BYTES) + 1);
+            let size = TAIL_STEP_BYTES.min(at - floor).min(((at - 1) % SEGMENT_BYTES) + 1);
             self.position = at - size;
             let wanted = usize::try_from(size).unwrap_or(0);
-            let LogPiece::Data { len, .. } = self.next(&mut buffer[..wanted])? else {
+            let LogPiece::Data { .. } = self.next(&mut buffer, wanted)? else {
                 return Ok(at);
             };
-            for (index, byte) in buffer[..len].iter().enumerate().rev() {
+            for (index, byte) in buffer.iter().enumerate().rev() {
                 let offset = at - size + index as u64;
                 // The last byte ends the last line; it does not begin another.
                 if *byte == b'\n' && offset + 1 < end {

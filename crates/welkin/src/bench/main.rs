@@ -22,11 +22,14 @@ fn main() -> ExitCode {
             "start-warm" => start::warm().await,
             "leases-200" => leases::many(200).await,
             "stdout" => stdout::throughput().await,
+            stdout::SERVE => return stdout::serve().await.map(|()| None),
             _ => anyhow::bail!("usage: welkin-bench start-warm | leases-200 | stdout"),
         }
+        .map(Some)
     });
     match result {
-        Ok(line) => {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(line)) => {
             say(&format!("RESULT {id} {line}"));
             ExitCode::SUCCESS
         }

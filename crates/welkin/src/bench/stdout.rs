@@ -1,10 +1,12 @@
 //! How fast a command's output arrives, beside a plain stream of the same transport.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use welkin_net::{Endpoint, EndpointConfig};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use welkin_net::{Endpoint, EndpointConfig, NodeAddr};
 use welkin_node::buyer::{Buyer, Keeper, LogEvent, place};
 use welkin_proto::lease::{LogFrom, Output};
 
@@ -38,31 +40,44 @@ fn rate(bytes: u64, took: Duration) -> f64 {
     bytes as f64 / f64::from(1 << 20) / took.as_secs_f64()
 }
 
-/// A plain stream between two endpoints of this process.
+/// The mode in which this program sends the plain stream.
+pub(crate) const SERVE: &str = "quic-serve";
+const ALPN: &[u8] = b"bench/1";
+
+async fn bind(secret: u8) -> anyhow::Result<Endpoint> {
+    let mut config = EndpointConfig::new([secret; 32]);
+    config.listen = vec![([127, 0, 0, 1], 0).into()];
+    config.alpns = vec![ALPN.to_vec()];
+    Ok(Endpoint::bind(config).await?)
+}
+
+/// Says its address, then sends zeros to the first who asks.
+pub(crate) async fn serve() -> anyhow::Result<()> {
+    let server = bind(1).await?;
+    crate::say(&serde_json::to_string(&server.addr())?);
+    let connection = server.accept().await.context("closed")?.handshake().await?;
+    let (mut send, _recv) = connection.accept().await?;
+    let block = vec![0_u8; 256 << 10];
+    for _ in 0..BYTES / (256 << 10) {
+        send.write_all(&block).await?;
+    }
+    send.finish()?;
+    let _ = connection.closed().await;
+    server.close().await;
+    Ok(())
+}
+
+/// A plain stream from another process to this one, as between a host and its buyer.
 async fn quic() -> anyhow::Result<f64> {
-    const ALPN: &[u8] = b"bench/1";
-    let listen = vec![([127, 0, 0, 1], 0).into()];
-    let bind = |secret: u8| {
-        let mut config = EndpointConfig::new([secret; 32]);
-        config.listen = listen.clone();
-        config.alpns = vec![ALPN.to_vec()];
-        Endpoint::bind(config)
-    };
-    let (server, client) = (bind(1).await?, bind(2).await?);
-    let addr = server.addr();
-    let mut sending = tokio::task::JoinSet::new();
-    let sender = server.clone();
-    sending.spawn(async move {
-        let connection = sender.accept().await.context("closed")?.handshake().await?;
-        let (mut send, _recv) = connection.accept().await?;
-        let block = vec![0_u8; 256 << 10];
-        for _ in 0..BYTES / (256 << 10) {
-            send.write_all(&block).await?;
-        }
-        send.finish()?;
-        let _ = connection.closed().await;
-        anyhow::Ok(())
-    });
+    let mut server = tokio::process::Command::new(std::env::current_exe()?)
+        .arg(SERVE)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let stdout = server.stdout.take().context("no output")?;
+    let line = BufReader::new(stdout).lines().next_line().await?.context("no address")?;
+    let addr: NodeAddr = serde_json::from_str(&line)?;
+    let client = bind(2).await?;
     let connection = client.connect(&addr, ALPN, Duration::from_secs(5)).await?;
     let (mut send, mut recv) = connection.open().await?;
     let began = Instant::now();
@@ -74,7 +89,7 @@ async fn quic() -> anyhow::Result<f64> {
     let took = began.elapsed();
     connection.close(0, b"done");
     client.close().await;
-    server.close().await;
+    server.wait().await?;
     anyhow::ensure!(total == BYTES, "{total} bytes came");
     Ok(rate(total, took))
 }
