@@ -45,6 +45,11 @@ impl Placement {
         self.candidates = offers.into();
     }
 
+    /// Whether another candidate is at hand. Then a silent one is not waited for as long.
+    pub fn has_more(&self) -> bool {
+        !self.candidates.is_empty()
+    }
+
     /// A host said no, or could not be reached (`None`).
     pub fn refused(&mut self, host: NodeId, code: Option<RefusalCode>) -> Option<RefusalCode> {
         if self.refused.len() < Self::REFUSED_MAX {

@@ -92,6 +92,9 @@ pub enum BuyerError {
     /// The conversation with the host broke.
     #[error("the connection to the host was lost")]
     HostLost,
+    /// The host did not answer in time.
+    #[error("the host did not answer within {0:?}")]
+    HostSilent(std::time::Duration),
     /// The conversation failed.
     #[error("the conversation failed")]
     Wire(#[source] WireError),

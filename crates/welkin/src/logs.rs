@@ -2,9 +2,11 @@
 //!
 //! Standard output goes to standard output and standard error to standard error, byte for byte.
 //! Without `-f` the two are merged by the times at which they were printed, as far as those are
-//! kept: a piece of many lines has one time.
+//! kept: a piece of many lines has one time. With `--json` each line is an object on standard output.
 
-use std::io::{self, Write as _};
+mod printer;
+
+use std::io;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,6 +17,7 @@ use welkin_proto::lease::{LogFrom, Output};
 use welkin_types::UnixMillis;
 use welkin_types::task::Span;
 
+use self::printer::Printer;
 use crate::client::{self, Client};
 use crate::{Context, Usage, cli, out};
 
@@ -27,6 +30,9 @@ const RECONNECT_MAX: Duration = Duration::from_secs(30);
 /// Pause between two tries.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
+/// What a lease prints to, in the order of all pairs here.
+const OUTPUTS: [Output; 2] = [Output::Stdout, Output::Stderr];
+
 /// The host gives no answer.
 const UNREACHABLE: &str = "host unreachable";
 /// The host has forgotten the lease, or never had it.
@@ -37,7 +43,8 @@ pub(crate) async fn logs(context: &Context, args: &cli::Logs) -> anyhow::Result<
     let from = from(args, outside::now())?;
     let kept = client::find(&client::home(context), &args.lease)?;
     let client = Client::open(context).await?;
-    let shown = show(&client.buyer, &kept, from, args.follow).await;
+    let printers = OUTPUTS.map(|output| Printer::new(output, context.is_json));
+    let shown = show(&client.buyer, &kept, from, args.follow, printers).await;
     client.close().await;
     match shown {
         // A reader that has gone away, as `head` does, has seen enough.
@@ -85,12 +92,15 @@ async fn show(
     kept: &KeptLease,
     from: LogFrom,
     is_following: bool,
+    mut printers: [Printer; 2],
 ) -> Result<(), ShowError> {
     let mut has_printed = false;
     let shown = match open(buyer, kept).await {
-        Ok(session) if is_following => follow_both(buyer, kept, &session, from).await,
+        Ok(session) if is_following => {
+            follow_both(buyer, kept, &session, from, &mut printers).await
+        }
         Ok(session) => match streams(&session, kept, from, false).await {
-            Ok(both) => merge(both.map(Some), &mut has_printed).await,
+            Ok(both) => merge(both.map(Some), &mut has_printed, &mut printers).await,
             Err(why) => Err(ShowError::Broken(why)),
         },
         Err(why) => Err(ShowError::Broken(why)),
@@ -106,7 +116,7 @@ async fn show(
         return Err(ShowError::Broken(format!("{why}, and no copy was kept here")));
     }
     out::note(&format!("{why}: this is the copy kept here, it may miss the end"));
-    merge(copies, &mut has_printed).await
+    merge(copies, &mut has_printed, &mut printers).await
 }
 
 /// A conversation with the host of a lease, if it is there and knows the lease.
@@ -141,21 +151,24 @@ async fn streams(
 }
 
 /// Shows two finished logs by their times.
-async fn merge(mut logs: [Option<LogStream>; 2], has_printed: &mut bool) -> Result<(), ShowError> {
-    const OUTPUTS: [Output; 2] = [Output::Stdout, Output::Stderr];
+async fn merge(
+    mut logs: [Option<LogStream>; 2],
+    has_printed: &mut bool,
+    printers: &mut [Printer; 2],
+) -> Result<(), ShowError> {
     let [stdout, stderr] = &mut logs;
     let mut heads = [piece(stdout).await, piece(stderr).await];
     while let Some(first) = earlier(&heads) {
         let next = piece(&mut logs[first]).await;
         match std::mem::replace(&mut heads[first], next) {
-            LogEvent::Data(_, bytes) => print(OUTPUTS[first], &bytes)?,
-            LogEvent::Gap(bytes) => gap(bytes),
+            LogEvent::Data(at, bytes) => printers[first].print(at, &bytes)?,
+            LogEvent::Gap(bytes) => printers[first].gap(bytes)?,
             LogEvent::End => (),
             LogEvent::Broken(why) => return Err(ShowError::Broken(why)),
         }
         *has_printed = true;
     }
-    Ok(())
+    Ok(printers.iter_mut().try_for_each(Printer::finish)?)
 }
 
 /// The next piece of a log that need not be waited for.
@@ -190,13 +203,17 @@ async fn follow_both(
     kept: &KeptLease,
     session: &HostSession,
     from: LogFrom,
+    [out, err]: &mut [Printer; 2],
 ) -> Result<(), ShowError> {
     let [stdout, stderr] = streams(session, kept, from, true).await.map_err(ShowError::Broken)?;
     // Where a log was begun at its start, the place to go on at is known.
     let position = (from == LogFrom::Start).then_some(0);
-    let follow =
-        |stream, output| Follower { buyer, kept, output, stream, position, session: None }.run();
-    tokio::try_join!(follow(stdout, Output::Stdout), follow(stderr, Output::Stderr)).map(drop)
+    let follow = async |stream, output, printer| {
+        Follower { buyer, kept, output, stream, position, session: None }.run(printer).await
+    };
+    let stdout = follow(stdout, Output::Stdout, out);
+    let stderr = follow(stderr, Output::Stderr, err);
+    tokio::try_join!(stdout, stderr).map(drop)
 }
 
 /// Follows one output to its end, also past a restart of its host.
@@ -212,18 +229,18 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    async fn run(mut self) -> Result<(), ShowError> {
+    async fn run(mut self, printer: &mut Printer) -> Result<(), ShowError> {
         loop {
             let passed = match self.stream.next().await {
-                LogEvent::Data(_, bytes) => {
-                    print(self.output, &bytes)?;
+                LogEvent::Data(at, bytes) => {
+                    printer.print(at, &bytes)?;
                     bytes.len() as u64
                 }
                 LogEvent::Gap(bytes) => {
-                    gap(bytes);
+                    printer.gap(bytes)?;
                     bytes
                 }
-                LogEvent::End => return Ok(()),
+                LogEvent::End => return Ok(printer.finish()?),
                 LogEvent::Broken(why) => {
                     self.reopen(why).await?;
                     0
@@ -248,21 +265,6 @@ impl Follower<'_> {
         }
         Err(ShowError::Broken(why))
     }
-}
-
-fn print(output: Output, bytes: &[u8]) -> io::Result<()> {
-    match output {
-        Output::Stdout => {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(bytes)?;
-            stdout.flush()
-        }
-        Output::Stderr => io::stderr().lock().write_all(bytes),
-    }
-}
-
-fn gap(bytes: u64) {
-    out::note(&format!("[{bytes} bytes not kept]"));
 }
 
 #[cfg(test)]

@@ -74,9 +74,10 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
+    let is_json = cli.json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report::print(&error),
+        Err(error) => report::print(&error, is_json),
     }
 }
 

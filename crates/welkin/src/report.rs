@@ -27,14 +27,35 @@ const NOT_PLACED: u8 = 2;
 
 /// Prints an error to standard error and returns the code to leave with.
 #[expect(clippy::print_stderr, reason = "this is the one place that reports failures")]
-pub(crate) fn print(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn print(error: &anyhow::Error, is_json: bool) -> ExitCode {
     // A command that only passes on an exit code has nothing to say.
     if let Some(Quit(code)) = error.downcast_ref() {
         return ExitCode::from(*code);
     }
-    let (text, code) = render(error);
+    let (text, code) = if is_json { data(error) } else { render(error) };
     eprint!("{text}");
     ExitCode::from(code)
+}
+
+/// A failure for programs: one line of JSON.
+fn data(error: &anyhow::Error) -> (String, u8) {
+    let Advice { hint, code } = advice_for(error);
+    let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+    let value = serde_json::json!({
+        "error": error.to_string(),
+        "causes": causes,
+        "hint": hint,
+        "why_not": error.chain().find_map(|cause| match cause.downcast_ref() {
+            Some(BuyerError::NothingFits(why)) => Some(why),
+            _ => None,
+        }),
+        "exit_code": code,
+    });
+    (format!("{value}\n"), code)
+}
+
+fn advice_for(error: &anyhow::Error) -> Advice {
+    error.chain().find_map(advice_on).unwrap_or(Advice { hint: None, code: 1 })
 }
 
 /// Renders an error, its causes and a hint.
@@ -44,13 +65,7 @@ pub(crate) fn render(error: &anyhow::Error) -> (String, u8) {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  caused by: {cause}");
     }
-    let mut advice = Advice { hint: None, code: 1 };
-    for cause in error.chain() {
-        if let Some(found) = advice_on(cause) {
-            advice = found;
-            break;
-        }
-    }
+    let advice = advice_for(error);
     for cause in error.chain() {
         if let Some(BuyerError::NothingFits(why)) = cause.downcast_ref() {
             why_not(&mut text, why);
@@ -119,7 +134,7 @@ fn on_buyer(error: &BuyerError) -> Option<Advice> {
         BuyerError::NoIndexer(_) | BuyerError::NoIndexerNamed => {
             advice(UNAVAILABLE, "is the network up? start one with `welkin up`")
         }
-        BuyerError::HostUnreachable { .. } | BuyerError::HostLost => {
+        BuyerError::HostUnreachable { .. } | BuyerError::HostLost | BuyerError::HostSilent(_) => {
             advice(UNAVAILABLE, "the lease's last known state: `welkin ps -a`")
         }
         BuyerError::UnknownLease(_) => advice(USAGE, "`welkin ps -a` lists the leases"),

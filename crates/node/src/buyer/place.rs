@@ -11,12 +11,26 @@ use welkin_types::task::Needs;
 use welkin_types::{LeaseId, Usd};
 
 use super::{Buyer, BuyerError, HostSession};
+use crate::connect::DIAL_TIMEOUT;
 use crate::outside;
 
 /// Candidates of one question.
 const CANDIDATES: u8 = 3;
-/// How long a host may take to say yes or no.
-const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How patient the buyer is with a host that is silent.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// How long the way to it may take.
+    dial: Duration,
+    /// How long it may take to say yes or no.
+    accept: Duration,
+}
+
+/// With the last candidate.
+const PATIENT: Patience = Patience { dial: DIAL_TIMEOUT, accept: Duration::from_secs(10) };
+/// With one that others stand behind. A host that says yes too late gives its slot back when the
+/// buyer does not come back to it.
+const IMPATIENT: Patience =
+    Patience { dial: Duration::from_secs(1), accept: Duration::from_secs(3) };
 /// An order not accepted within this is void.
 const ORDER_LASTING: Duration = Duration::from_secs(60);
 
@@ -106,7 +120,8 @@ pub async fn place(
             Step::Try(offer) => {
                 progress(PlaceProgress::Trying(offer.clone()));
                 let host = offer.addr.node;
-                match open(buyer, ask, *offer).await {
+                let patience = if placement.has_more() { IMPATIENT } else { PATIENT };
+                match open(buyer, ask, *offer, patience).await {
                     Ok(placed) => return Ok(placed),
                     Err(error) => {
                         progress(PlaceProgress::Refused(crate::chain(&error)));
@@ -141,7 +156,12 @@ fn is_only_busy(why: &welkin_proto::index::WhyNot) -> bool {
         .any(|(filter, count)| *count > 0 && matches!(filter, Filter::Free | Filter::Excluded))
 }
 
-async fn open(buyer: &Buyer, ask: &Ask, offer: Offer) -> Result<Placed, BuyerError> {
+async fn open(
+    buyer: &Buyer,
+    ask: &Ask,
+    offer: Offer,
+    patience: Patience,
+) -> Result<Placed, BuyerError> {
     let sent = Instant::now();
     let lease = LeaseId::from_bytes(outside::random());
     let launch = encode(&ask.launch).map_err(|error| BuyerError::Said(error.to_string()))?;
@@ -169,14 +189,15 @@ async fn open(buyer: &Buyer, ask: &Ask, offer: Offer) -> Result<Placed, BuyerErr
         stdin: ask.stdin,
         files: ask.files,
     };
-    let mut session = buyer.dial(&offer.addr).await?;
+    let dialling = tokio::time::timeout(patience.dial, buyer.dial(&offer.addr));
+    let mut session = dialling.await.map_err(|_| BuyerError::HostSilent(patience.dial))??;
     session.send(ToHost::Open(Box::new(open))).await?;
-    let answer = tokio::time::timeout(ACCEPT_TIMEOUT, session.recv());
-    match answer.await {
-        Ok(Some(FromHost::Accepted(accepted))) if accepted.lease == lease => {
+    let answer = tokio::time::timeout(patience.accept, session.recv());
+    match answer.await.map_err(|_| BuyerError::HostSilent(patience.accept))? {
+        Some(FromHost::Accepted(accepted)) if accepted.lease == lease => {
             Ok(Placed { session, order, offer, lease, sent })
         }
-        Ok(Some(FromHost::Refused(refusal))) => {
+        Some(FromHost::Refused(refusal)) => {
             Err(BuyerError::HostRefuses { code: refusal.code, detail: refusal.detail })
         }
         _ => Err(BuyerError::HostLost),

@@ -134,6 +134,48 @@ fn a_helper_that_dies_while_nothing_runs_is_replaced_unseen() {
     network.works();
 }
 
+/// The other tests kill where it hurts by design; this one finds moments nobody thought of. What it
+/// prints says which: the pause after the request, in milliseconds.
+#[test]
+fn kills_at_random_moments_leave_nothing_behind() {
+    const ROUNDS: u32 = 6;
+    let Some(mut services) = Services::start("", HERE) else { return };
+    services.fund("5");
+    let observer = services.observer();
+    let mut host = services.host("host", HERE);
+    services.wait_free(&observer, 3);
+    for round in 0..ROUNDS {
+        let word = format!("round {round}");
+        let script = format!("echo {word} begins; sleep 0.3; echo {word} ends");
+        let job = services.client("buyer", HERE, &["run", "--", "sh", "-c", &script]);
+        // From the order to the receipt a job like this takes about 500 ms.
+        let [low, high] = welkin_node::outside::random::<2>();
+        let pause = Duration::from_millis(u64::from(u16::from_le_bytes([low, high]) % 700));
+        eprintln!("{word}: killed after {pause:?}");
+        std::thread::sleep(pause);
+        host.kill_9();
+        host = services.host("host", HERE);
+        let output = job.ended_within(2 * DEADLINE);
+        let whole = format!("{word} begins\n{word} ends\n");
+        match output.code {
+            0 => assert_eq!(output.text(), whole, "{}", output.stderr),
+            // Not placed (2), or lost (69): what came is what was printed, once.
+            2 | 69 => assert!(whole.starts_with(&output.text()), "{}", output.text()),
+            code => panic!("ended with {code}: {}", output.stderr),
+        }
+        observer.books_close();
+        services.wait_free(&observer, 3);
+        assert!(!host.stderr().contains("panicked"), "{}", host.stderr());
+    }
+    // One sandbox waits in the pool; of the leases nothing is left.
+    until(DEADLINE, "only the pool is left", || services.place.sandbox_folders().len() == 1);
+    for lease in services.leases().all() {
+        assert!(lease.promised <= 3, "{} s promised for half a second of work", lease.promised);
+    }
+    services.run(&["run", "--", "true"]).expect(0);
+    services.are_well();
+}
+
 #[test]
 fn settlement_and_indexer_may_be_restarted_while_a_job_runs() {
     let Some(mut services) = Services::start("", HERE) else { return };

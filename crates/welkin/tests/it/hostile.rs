@@ -32,26 +32,32 @@ struct Target {
 }
 
 /// A node with an account of its own.
-struct Raw {
-    endpoint: Endpoint,
-    node: NodeId,
-    account: AccountKey,
+pub(crate) struct Raw {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) key: NodeKey,
+    pub(crate) account: AccountKey,
 }
 
 impl Raw {
     async fn new() -> Self {
-        let key = NodeKey::from_secret(&outside::random());
-        let endpoint = Endpoint::bind(EndpointConfig::new(*key.secret())).await.unwrap();
-        let account = AccountKey::from_secret(&outside::random()).unwrap();
-        Self { endpoint, node: key.id(), account }
+        Self::accepting(Vec::new()).await
     }
 
-    async fn connect(&self, addr: &NodeAddr, alpn: &[u8]) -> Connection {
+    /// One that others may connect to.
+    pub(crate) async fn accepting(alpns: Vec<Vec<u8>>) -> Self {
+        let key = NodeKey::from_secret(&outside::random());
+        let config = EndpointConfig { alpns, ..EndpointConfig::new(*key.secret()) };
+        let endpoint = Endpoint::bind(config).await.unwrap();
+        let account = AccountKey::from_secret(&outside::random()).unwrap();
+        Self { endpoint, key, account }
+    }
+
+    pub(crate) async fn connect(&self, addr: &NodeAddr, alpn: &[u8]) -> Connection {
         self.endpoint.connect(&wire::to_net(addr), alpn, WITHIN).await.unwrap()
     }
 
-    fn delegation(&self) -> SignedByAccount<Delegation> {
-        identity::delegate(&DOMAIN, &self.account, self.node, HOUR).unwrap()
+    pub(crate) fn delegation(&self) -> SignedByAccount<Delegation> {
+        identity::delegate(&DOMAIN, &self.account, self.key.id(), HOUR).unwrap()
     }
 
     /// A control stream on which a good hello was said.
@@ -159,10 +165,6 @@ impl Target {
         self.block_on(settle.fund(raw.account.id(), Usd::from_micros(5_000_000))).unwrap();
     }
 
-    fn network(&self) -> welkin_node::network::Network {
-        toml::from_str(&std::fs::read_to_string(self.services.network_file()).unwrap()).unwrap()
-    }
-
     /// Everybody lives and a normal job works.
     #[track_caller]
     fn works(&mut self) {
@@ -187,7 +189,7 @@ async fn wire_frame(recv: &mut RecvStream) -> Result<Option<Vec<u8>>, welkin_net
 #[test]
 fn garbage_is_refused_by_everybody() {
     let Some(mut target) = Target::start() else { return };
-    let network = target.network();
+    let network = target.services.network();
     let everybody = [
         (target.host_addr.clone(), ALPN_LEASE),
         (target.host_addr.clone(), ALPN_CHECK),
@@ -268,7 +270,7 @@ fn who_is_not_vouched_for_is_sent_away() {
         forged.message.expires = forged.message.expires.after(HOUR);
         let offers = [
             ("another node's", of(&DOMAIN, other, later)),
-            ("an expired one", of(&DOMAIN, raw.node, UnixMillis(1))),
+            ("an expired one", of(&DOMAIN, raw.key.id(), UnixMillis(1))),
             ("no hello", ToHost::Resume(LeaseId::from_bytes([1; 16]))),
         ];
         for (what, hello) in offers {
@@ -280,7 +282,7 @@ fn who_is_not_vouched_for_is_sent_away() {
             assert!(closed.is_ok(), "{what}: not closed");
         }
         // These recover to some account that nobody owns: it has no leases and no money.
-        for hello in [of(&elsewhere, raw.node, later), ToHost::Hello(forged)] {
+        for hello in [of(&elsewhere, raw.key.id(), later), ToHost::Hello(forged)] {
             let connection = raw.connect(&target.host_addr, ALPN_LEASE).await;
             let (send, recv) = connection.open().await.unwrap();
             let mut control = Control { connection, send, recv };
@@ -499,7 +501,7 @@ fn crowds_do_not_keep_others_out() {
         }
         kept.push(control.connection);
         // Questions without end to the indexer.
-        let indexer = raw.connect(&target.network().indexers[0], ALPN_INDEX).await;
+        let indexer = raw.connect(&target.services.network().indexers[0], ALPN_INDEX).await;
         let question =
             IndexHello::Ask(Box::new(welkin_proto::index::IndexRequest::Offers { needs: None }));
         for _ in 0..500 {

@@ -12,9 +12,11 @@
 mod checks;
 mod crash;
 mod hostile;
+mod json;
 mod limits;
 mod money;
 mod netns;
+mod placing;
 mod run;
 mod services;
 mod session;

@@ -41,6 +41,8 @@ impl Lan {
         }
         lan.ip("sw", &["link", "add", "br0", "type", "bridge"]);
         lan.ip("sw", &["link", "set", "br0", "up"]);
+        lan.ip("sw", &["addr", "add", &format!("{GATEWAY}/24"), "dev", "br0"]);
+        lan.ip("sw", &["addr", "add", &format!("{OUTSIDE}/32"), "dev", "br0"]);
         Some(lan)
     }
 
@@ -79,18 +81,46 @@ impl Lan {
     /// Nothing passes between these two any more.
     #[track_caller]
     fn cut(&self, name: &str, ip: &str) {
-        let full = self.full(name);
-        let nft = |rule: &str| {
-            let net = format!("--net=/run/netns/{full}");
-            let args: Vec<&str> =
-                [net.as_str(), "nft"].into_iter().chain(rule.split(' ')).collect();
-            must("nsenter", &args);
-        };
-        nft("add table inet cut");
-        nft("add chain inet cut in { type filter hook input priority 0 ; }");
-        nft("add chain inet cut out { type filter hook output priority 0 ; }");
-        nft(&format!("add rule inet cut in ip saddr {ip} drop"));
-        nft(&format!("add rule inet cut out ip daddr {ip} drop"));
+        self.nft(name, "add table inet cut");
+        self.nft(name, "add chain inet cut in { type filter hook input priority 0 ; }");
+        self.nft(name, "add chain inet cut out { type filter hook output priority 0 ; }");
+        self.nft(name, &format!("add rule inet cut in ip saddr {ip} drop"));
+        self.nft(name, &format!("add rule inet cut out ip daddr {ip} drop"));
+    }
+
+    /// From now on this machine counts packets that leave for anywhere but the network's own
+    /// machines. The way out is open: a switch is the gateway, as far as a packet can tell.
+    #[track_caller]
+    fn watch_outside(&self, name: &str) {
+        self.ip(name, &["route", "add", "default", "via", GATEWAY]);
+        self.nft(name, "add table inet watch");
+        self.nft(name, "add chain inet watch out { type filter hook output priority 0 ; }");
+        let own = "ip daddr != { 127.0.0.0/8 , 10.77.0.0/24 , 224.0.0.0/4 }";
+        self.nft(name, &format!("add rule inet watch out {own} counter"));
+        let own = "ip6 daddr != { ::1 , fe80::/10 , ff00::/8 }";
+        self.nft(name, &format!("add rule inet watch out {own} counter"));
+        // A resolver may well listen on loopback; what it is asked goes further.
+        self.nft(name, "add rule inet watch out meta l4proto { tcp , udp } th dport 53 counter");
+    }
+
+    /// How many packets left.
+    fn outside(&self, name: &str) -> u64 {
+        let net = format!("--net=/run/netns/{}", self.full(name));
+        let list = [&net, "nft", "list", "table", "inet", "watch"];
+        let output = Command::new("nsenter").args(list).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut counts = text.split("counter packets ").skip(1);
+        let count = |text: &str| text.split(' ').next().unwrap().parse::<u64>().unwrap();
+        let all: Vec<u64> = counts.by_ref().map(count).collect();
+        assert_eq!(all.len(), 3, "{text}");
+        all.iter().sum()
+    }
+
+    #[track_caller]
+    fn nft(&self, name: &str, rule: &str) {
+        let net = format!("--net=/run/netns/{}", self.full(name));
+        let args: Vec<&str> = [net.as_str(), "nft"].into_iter().chain(rule.split(' ')).collect();
+        must("nsenter", &args);
     }
 
     /// Whether packets get there and back: nothing listens, so a refusal is an answer.
@@ -117,12 +147,17 @@ struct World {
     host: crate::support::Proc,
     buyer: String,
     // Dropped last: processes live in it.
-    _lan: Lan,
+    lan: Lan,
 }
 
+const MACHINES: [&str; 3] = ["core", "host", "buyer"];
 const CORE: &str = "10.77.0.1";
 const HOST: &str = "10.77.0.2";
 const BUYER: &str = "10.77.0.3";
+/// Of the switch.
+const GATEWAY: &str = "10.77.0.254";
+/// Also of the switch, in no network that the machines know.
+const OUTSIDE: &str = "10.77.1.1";
 
 impl World {
     fn start(is_cut: bool) -> Option<Self> {
@@ -134,12 +169,15 @@ impl World {
             lan.cut("host", BUYER);
             lan.cut("buyer", HOST);
         }
+        for name in MACHINES {
+            lan.watch_outside(name);
+        }
         assert_eq!(lan.reaches("buyer", HOST), !is_cut);
         assert_eq!(lan.reaches("host", BUYER), !is_cut);
         assert!(lan.reaches("buyer", CORE) && lan.reaches("host", CORE));
         let services = Services::start("", Spot { netns: Some(&core), ip: CORE })?;
         let host = services.host("host", Spot { netns: Some(&host), ip: HOST });
-        let world = Self { services, host, buyer, _lan: lan };
+        let world = Self { services, host, buyer, lan };
         world.run(&["fund", "5"]).expect(0);
         Some(world)
     }
@@ -173,6 +211,12 @@ impl World {
         assert!(self.host.is_running());
         assert!(!self.host.stderr().contains("panicked"), "{}", self.host.stderr());
         self.services.are_well();
+        for name in MACHINES {
+            assert_eq!(self.lan.outside(name), 0, "packets left {name} for the outside");
+            // The counter does count.
+            assert!(self.lan.reaches(name, OUTSIDE));
+            assert!(self.lan.outside(name) > 0);
+        }
     }
 }
 

@@ -48,6 +48,10 @@ impl Services {
         self.place.path().join("network.toml")
     }
 
+    pub(crate) fn network(&self) -> welkin_node::network::Network {
+        toml::from_str(&std::fs::read_to_string(self.network_file()).unwrap()).unwrap()
+    }
+
     pub(crate) fn dir(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
     }
