@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use welkin_types::{LeaseState, Reason};
 
-use crate::support::Network;
+use crate::support::{DEADLINE, Leases, Network, Place, Proc, is_root};
 
 #[test]
 fn up_prints_where_everything_is() {
@@ -14,6 +14,36 @@ fn up_prints_where_everything_is() {
     }
     assert!(text.contains("welkin run -- echo hello"), "{text}");
     network.works();
+}
+
+/// Needs `welkin-trace` beside the program, which a build of the whole workspace puts there.
+#[test]
+fn the_demo_runs_from_end_to_end() {
+    if !is_root() {
+        return;
+    }
+    // The built-in hosts: two, with what this machine has.
+    let place = Place::new("");
+    std::fs::write(place.config(), "").unwrap();
+    let dir = place.path().join("net");
+    let mut command = place.command(&dir, &["up", "--demo"]);
+    command.current_dir(place.path());
+    let output = Proc::spawn(command).finish_within(4 * DEADLINE).expect(0);
+    assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+    let text = output.text() + &output.stderr;
+    for part in ["as expected", "training ended with", "books add up", "WIPED"] {
+        assert!(text.contains(part), "`{part}` is missing in:\n{text}");
+    }
+    let picture = std::fs::read(place.path().join("demo.png")).unwrap();
+    assert!(picture.starts_with(b"\x89PNG"));
+    let leases = Leases::in_dir(&dir);
+    let all = leases.all();
+    let hosts: std::collections::BTreeSet<_> = all.iter().map(|kept| kept.host.node).collect();
+    assert_eq!(hosts.len(), 2, "the work was shared by both hosts");
+    for kept in &all {
+        assert_eq!(kept.state(), (LeaseState::Succeeded, Reason::ExitedZero));
+        leases.receipt_file(kept.lease).verify().unwrap();
+    }
 }
 
 #[test]
