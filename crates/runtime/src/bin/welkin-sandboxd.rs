@@ -3,5 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    welkin_runtime::sandboxd::main(std::env::args_os().skip(1))
+    let mut args = std::env::args_os().skip(1).peekable();
+    if args.peek().is_some_and(|first| first == "list-vulkan") {
+        return welkin_runtime::inventory::list_vulkan();
+    }
+    welkin_runtime::sandboxd::main(args)
 }
