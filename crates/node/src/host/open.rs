@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sha2::{Digest as _, Sha256};
+use tracing::info;
 use welkin_lease::{Claim, ClaimError, HostLease, LeaseRecord};
 use welkin_proto::lease::{
     ARGS_MAX, Accepted, COMMAND_BYTES_MAX, Launch, Open, Refusal, RefusalCode,
@@ -67,6 +68,10 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
     }
     let claim = claim(host, &open, now)?;
     let fencing = claim.fencing;
+    if !claim.devices.is_empty() {
+        let gpus: Vec<&str> = claim.devices.iter().map(String::as_str).collect();
+        info!(lease = %order.lease, gpus = %gpus.join(","), "GPUs are given");
+    }
     let record = LeaseRecord::new(open.order.clone(), host.delegation.clone(), launch, claim, now);
     host.changed.notify_waiters();
     if let Err(refused) = reserve_and_write(host, &record).await {
