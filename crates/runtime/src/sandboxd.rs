@@ -14,6 +14,7 @@ mod cgroup;
 mod config;
 mod create;
 mod daemon;
+mod devices;
 mod mounts;
 mod requests;
 mod sandbox;

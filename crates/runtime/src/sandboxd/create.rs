@@ -15,8 +15,9 @@ use rustix::process::Resource;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
+use super::devices::{self, DeviceNode};
 use super::mounts::{self, Skeletons};
-use super::spec::{Bundle, DeviceNode};
+use super::spec::Bundle;
 use crate::error::{Failure, FailureCode};
 use crate::image::{self, Store};
 use crate::init::InitExecutor;
@@ -34,6 +35,8 @@ pub(super) struct Dirs {
     lower: PathBuf,
     /// The image with its skeleton is mounted here.
     root: PathBuf,
+    /// Device nodes are made here, if it has any.
+    devices: PathBuf,
     bundle: PathBuf,
     state: PathBuf,
 }
@@ -44,6 +47,7 @@ impl Dirs {
             scratch: top.join("scratch"),
             lower: top.join("lower"),
             root: top.join("root"),
+            devices: top.join("devices"),
             bundle: top.join("bundle"),
             state: top.join("state"),
             top,
@@ -91,7 +95,7 @@ pub(super) struct Created {
 impl Job<'_> {
     /// Builds the sandbox and lets its init run.
     pub(super) fn run(&self) -> Result<Created, Failure> {
-        let devices = DeviceNode::of_gpus(&self.spec.gpus)?;
+        let mut devices = DeviceNode::of_gpus(&self.spec.gpus)?;
         // Directory and cgroup are the journal, so they come before anything else is made.
         self.dirs.create().map_err(|error| Failure::host("make the directories", error))?;
         self.cgroup.create().map_err(|error| Failure::host("make the cgroup", error))?;
@@ -101,6 +105,8 @@ impl Job<'_> {
         let (image, idmapped) = self.mount_root()?;
         mounts::mount_scratch(&self.dirs.scratch, self.base, self.spec.limits.scratch_bytes)
             .map_err(|error| Failure::host("mount scratch", error))?;
+        devices::make(&self.dirs.devices, self.base, &mut devices)
+            .map_err(|error| Failure::host("make the device nodes", error))?;
         self.cgroup
             .set_limits(&self.spec.limits)
             .map_err(|error| Failure::host("set the limits", error))?;

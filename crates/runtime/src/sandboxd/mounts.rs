@@ -45,7 +45,8 @@ pub(super) fn mount_scratch(dir: &Path, base: u32, bytes: u64) -> io::Result<()>
     Ok(())
 }
 
-fn mount_tmpfs(dir: &Path, flags: MountFlags, options: &str) -> io::Result<()> {
+/// Mounts a file system in memory.
+pub(super) fn mount_tmpfs(dir: &Path, flags: MountFlags, options: &str) -> io::Result<()> {
     let options = c_string(options)?;
     Ok(rustix::mount::mount("scratch", dir, "tmpfs", flags, options.as_c_str())?)
 }
