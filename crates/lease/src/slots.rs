@@ -225,7 +225,7 @@ mod tests {
         let buyer = AccountId::from_bytes([1; 20]);
         let own = vec![devices(&["a"]), devices(&["b"])];
         let mut slots = Slots::new([(BOX, own)], 0);
-        let mut claim = |slots: &mut Slots, n| {
+        let claim = |slots: &mut Slots, n| {
             slots.claim(UnixMillis(0), lease(n), BOX, None, buyer).map(|claim| claim.devices)
         };
         assert_eq!(claim(&mut slots, 1), Ok(devices(&["a"])));

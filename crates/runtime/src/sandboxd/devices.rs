@@ -61,6 +61,11 @@ impl DeviceNode {
             source: path.to_owned(),
         })
     }
+
+    /// Whether it belongs to NVIDIA's driver.
+    pub(super) fn is_nvidia(&self) -> bool {
+        self.path.as_os_str().as_encoded_bytes().starts_with(NVIDIA.as_bytes())
+    }
 }
 
 /// Makes nodes with the same numbers in `dir`, for the user `base` and everybody else inside.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::devices::DeviceNode;
+use super::driver;
 use super::mounts::ID_RANGE;
 use super::seccomp;
 
@@ -34,6 +35,8 @@ pub(super) struct Bundle<'a> {
     pub(super) nofile: u64,
     /// GPU nodes.
     pub(super) devices: &'a [DeviceNode],
+    /// The host's driver, where it is shown.
+    pub(super) driver: Option<&'a Path>,
 }
 
 impl Bundle<'_> {
@@ -105,6 +108,10 @@ impl Bundle<'_> {
         for (name, target) in [("work", "/work"), ("tmp", "/tmp"), ("shm", "/dev/shm")] {
             mounts.push(json!({ "destination": target, "type": "bind",
                 "source": self.scratch.join(name), "options": ["bind", "rw", "nosuid", "nodev"] }));
+        }
+        if let Some(driver) = self.driver {
+            mounts.push(json!({ "destination": driver::INSIDE, "type": "bind", "source": driver,
+                "options": ["rbind", "ro", "nosuid", "nodev", "rro"] }));
         }
         // Their directory has no `nodev`, unlike everything else.
         for device in self.devices {

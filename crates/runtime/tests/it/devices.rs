@@ -127,3 +127,47 @@ fn the_control_group_lets_no_other_device_pass() {
         assert!(!opens(&b.0), "the device of another");
     });
 }
+
+#[test]
+fn an_image_is_shown_the_drivers_libraries() {
+    with_root(|| async {
+        let Some([a, _b]) = Node::two("driver") else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let (host, image) = (dir.path().join("host"), dir.path().join("image"));
+        let lib = host.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+        for dir in [&lib, &host.join("usr/bin"), &host.join("etc/vulkan/icd.d"), &image.join("bin")]
+        {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        std::fs::write(lib.join("libcuda.so.1.2"), b"\x7fELF\x02\nthe driver\n").unwrap();
+        std::os::unix::fs::symlink("libcuda.so.1.2", lib.join("libcuda.so.1")).unwrap();
+        std::fs::copy("/bin/busybox", image.join("bin/sh")).unwrap();
+        std::fs::copy("/bin/busybox", host.join("usr/bin/nvidia-smi")).unwrap();
+        std::fs::write(host.join("etc/vulkan/icd.d/nvidia_icd.json"), "{}").unwrap();
+        let world = World::with(|config| config.driver_root = Some(host.clone())).await;
+        let run = async |gpus: Vec<GpuDevice>| {
+            let image = Image::Rootfs(image.clone());
+            let spec = SandboxSpec { gpus, ..SandboxSpec::new(image, limits()) };
+            let prepared = world.runtime.prepare(spec).await.unwrap();
+            let script = "for f in /.welkin-driver/*/* /etc/vulkan/icd.d/*; do echo $f; done\n\
+                while read -r line; do echo \"$line\"; done < /.welkin-driver/lib/libcuda.so.1\n\
+                echo no > /.welkin-driver/lib/libcuda.so.1; echo no > /.welkin-driver/x";
+            let mut command = Command::new(["/bin/sh", "-c", script]);
+            command.env.extend(prepared.image.env.clone());
+            let output = world.run(prepared.id, command).await;
+            assert!(world.runtime.destroy(prepared.id).await.unwrap().wiped);
+            (prepared.image.env, output)
+        };
+        let (env, output) = run(vec![GpuDevice { nodes: vec![a.0.clone()] }]).await;
+        assert!(env.contains(&"LD_LIBRARY_PATH=/.welkin-driver/lib".to_owned()), "{env:?}");
+        let expected = "/.welkin-driver/bin/nvidia-smi\n/.welkin-driver/lib/libcuda.so.1\n\
+            /.welkin-driver/lib/libcuda.so.1.2\n/etc/vulkan/icd.d/nvidia_icd.json\n";
+        assert!(output.stdout.starts_with(expected), "{output:?}");
+        assert!(output.stdout.ends_with("\nthe driver\n"), "{output:?}");
+        assert_eq!(output.stderr.matches("Read-only file system").count(), 2, "{output:?}");
+        // Without a GPU of NVIDIA there is none of it.
+        let (env, output) = run(Vec::new()).await;
+        assert_eq!(env, [""; 0]);
+        assert!(!output.stdout.contains("nvidia"), "{output:?}");
+    });
+}
