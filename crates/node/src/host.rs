@@ -110,6 +110,7 @@ pub(crate) struct Host {
     pub(crate) pool: Option<Pool>,
     pub(crate) containers: Vec<ContainerOffer>,
     pub(crate) gpus: Vec<Gpu>,
+    _gpus_reserved: gpus::Reserved,
     pub(crate) config: Config,
     pub(crate) policy: Policy,
     pub(crate) db: Db,
@@ -194,8 +195,8 @@ pub async fn start(
 ) -> Result<HostHandle, HostError> {
     let dir = config.dir.clone();
     let db = Db::open(&dir.join("host.redb")).map_err(HostError::Open)?;
-    let containers =
-        containers_of(&config, deps.key.id(), &deps.gpus).map_err(HostError::Containers)?;
+    let (gpus, gpus_reserved) = gpus::Reserved::take(deps.gpus);
+    let containers = containers_of(&config, deps.key.id(), &gpus).map_err(HostError::Containers)?;
     let own = containers.iter().map(|container| (container.offer.id, container.slots.clone()));
     let own: Vec<_> = own.collect();
     let mut containers: Vec<ContainerOffer> = containers.into_iter().map(|c| c.offer).collect();
@@ -220,7 +221,8 @@ pub async fn start(
         sandboxes: deps.sandboxes,
         pool,
         containers,
-        gpus: deps.gpus,
+        gpus,
+        _gpus_reserved: gpus_reserved,
         policy: Policy { exposure_seconds: config.exposure_seconds, ..Policy::default() },
         config,
         db,

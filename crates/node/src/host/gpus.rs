@@ -1,7 +1,10 @@
 //! Which GPUs a host's slots own, and what they are called where people compare them.
 
 use std::collections::BTreeSet;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
+use tracing::warn;
 use welkin_lease::Devices;
 use welkin_runtime::inventory::Gpu as Device;
 use welkin_types::task::{GpuAsk, gpu_model};
@@ -11,6 +14,40 @@ use welkin_types::{Class, Gpu, Resources};
 const MODEL_LEN_MAX: usize = 20;
 /// Words in the names of GPUs that tell nothing.
 const NOISE: [&str; 6] = ["graphics", "generation", "gpu", "series", "corporation", "inc"];
+
+/// GPUs that no other host process of this machine has, for as long as this is kept.
+///
+/// Each is a name of a local socket on which nobody answers: names are taken by one process at a
+/// time, and the kernel frees those of a process that ends, however it ends. Processes that do not
+/// share the network of this machine are not seen.
+#[derive(Debug)]
+pub(super) struct Reserved(#[expect(dead_code, reason = "kept open")] Vec<UnixListener>);
+
+impl Reserved {
+    /// Reserves what can be had; the rest is left out. Software adapters can be had by all.
+    pub(super) fn take(devices: Vec<Device>) -> (Vec<Device>, Self) {
+        let mut locks = Vec::new();
+        let mut is_ours = |device: &Device| {
+            if device.is_software {
+                return true;
+            }
+            match lock(&device.id) {
+                Ok(lock) => locks.push(lock),
+                Err(error) => {
+                    warn!(gpu = device.id, %error, "left to another host on this machine");
+                    return false;
+                }
+            }
+            true
+        };
+        let devices = devices.into_iter().filter(|device| is_ours(device)).collect();
+        (devices, Self(locks))
+    }
+}
+
+fn lock(id: &str) -> std::io::Result<UnixListener> {
+    UnixListener::bind_addr(&SocketAddr::from_abstract_name(format!("welkin/gpu/{id}"))?)
+}
 
 /// GPUs that no slot owns yet.
 #[derive(Debug)]
@@ -145,7 +182,7 @@ fn without_brackets(name: &str) -> String {
 mod tests {
     use super::*;
 
-    pub(super) fn device(id: &str, name: &str, gib: u64) -> Device {
+    fn device(id: &str, name: &str, gib: u64) -> Device {
         Device {
             id: id.to_owned(),
             uuid: Some(format!("GPU-{id}")),
@@ -204,6 +241,20 @@ mod tests {
         assert!(why.contains("wants 2 GPUs") && why.ends_with("container: 1 x l4"), "{why}");
         assert_eq!(stock.take(0, 3).unwrap().1.len(), 3);
         assert!(stock.take(17, 1).is_err());
+    }
+
+    #[test]
+    fn a_gpu_belongs_to_one_host_of_the_machine() {
+        let id = format!("test-{}", std::process::id());
+        let card = || device(&id, "NVIDIA L4", 24);
+        let soft = || Device { is_software: true, ..device("software-0", "llvmpipe", 2) };
+        let (had, first) = Reserved::take(vec![card(), soft()]);
+        assert_eq!(had.len(), 2);
+        let (had, _second) = Reserved::take(vec![card(), soft()]);
+        assert_eq!(had, [soft()]);
+        drop(first);
+        let (had, _third) = Reserved::take(vec![card()]);
+        assert_eq!(had.len(), 1);
     }
 
     #[test]
