@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::CgroupVersion;
 
+mod drivers;
 mod gpus;
 mod vulkan;
 
+pub use drivers::list_gpus;
 pub use gpus::{Gpu, GpuSearch, gpus};
-pub use vulkan::list_vulkan;
 pub(crate) use vulkan::{VulkanDevice, VulkanKind};
 
 /// What the machine has.

@@ -65,8 +65,8 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
         Some(first) if first == "sandboxd" => return welkin_runtime::sandboxd::main(args),
-        Some(first) if first == roles::LIST_VULKAN => {
-            return welkin_runtime::inventory::list_vulkan();
+        Some(first) if first == roles::LIST_GPUS => {
+            return welkin_runtime::inventory::list_gpus(args.next().as_deref());
         }
         _ => (),
     }

@@ -28,8 +28,8 @@ const DELEGATION_LASTING: Duration = Duration::from_secs(365 * 86_400);
 /// How long sandboxes outlive their host's process.
 const ORPHAN_GRACE: Duration = Duration::from_secs(25);
 
-/// The first argument with which this program lists Vulkan devices and ends.
-pub(crate) const LIST_VULKAN: &str = "list-vulkan";
+/// The first argument with which this program asks drivers for GPUs and ends.
+pub(crate) const LIST_GPUS: &str = "list-gpus";
 
 /// A role's keys and transport.
 pub(crate) struct Node {
@@ -207,11 +207,11 @@ pub(crate) async fn find_gpus(config: &host::Config) -> anyhow::Result<Vec<Gpu>>
         .context("failed to look for GPUs")
 }
 
-/// Vulkan is asked by this program in a process of its own.
+/// Drivers are asked by this program in processes of their own.
 pub(crate) fn gpu_search(config: &host::Config) -> anyhow::Result<GpuSearch> {
     let program = std::env::current_exe().context("failed to find this program's file")?;
-    let vulkan = vec![program.into(), LIST_VULKAN.into()];
-    Ok(GpuSearch { vulkan, software: config.software_gpus })
+    let command = vec![program.into(), LIST_GPUS.into()];
+    Ok(GpuSearch { command, software: config.software_gpus })
 }
 
 /// A name for a host's helper that no other host of this machine has.

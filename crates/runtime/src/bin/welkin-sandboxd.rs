@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1).peekable();
-    if args.peek().is_some_and(|first| first == "list-vulkan") {
-        return welkin_runtime::inventory::list_vulkan();
+    if args.next_if(|first| first == "list-gpus").is_some() {
+        return welkin_runtime::inventory::list_gpus(args.next().as_deref());
     }
     welkin_runtime::sandboxd::main(args)
 }

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use nvml_wrapper::Nvml;
 use serde::{Deserialize, Serialize};
 
-use super::vulkan::{self, VulkanDevice, VulkanKind};
+use super::drivers::{self, Source};
+use super::vulkan::{VulkanDevice, VulkanKind};
 use crate::types::GpuDevice;
 
 /// A graphics processor.
@@ -47,9 +48,9 @@ pub struct Gpu {
 /// How GPUs are looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GpuSearch {
-    /// The command that runs [`list_vulkan`](super::list_vulkan), usually this program again.
-    /// Empty: Vulkan is not asked.
-    pub vulkan: Vec<OsString>,
+    /// The command that runs [`list_gpus`](super::list_gpus) with one more argument, usually this
+    /// program again. Empty: drivers are not asked, and only the PCI bus tells.
+    pub command: Vec<OsString>,
     /// Whether Vulkan adapters that are programs on the processor count, for trials.
     pub software: bool,
 }
@@ -93,8 +94,13 @@ impl Gpu {
 /// Finds the graphics processors.
 #[must_use]
 pub fn gpus(search: &GpuSearch) -> Vec<Gpu> {
-    let vulkan = vulkan::ask(&search.vulkan);
-    merge(nvidia_gpus(), pci_gpus(Path::new("/sys/bus/pci/devices")), vulkan, search.software)
+    // Side by side, because each may take seconds.
+    let (nvidia, vulkan) = std::thread::scope(|scope| {
+        let nvidia = scope.spawn(|| drivers::ask(&search.command, Source::Nvidia));
+        let vulkan = drivers::ask(&search.command, Source::Vulkan);
+        (nvidia.join().unwrap_or_default(), vulkan)
+    });
+    merge(nvidia, pci_gpus(Path::new("/sys/bus/pci/devices")), vulkan, search.software)
 }
 
 /// One entry for each GPU, those with a place on the bus first and in its order.
@@ -203,7 +209,8 @@ fn render_node(number: u32) -> PathBuf {
     PathBuf::from(format!("/dev/dri/renderD{number}"))
 }
 
-fn nvidia_gpus() -> Vec<Gpu> {
+/// Asks NVIDIA's library in this process.
+pub(super) fn nvidia_gpus() -> Vec<Gpu> {
     // The library is loaded at run time; its absence is the usual case.
     let Ok(nvml) = Nvml::init() else { return Vec::new() };
     let driver = nvml.sys_driver_version().ok().map(|version| format!("nvidia {version}"));

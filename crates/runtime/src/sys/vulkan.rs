@@ -1,7 +1,7 @@
 //! Asks the Vulkan loader which devices there are.
 //!
 //! The loader and the drivers behind it are other people's code in this process: call it only where
-//! a crash or a hang hurts nobody, see [`crate::inventory::list_vulkan`].
+//! a crash or a hang hurts nobody, see [`crate::inventory::list_gpus`].
 
 use std::ffi::CStr;
 

@@ -58,7 +58,7 @@ fn start(config: &str) -> Option<Services> {
     let services = Services::start(config, HERE)?;
     // Not a command like others: nothing comes before it.
     let mut list = Command::new(env!("CARGO_BIN_EXE_welkin"));
-    list.arg("list-vulkan");
+    list.args(["list-gpus", "vulkan"]);
     with_adapters(&mut list, services.place.path(), 2);
     let found = Proc::spawn(list).finish().expect(0).text();
     if found.matches("\"Software\"").count() != 2 {
