@@ -1,7 +1,8 @@
 //! The life of a lease, on both of its sides, as pure state machines.
 //!
 //! * [`HostLease`]: one lease on the host: its states, the seconds it bills, when it must stop.
-//! * [`Slots`]: the host's sole authority over its own slots: holds, claims, fencing numbers.
+//! * [`Slots`]: the host's sole authority over its own slots: holds, claims, devices,
+//!   fencing numbers.
 //! * [`Payer`]: the buyer's side of paying: signs for no more than its own clock saw.
 //! * [`Placement`]: the buyer's walk through candidates, and when to try again.
 //!
@@ -19,4 +20,4 @@ pub use host::{Effect, Found, HostLease, Input, Policy, ResourcesUsed};
 pub use payer::Payer;
 pub use placement::{Placement, Retry, Step};
 pub use record::LeaseRecord;
-pub use slots::{ClaimError, Slots};
+pub use slots::{Claim, ClaimError, Devices, Slots};

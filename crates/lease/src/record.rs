@@ -8,6 +8,8 @@ use welkin_proto::{
 };
 use welkin_types::{LeaseState, Reason, UnixMillis, Usd};
 
+use crate::slots::{Claim, Devices};
+
 /// A lease as it stands on the host's disk. Its state machine is [`crate::HostLease`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRecord {
@@ -19,6 +21,8 @@ pub struct LeaseRecord {
     pub launch: Launch,
     /// The host's fencing number of this lease.
     pub fencing: u64,
+    /// The devices that it has for itself, by the host's names for them.
+    pub devices: Devices,
     /// The sandbox that runs it; zero until there is one.
     pub sandbox: [u8; 16],
     /// The states and when each began.
@@ -47,14 +51,15 @@ impl LeaseRecord {
         order: SignedByAccount<Order>,
         operator: SignedByAccount<Delegation>,
         launch: Launch,
-        fencing: u64,
+        claim: Claim,
         now: UnixMillis,
     ) -> Self {
         Self {
             order,
             operator,
             launch,
-            fencing,
+            fencing: claim.fencing,
+            devices: claim.devices,
             sandbox: [0; 16],
             stages: vec![StageTime { state: LeaseState::Pulling, reason: Reason::Normal, at: now }],
             voucher: None,

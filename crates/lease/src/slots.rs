@@ -1,9 +1,13 @@
 //! Which slots of the host are taken. The host alone decides; indexers only guess.
 //!
-//! Invariant: leases and live holds of a container never exceed its slots. Fencing numbers rise
-//! with every claim and are never used twice, also over restarts (the caller stores the last).
+//! A slot may own devices, named by the host; a lease gets those of its slot.
+//!
+//! Invariants: leases and live holds of a container never exceed its slots. No device is of two
+//! leases at a time, also where a changed configuration gives a device to another slot while an old
+//! lease still has it. Fencing numbers rise with every claim and are never used twice, also over
+//! restarts (the caller stores the last).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use welkin_proto::index::Hold;
 use welkin_types::{AccountId, ContainerId, LeaseId, OfferId, UnixMillis};
@@ -29,18 +33,34 @@ pub enum ClaimError {
     Duplicate,
 }
 
+/// The devices of one slot or lease, by the host's names for them.
+pub type Devices = BTreeSet<String>;
+
+/// A slot that was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The lease's fencing number.
+    pub fencing: u64,
+    /// What it has for itself.
+    pub devices: Devices,
+}
+
 /// The host's slots.
 #[derive(Debug, Default)]
 pub struct Slots {
-    slots: BTreeMap<ContainerId, u32>,
-    leases: BTreeMap<LeaseId, ContainerId>,
+    /// The devices of each slot.
+    slots: BTreeMap<ContainerId, Vec<Devices>>,
+    leases: BTreeMap<LeaseId, (ContainerId, Devices)>,
     holds: BTreeMap<OfferId, Hold>,
     fencing: u64,
 }
 
 impl Slots {
-    /// Makes the slots of these containers; `fencing` is the last number used.
-    pub fn new(containers: impl IntoIterator<Item = (ContainerId, u32)>, fencing: u64) -> Self {
+    /// Makes the slots of these containers, each with its devices; `fencing` is the last number used.
+    pub fn new(
+        containers: impl IntoIterator<Item = (ContainerId, Vec<Devices>)>,
+        fencing: u64,
+    ) -> Self {
         Self { slots: containers.into_iter().collect(), fencing, ..Self::default() }
     }
 
@@ -54,8 +74,8 @@ impl Slots {
         is_free
     }
 
-    /// Gives a slot to a lease and returns its fencing number. A hold of the same offer and buyer
-    /// is used up; those of others count as taken.
+    /// Gives a slot to a lease. A hold of the same offer and buyer is used up; those of others count
+    /// as taken.
     ///
     /// # Errors
     ///
@@ -67,30 +87,33 @@ impl Slots {
         container: ContainerId,
         offer: Option<OfferId>,
         buyer: AccountId,
-    ) -> Result<u64, ClaimError> {
+    ) -> Result<Claim, ClaimError> {
         self.expire(now);
-        let slots = *self.slots.get(&container).ok_or(ClaimError::Unknown)?;
+        let slots = self.slots.get(&container).ok_or(ClaimError::Unknown)?;
+        let busy = ClaimError::Busy { slots: count(slots.len()) };
         if self.leases.contains_key(&lease) {
             return Err(ClaimError::Duplicate);
         }
         let held = offer
             .and_then(|offer| self.holds.get(&offer))
             .filter(|hold| hold.container == container && hold.buyer == buyer);
-        match held.map(|hold| hold.offer) {
-            Some(offer) => {
-                self.holds.remove(&offer);
-            }
-            None if self.free(now, container) == 0 => return Err(ClaimError::Busy { slots }),
-            None => (),
+        let held = held.map(|hold| hold.offer);
+        if held.is_none() && self.free(now, container) == 0 {
+            return Err(busy);
         }
-        self.leases.insert(lease, container);
+        // A hold counts slots only, and an old lease may have the devices of the one that was meant.
+        let devices = self.first_unleased(container).cloned().ok_or(busy)?;
+        if let Some(offer) = held {
+            self.holds.remove(&offer);
+        }
+        self.leases.insert(lease, (container, devices.clone()));
         self.fencing += 1;
-        Ok(self.fencing)
+        Ok(Claim { fencing: self.fencing, devices })
     }
 
-    /// Takes a lease back in that was found on disk after a restart.
-    pub fn restore(&mut self, lease: LeaseId, container: ContainerId) {
-        self.leases.insert(lease, container);
+    /// Takes a lease back in that was found on disk after a restart, with what it has.
+    pub fn restore(&mut self, lease: LeaseId, container: ContainerId, devices: Devices) {
+        self.leases.insert(lease, (container, devices));
     }
 
     /// Frees the slot of a lease; says whether it had one.
@@ -100,22 +123,32 @@ impl Slots {
 
     /// Slots of a container that are neither leased nor held.
     pub fn free(&self, now: UnixMillis, container: ContainerId) -> u32 {
-        let slots = self.slots.get(&container).copied().unwrap_or(0);
-        let leased = self.leases.values().filter(|taken| **taken == container).count();
         let live = |hold: &&Hold| hold.container == container && hold.expires > now;
         let held = self.holds.values().filter(live).count();
-        slots.saturating_sub(u32::try_from(leased + held).unwrap_or(u32::MAX))
+        self.unleased(container).saturating_sub(count(held))
     }
 
     /// Slots of every container that no lease has, held ones included: what an indexer is told,
     /// which counts the holds itself.
     pub fn all_unleased(&self) -> Vec<(ContainerId, u32)> {
-        let unleased = |(container, slots): (&ContainerId, &u32)| {
-            let leased = self.leases.values().filter(|taken| *taken == container).count();
-            let leased = u32::try_from(leased).unwrap_or(u32::MAX);
-            (*container, slots.saturating_sub(leased))
-        };
-        self.slots.iter().map(unleased).collect()
+        self.slots.keys().map(|container| (*container, self.unleased(*container))).collect()
+    }
+
+    fn unleased(&self, container: ContainerId) -> u32 {
+        let slots = self.slots.get(&container).map_or(&[][..], Vec::as_slice);
+        let leased = self.leases.values().filter(|(taken, _)| *taken == container).count();
+        let usable = slots.iter().filter(|devices| self.are_unleased(devices)).count();
+        count(usable.min(slots.len().saturating_sub(leased)))
+    }
+
+    /// The devices of a slot that a new lease may have.
+    fn first_unleased(&self, container: ContainerId) -> Option<&Devices> {
+        let slots = self.slots.get(&container).filter(|_| self.unleased(container) > 0)?;
+        slots.iter().find(|devices| self.are_unleased(devices))
+    }
+
+    fn are_unleased(&self, devices: &Devices) -> bool {
+        devices.is_empty() || self.leases.values().all(|(_, taken)| taken.is_disjoint(devices))
     }
 
     /// How many leases there are.
@@ -131,6 +164,10 @@ impl Slots {
     fn expire(&mut self, now: UnixMillis) {
         self.holds.retain(|_, hold| hold.expires > now);
     }
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -154,9 +191,21 @@ mod tests {
         }
     }
 
+    fn plain(slots: usize) -> [(ContainerId, Vec<Devices>); 1] {
+        [(BOX, vec![Devices::new(); slots])]
+    }
+
+    fn devices(names: &[&str]) -> Devices {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn fencing(claim: Result<Claim, ClaimError>) -> Result<u64, ClaimError> {
+        claim.map(|claim| claim.fencing)
+    }
+
     #[test]
     fn a_hold_keeps_others_out_until_it_ends() {
-        let mut slots = Slots::new([(BOX, 1)], 0);
+        let mut slots = Slots::new(plain(1), 0);
         let (mine, other) = (AccountId::from_bytes([1; 20]), AccountId::from_bytes([2; 20]));
         assert!(slots.hold(UnixMillis(0), hold(7, 1, 100)));
         assert!(!slots.hold(UnixMillis(0), hold(8, 2, 100)));
@@ -164,17 +213,46 @@ mod tests {
         assert_eq!(slots.claim(UnixMillis(1), lease(1), BOX, None, other), busy);
         let offer = Some(OfferId::from_bytes([7; 16]));
         assert_eq!(slots.claim(UnixMillis(1), lease(1), BOX, offer, other), busy);
-        assert_eq!(slots.claim(UnixMillis(1), lease(1), BOX, offer, mine), Ok(1));
+        assert_eq!(fencing(slots.claim(UnixMillis(1), lease(1), BOX, offer, mine)), Ok(1));
         assert_eq!(slots.claim(UnixMillis(1), lease(2), BOX, offer, mine), busy);
         assert!(slots.release(lease(1)) && !slots.release(lease(1)));
         assert!(slots.hold(UnixMillis(2), hold(9, 1, 50)));
-        assert_eq!(slots.claim(UnixMillis(50), lease(3), BOX, None, other), Ok(2));
+        assert_eq!(fencing(slots.claim(UnixMillis(50), lease(3), BOX, None, other)), Ok(2));
+    }
+
+    #[test]
+    fn a_device_stays_with_its_lease() {
+        let buyer = AccountId::from_bytes([1; 20]);
+        let own = vec![devices(&["a"]), devices(&["b"])];
+        let mut slots = Slots::new([(BOX, own)], 0);
+        let claim = |slots: &mut Slots, n| {
+            slots.claim(UnixMillis(0), lease(n), BOX, None, buyer).map(|claim| claim.devices)
+        };
+        assert_eq!(claim(&mut slots, 1), Ok(devices(&["a"])));
+        assert_eq!(claim(&mut slots, 2), Ok(devices(&["b"])));
+        assert_eq!(claim(&mut slots, 3), Err(ClaimError::Busy { slots: 2 }));
+        assert!(slots.release(lease(1)));
+        assert_eq!(claim(&mut slots, 3), Ok(devices(&["a"])));
+
+        // After a restart with another configuration an old lease still has both.
+        let (old, new) = (ContainerId::from_bytes([2; 16]), vec![devices(&["b"]), devices(&["c"])]);
+        let mut slots = Slots::new([(BOX, new)], 9);
+        slots.restore(lease(1), old, devices(&["a", "b"]));
+        assert_eq!(slots.all_unleased(), [(BOX, 1)]);
+        assert!(slots.hold(UnixMillis(0), hold(7, 1, 100)));
+        assert!(!slots.hold(UnixMillis(0), hold(8, 1, 100)));
+        let offer = Some(OfferId::from_bytes([7; 16]));
+        let claimed = slots.claim(UnixMillis(1), lease(2), BOX, offer, buyer).unwrap();
+        assert_eq!(claimed, Claim { fencing: 10, devices: devices(&["c"]) });
+        assert!(slots.release(lease(1)));
+        assert_eq!(slots.all_unleased(), [(BOX, 1)]);
     }
 
     proptest! {
         #[test]
         fn never_more_than_there_are(steps in proptest::collection::vec((0..4_u8, 0..20_u8, 0..3_u8), 0..200)) {
-            let mut slots = Slots::new([(BOX, 3)], 0);
+            let own = vec![devices(&["a", "b"]), devices(&["c", "d"]), devices(&["e"])];
+            let mut slots = Slots::new([(BOX, own)], 0);
             let mut last = 0;
             for (now, (kind, n, buyer)) in (0_u64..).zip(steps) {
                 let at = UnixMillis(now);
@@ -184,13 +262,15 @@ mod tests {
                     _ => {
                         let offer = (kind == 2).then(|| OfferId::from_bytes([n; 16]));
                         let who = AccountId::from_bytes([buyer; 20]);
-                        if let Ok(fencing) = slots.claim(at, lease(n), BOX, offer, who) {
-                            prop_assert!(fencing > last);
-                            last = fencing;
+                        if let Ok(claim) = slots.claim(at, lease(n), BOX, offer, who) {
+                            prop_assert!(claim.fencing > last && !claim.devices.is_empty());
+                            last = claim.fencing;
                         }
                     }
                 }
                 prop_assert!(slots.leased() <= 3);
+                let all: Vec<_> = slots.leases.values().flat_map(|(_, own)| own).collect();
+                prop_assert_eq!(all.len(), all.iter().collect::<BTreeSet<_>>().len());
             }
         }
     }

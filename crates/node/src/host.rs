@@ -8,6 +8,7 @@ mod announce;
 mod config;
 mod connection;
 mod exec;
+mod gpus;
 mod lease;
 mod open;
 mod pool;
@@ -26,16 +27,17 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tracing::{info, warn};
-use welkin_lease::{Policy, Slots};
+use welkin_lease::{Devices, Policy, Slots};
 use welkin_net::{Connection, Endpoint, Incoming};
 use welkin_proto::{
     ALPN_CHECK, ALPN_LEASE, Capability, ContainerOffer, Delegation, Domain, NodeAddr, NodeKey,
     SignedByAccount,
 };
+use welkin_runtime::inventory::Gpu;
 use welkin_store::{CommitError, Db, OpenError};
 use welkin_types::{AccountId, Tier};
 
-pub use config::{Config, ContainerConfig, containers_of};
+pub use config::{Config, ContainerConfig, HostContainer, containers_of, gpu_containers};
 pub use sandboxes::{SandboxdLaunch, Sandboxes, SandboxesError};
 
 use crate::settlement::Settle;
@@ -69,6 +71,8 @@ pub struct Deps {
     pub indexers: Vec<NodeAddr>,
     /// The sandboxes; `None` where this machine can't isolate tenants.
     pub sandboxes: Option<Sandboxes>,
+    /// The machine's GPUs, or this host's part of them.
+    pub gpus: Vec<Gpu>,
 }
 
 /// What a host answers to.
@@ -105,6 +109,8 @@ pub(crate) struct Host {
     pub(crate) sandboxes: Option<Sandboxes>,
     pub(crate) pool: Option<Pool>,
     pub(crate) containers: Vec<ContainerOffer>,
+    pub(crate) gpus: Vec<Gpu>,
+    _gpus_reserved: gpus::Reserved,
     pub(crate) config: Config,
     pub(crate) policy: Policy,
     pub(crate) db: Db,
@@ -135,6 +141,12 @@ impl Host {
             issued: now,
             expires: now.after(CAPABILITY_LASTING),
         }
+    }
+
+    /// The GPUs of a lease; `None` where the machine no longer has one of them.
+    pub(crate) fn gpus(&self, devices: &Devices) -> Option<Vec<Gpu>> {
+        let find = |id: &String| self.gpus.iter().find(|gpu| gpu.id == *id).cloned();
+        devices.iter().map(find).collect()
     }
 
     pub(crate) fn slots(&self) -> std::sync::MutexGuard<'_, Slots> {
@@ -183,13 +195,17 @@ pub async fn start(
 ) -> Result<HostHandle, HostError> {
     let dir = config.dir.clone();
     let db = Db::open(&dir.join("host.redb")).map_err(HostError::Open)?;
-    let mut containers = containers_of(&config, deps.key.id()).map_err(HostError::Containers)?;
+    let (gpus, gpus_reserved) = gpus::Reserved::take(deps.gpus);
+    let containers = containers_of(&config, deps.key.id(), &gpus).map_err(HostError::Containers)?;
+    let own = containers.iter().map(|container| (container.offer.id, container.slots.clone()));
+    let own: Vec<_> = own.collect();
+    let mut containers: Vec<ContainerOffer> = containers.into_iter().map(|c| c.offer).collect();
     for container in &mut containers {
         container.tier = tier(deps.sandboxes.as_ref());
     }
     let records = restore::load(&db)?;
     let fencing = restore::last_fencing(&db, &records)?;
-    let slots = Slots::new(containers.iter().map(|c| (c.id, c.slots)), fencing);
+    let slots = Slots::new(own, fencing);
     let (operator, delegation) = deps.operator;
     let pool = deps.sandboxes.clone().map(|sandboxes| {
         Pool::start(sandboxes, config.pool, pool::default_limits(&containers), &shutdown)
@@ -205,6 +221,8 @@ pub async fn start(
         sandboxes: deps.sandboxes,
         pool,
         containers,
+        gpus,
+        _gpus_reserved: gpus_reserved,
         policy: Policy { exposure_seconds: config.exposure_seconds, ..Policy::default() },
         config,
         db,

@@ -33,6 +33,8 @@ pub struct RuntimeConfig {
     /// Where the helper keeps unpacked images; in its state directory when absent, which may be
     /// memory.
     pub images: Option<PathBuf>,
+    /// Where the helper looks for the host's driver libraries; in `/` when absent.
+    pub driver_root: Option<PathBuf>,
     /// How long sandboxes outlive this process.
     pub orphan_grace: Duration,
     /// How long a request may take that does not unpack images or move files.
@@ -52,6 +54,7 @@ impl RuntimeConfig {
             socket: state.join("socket"),
             state,
             images: None,
+            driver_root: None,
             orphan_grace: crate::sandboxd::SandboxdConfig::ORPHAN_GRACE,
             timeout: Duration::from_secs(30),
         }

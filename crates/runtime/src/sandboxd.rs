@@ -14,6 +14,8 @@ mod cgroup;
 mod config;
 mod create;
 mod daemon;
+mod devices;
+mod driver;
 mod mounts;
 mod requests;
 mod sandbox;
@@ -30,8 +32,8 @@ pub use config::{Endpoint, SandboxdConfig};
 
 use crate::error::SandboxdError;
 
-/// Runs the helper as a program: `--state DIR [--images DIR] --socket PATH --owner UID [--grace
-/// SECONDS] [--foreground]`, or `--fd N` instead of `--socket` and `--owner`.
+/// Runs the helper as a program: `--state DIR [--images DIR] [--driver-root DIR] --socket PATH
+/// --owner UID [--grace SECONDS] [--foreground]`, or `--fd N` instead of `--socket` and `--owner`.
 ///
 /// Without `--foreground` it returns as soon as the helper listens, in the background.
 #[must_use]

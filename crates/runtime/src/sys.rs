@@ -12,6 +12,8 @@ use std::ptr;
 use rustix::process::Pid;
 use tokio::io::unix::AsyncFd;
 
+pub(crate) mod vulkan;
+
 /// Forks a child that runs `body` and ends with the code it returns; a panic ends it with
 /// [`PANICKED`]. The child owns a copy of everything, so the caller must be single-threaded.
 pub(crate) fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {

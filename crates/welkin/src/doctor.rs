@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use serde::Serialize;
 use tokio::time::timeout;
 use welkin_node::Shutdown;
-use welkin_node::host::{SandboxdLaunch, Sandboxes, containers_of};
-use welkin_runtime::inventory::{self, Inventory};
+use welkin_node::host::{HostContainer, SandboxdLaunch, Sandboxes, containers_of};
+use welkin_runtime::inventory::{self, Gpu, Inventory};
 use welkin_runtime::{Capabilities, CgroupVersion};
 use welkin_types::{NodeId, Tier};
 
@@ -72,7 +73,9 @@ impl Check {
 
 /// Finds out what this machine can do; leaves with 2 where no host could run here.
 pub(crate) async fn doctor(context: &Context) -> anyhow::Result<()> {
-    let stock = inventory::inventory();
+    let search = roles::gpu_search(&context.config.host)?;
+    let asked = tokio::task::spawn_blocking(move || inventory::inventory(&search)).await;
+    let stock = asked.context("failed to look at this machine")?;
     let mut checks = kernel_checks(&stock);
     let has_root = privileges(&mut checks).await;
     stock_checks(context, &stock, &mut checks);
@@ -208,20 +211,12 @@ fn stock_checks(context: &Context, stock: &Inventory, checks: &mut Vec<Check>) {
     checks.push(Check::ok("processor", cores));
     checks.push(Check::ok("memory", size(stock.memory_bytes)));
     checks.push(disk(&context.dir));
-    let gpus: Vec<_> = stock
-        .gpus
-        .iter()
-        .map(|gpu| match gpu.vram_bytes {
-            Some(bytes) => format!("{} ({})", gpu.name, size(bytes)),
-            None => format!("{} (memory not known: not offered)", gpu.name),
-        })
-        .collect();
-    let gpus = if gpus.is_empty() { "none".to_owned() } else { gpus.join(", ") };
-    checks.push(Check::ok("gpus", gpus));
+    checks.push(gpus(&stock.gpus));
     // The host's key is not needed to see what it would lease.
-    checks.push(match containers_of(&context.config.host, NodeId::from_bytes([0; 32])) {
+    let key = NodeId::from_bytes([0; 32]);
+    checks.push(match containers_of(&context.config.host, key, &stock.gpus) {
         Ok(containers) => {
-            let each = containers.iter().map(|container| {
+            let each = containers.iter().map(|HostContainer { offer: container, .. }| {
                 let (class, gets) = (&container.class, &container.resources);
                 format!("{} x {class} ({gets}) at {}", container.slots, container.price)
             });
@@ -231,6 +226,33 @@ fn stock_checks(context: &Context, stock: &Inventory, checks: &mut Vec<Check>) {
             Check::new("offers", Status::Fail, why, "mend `host.containers`: `welkin config`")
         }
     });
+}
+
+fn gpus(gpus: &[Gpu]) -> Check {
+    let one = |gpu: &Gpu| {
+        let mut known: Vec<String> = gpu.vram_bytes.map(size).into_iter().collect();
+        known.extend(gpu.driver.clone());
+        known.extend(gpu.pci.clone());
+        if gpu.is_software {
+            known.push("software".to_owned());
+        }
+        if gpu.vram_bytes.is_none() {
+            known.push("memory not known: not offered".to_owned());
+        } else if !gpu.is_usable() {
+            known.push("no device node: not offered".to_owned());
+        }
+        format!("{} ({})", gpu.name, known.join(", "))
+    };
+    if gpus.is_empty() {
+        return Check::ok("gpus", "none");
+    }
+    let found = gpus.iter().map(one).collect::<Vec<_>>().join("; ");
+    if gpus.iter().any(|gpu| gpu.is_nvidia() && !gpu.has_uvm()) {
+        let remedy =
+            "CUDA needs /dev/nvidia-uvm: `nvidia-modprobe -u -c=0`, then start the host anew";
+        return Check::new("gpus", Status::Warn, found, remedy);
+    }
+    Check::ok("gpus", found)
 }
 
 fn disk(dir: &Path) -> Check {

@@ -63,8 +63,12 @@ struct Context {
 fn main() -> ExitCode {
     // The helper must have one thread only, so it comes before everything else.
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == "sandboxd") {
-        return welkin_runtime::sandboxd::main(args);
+    match args.next() {
+        Some(first) if first == "sandboxd" => return welkin_runtime::sandboxd::main(args),
+        Some(first) if first == roles::LIST_GPUS => {
+            return welkin_runtime::inventory::list_gpus(args.next().as_deref());
+        }
+        _ => (),
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

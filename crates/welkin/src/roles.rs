@@ -16,6 +16,7 @@ use welkin_node::{Shutdown, checker, host, identity, indexer, relay, wire};
 use welkin_proto::{
     ALPN_SETTLE, AccountKey, Delegation, Domain, NodeAddr, NodeKey, RelayAddr, SignedByAccount,
 };
+use welkin_runtime::inventory::{self, Gpu, GpuSearch};
 
 use crate::config::SettlementConfig;
 use crate::{Context, Usage, client, out};
@@ -26,6 +27,9 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 const DELEGATION_LASTING: Duration = Duration::from_secs(365 * 86_400);
 /// How long sandboxes outlive their host's process.
 const ORPHAN_GRACE: Duration = Duration::from_secs(25);
+
+/// The first argument with which this program asks drivers for GPUs and ends.
+pub(crate) const LIST_GPUS: &str = "list-gpus";
 
 /// A role's keys and transport.
 pub(crate) struct Node {
@@ -195,6 +199,21 @@ pub(crate) fn sandboxd_command() -> anyhow::Result<Vec<std::ffi::OsString>> {
     Ok(command)
 }
 
+/// The machine's GPUs. Drivers that are slow to answer hold up nobody else.
+pub(crate) async fn find_gpus(config: &host::Config) -> anyhow::Result<Vec<Gpu>> {
+    let search = gpu_search(config)?;
+    tokio::task::spawn_blocking(move || inventory::gpus(&search))
+        .await
+        .context("failed to look for GPUs")
+}
+
+/// Drivers are asked by this program in processes of their own.
+pub(crate) fn gpu_search(config: &host::Config) -> anyhow::Result<GpuSearch> {
+    let program = std::env::current_exe().context("failed to find this program's file")?;
+    let command = vec![program.into(), LIST_GPUS.into()];
+    Ok(GpuSearch { command, software: config.software_gpus })
+}
+
 /// A name for a host's helper that no other host of this machine has.
 pub(crate) fn sandboxd_name(key: &NodeKey) -> String {
     key.id().to_string().chars().skip(4).take(16).collect()
@@ -299,7 +318,8 @@ pub(crate) async fn host(context: &Context) -> anyhow::Result<()> {
         node(&config.dir, &network.domain(), &config.listen, &host::ALPNS, network.relay.as_ref())
             .await?;
     let (settle, endpoint) = (node.remote_settle(&network), node.endpoint.clone());
-    let handle = start_host(config, node, &network, settle, &shutdown).await?;
+    let gpus = find_gpus(&config).await?;
+    let handle = start_host(config, node, gpus, &network, settle, &shutdown).await?;
     announce(context, "host", &handle.addr().to_string())?;
     until_stopped(shutdown, endpoint).await
 }
@@ -308,6 +328,7 @@ pub(crate) async fn host(context: &Context) -> anyhow::Result<()> {
 pub(crate) async fn start_host(
     config: host::Config,
     node: Node,
+    gpus: Vec<Gpu>,
     network: &Network,
     settle: Settle,
     shutdown: &Shutdown,
@@ -321,6 +342,7 @@ pub(crate) async fn start_host(
         settle,
         indexers: network.indexers.clone(),
         sandboxes,
+        gpus,
     };
     Ok(host::start(config, deps, shutdown.clone()).await?)
 }

@@ -16,6 +16,7 @@ use welkin_node::network::Network;
 use welkin_node::settlement::{Embedded, LocalSettlement, Settle};
 use welkin_node::{Shutdown, checker, host, indexer, wire};
 use welkin_proto::Domain;
+use welkin_runtime::inventory::{self, Gpu};
 use welkin_types::Usd;
 
 use crate::cli::Up;
@@ -100,9 +101,10 @@ async fn start(context: &Context, args: &Up, shutdown: &Shutdown) -> anyhow::Res
     let indexer = start_indexer(context, &mut network, &listen, &settlement, shutdown);
     let mut endpoints = vec![settlement_endpoint, indexer.await?];
     let mut handles = Vec::new();
+    let gpus = roles::find_gpus(&config.host).await?;
     let mut nodes = Vec::new();
     for number in 1..=hosts {
-        nodes.push(host_node(context, &network, number).await?);
+        nodes.push(host_node(context, &network, number, part(&gpus, number, hosts)).await?);
     }
     for node in &nodes {
         endpoints.push(node.node.endpoint.clone());
@@ -160,15 +162,27 @@ struct HostNode {
     number: u32,
     config: host::Config,
     node: roles::Node,
+    gpus: Vec<Gpu>,
 }
 
-async fn host_node(context: &Context, network: &Network, number: u32) -> anyhow::Result<HostNode> {
+/// One host's part of the machine's GPUs: dealt out one by one.
+fn part(gpus: &[Gpu], number: u32, of: u32) -> Vec<Gpu> {
+    let turns = (1..=of).cycle().zip(gpus);
+    turns.filter(|(turn, _)| *turn == number).map(|(_, gpu)| gpu.clone()).collect()
+}
+
+async fn host_node(
+    context: &Context,
+    network: &Network,
+    number: u32,
+    gpus: Vec<Gpu>,
+) -> anyhow::Result<HostNode> {
     let mut config = context.config.host.clone();
     config.dir = context.dir.join(format!("host-{number}"));
     config.listen = any_port(context.config.up.listen_ip);
     let (domain, relay) = (network.domain(), network.relay.as_ref());
     let node = roles::node(&config.dir, &domain, &config.listen, &host::ALPNS, relay).await?;
-    Ok(HostNode { number, config, node })
+    Ok(HostNode { number, config, node, gpus })
 }
 
 async fn start_host(
@@ -178,12 +192,12 @@ async fn start_host(
     of: u32,
     shutdown: Shutdown,
 ) -> anyhow::Result<HostHandle> {
-    let HostNode { number, mut config, node } = host;
+    let HostNode { number, mut config, node, gpus } = host;
     if config.containers.is_empty() {
-        config.containers = vec![share(number, of)];
+        config.containers = share(number, of, &gpus);
     }
     let settle = local_settle(settlement, &node);
-    roles::start_host(config, node, network, settle, &shutdown).await
+    roles::start_host(config, node, gpus, network, settle, &shutdown).await
 }
 
 /// Waits for all of a few futures, side by side.
@@ -205,15 +219,19 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
     pending.into_iter().filter_map(|(_, output)| output).collect()
 }
 
-/// One host's share of this machine: slots of one core, at least two, and half of the memory in
-/// all. Cores are shared; memory is not.
-fn share(number: u32, of: u32) -> ContainerConfig {
+/// One host's share of this machine: one container for each of its GPUs; without GPUs slots of one
+/// core, at least two. Half of the memory in all. Cores are shared; memory is not.
+fn share(number: u32, of: u32, gpus: &[Gpu]) -> Vec<ContainerConfig> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let cores = u32::try_from(cores).unwrap_or(1);
+    let memory_mib = (inventory::memory_bytes() >> 20) / 2 / u64::from(of);
+    let with_gpus = host::gpu_containers(gpus, (cores / of).max(1) * 1_000, memory_mib);
+    if !with_gpus.is_empty() {
+        return with_gpus;
+    }
     let slots = (cores / of).max(2);
-    let memory_mib = welkin_runtime::inventory::inventory().memory_bytes >> 20;
-    let memory_mib = (memory_mib / 2 / u64::from(slots * of)).clamp(256, 4_096);
-    ContainerConfig {
+    let memory_mib = (memory_mib / u64::from(slots)).clamp(256, 4_096);
+    vec![ContainerConfig {
         cpu_milli: 1_000,
         memory_mib,
         disk_mib: memory_mib / 2,
@@ -221,7 +239,7 @@ fn share(number: u32, of: u32) -> ContainerConfig {
         slots,
         // The second host asks a little more, so that prices can be seen to matter.
         usd_per_hour: if number == 1 { "0.04".to_owned() } else { "0.05".to_owned() },
-    }
+    }]
 }
 
 async fn start_checker(

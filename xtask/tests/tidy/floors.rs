@@ -40,6 +40,7 @@ const IMPURE_FLOOR: usize = 2;
 /// Crates that bring sockets, disks, clocks, threads, processes or randomness.
 const IMPURE: &[&str] = &[
     "alloy",
+    "ash",
     "async-std",
     "axum",
     "chrono",

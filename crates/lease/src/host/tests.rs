@@ -30,7 +30,8 @@ fn record(budget: &str, launch: Launch) -> LeaseRecord {
     let order = SignedByAccount::sign(&Domain::LOCAL, &key, order).unwrap();
     let delegation = Delegation { node: NodeId::from_bytes([3; 32]), expires: UnixMillis(9) };
     let operator = SignedByAccount::sign(&Domain::LOCAL, &key, delegation).unwrap();
-    LeaseRecord::new(order, operator, launch, 1, UnixMillis(0))
+    let claim = crate::Claim { fencing: 1, devices: crate::Devices::new() };
+    LeaseRecord::new(order, operator, launch, claim, UnixMillis(0))
 }
 
 fn launch() -> Launch {

@@ -4,8 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use welkin_lease::Devices;
 use welkin_proto::{Capability, ContainerOffer};
-use welkin_types::{Class, ContainerId, Gpu, NodeId, Price, Region, Resources, Tier, Usd};
+use welkin_runtime::inventory::{self, Gpu};
+use welkin_types::{Class, ContainerId, NodeId, Price, Region, Resources, Tier, Usd};
+
+use super::gpus::{self, Stock};
 
 /// A host's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +33,10 @@ pub struct Config {
     pub sandbox_dir: PathBuf,
     /// Folders from which tenants may take images by path.
     pub image_dirs: Vec<PathBuf>,
-    /// What it leases; empty: one container class made from what the machine has.
+    /// Whether Vulkan adapters that are programs on the processor count as GPUs, for trials. They
+    /// are offered under their own name, such as `llvmpipe`.
+    pub software_gpus: bool,
+    /// What it leases; empty: one container for each GPU, and without GPUs one for each core.
     pub containers: Vec<ContainerConfig>,
 }
 
@@ -45,6 +52,7 @@ impl Default for Config {
             keep_days: 7,
             sandbox_dir: PathBuf::from("/run/welkin"),
             image_dirs: Vec::new(),
+            software_gpus: false,
             containers: Vec::new(),
         }
     }
@@ -60,7 +68,8 @@ pub struct ContainerConfig {
     pub memory_mib: u64,
     /// Scratch for each lease, in MiB.
     pub disk_mib: u64,
-    /// Whole GPUs for each lease: the first so many that the machine has.
+    /// Whole GPUs for each lease, all of one kind. Each slot owns its own: the first ones of the
+    /// machine that no slot before has.
     pub gpus: u32,
     /// How many leases at once.
     pub slots: u32,
@@ -81,16 +90,30 @@ impl Default for ContainerConfig {
     }
 }
 
-/// The containers that a host with this configuration offers (tier filled in by the caller).
+/// A container of a host, with what its slots own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostContainer {
+    /// What is offered.
+    pub offer: ContainerOffer,
+    /// The GPUs of each slot, by their ids on this machine.
+    pub slots: Vec<Devices>,
+}
+
+/// The containers that a host with this configuration and these GPUs offers (tier filled in by the
+/// caller). No GPU is given to two slots.
 ///
 /// # Errors
 ///
 /// A sentence saying which container can't be offered and why.
-pub fn containers_of(config: &Config, node: NodeId) -> Result<Vec<ContainerOffer>, String> {
-    let gpus = machine_gpus();
+pub fn containers_of(
+    config: &Config,
+    node: NodeId,
+    gpus: &[Gpu],
+) -> Result<Vec<HostContainer>, String> {
+    let mut stock = Stock::new(gpus);
     let defaults;
     let wanted = if config.containers.is_empty() {
-        defaults = default_containers();
+        defaults = default_containers(gpus);
         &defaults
     } else {
         &config.containers
@@ -98,15 +121,18 @@ pub fn containers_of(config: &Config, node: NodeId) -> Result<Vec<ContainerOffer
     if wanted.len() > Capability::CONTAINERS_MAX {
         return Err(format!("{} are more than {}", wanted.len(), Capability::CONTAINERS_MAX));
     }
-    (0_u32..).zip(wanted).map(|(index, wanted)| offer(node, index, wanted, &gpus)).collect()
+    (0_u32..)
+        .zip(wanted)
+        .map(|(index, wanted)| container(node, index, wanted, &mut stock))
+        .collect()
 }
 
-fn offer(
+fn container(
     node: NodeId,
     index: u32,
     wanted: &ContainerConfig,
-    gpus: &[Gpu],
-) -> Result<ContainerOffer, String> {
+    stock: &mut Stock<'_>,
+) -> Result<HostContainer, String> {
     let usd: Usd =
         wanted.usd_per_hour.parse().map_err(|error| format!("container {index}: {error}"))?;
     if wanted.slots == 0 || wanted.slots > Capability::SLOTS_MAX {
@@ -115,31 +141,24 @@ fn offer(
     if wanted.cpu_milli == 0 || wanted.memory_mib < 8 {
         return Err(format!("container {index}: needs cpu and at least 8 MiB of memory"));
     }
-    if wanted.gpus > 0 {
-        // A lease that pays for a GPU must get one; a slot is not tied to a device yet.
-        return Err(format!("container {index}: this version can't hand GPUs to leases yet"));
-    }
-    let count = usize::try_from(wanted.gpus).unwrap_or(usize::MAX);
-    let taken = gpus.get(..count).ok_or_else(|| {
-        format!("container {index}: wants {count} GPUs, this machine has {}", gpus.len())
-    })?;
-    let class = match taken.first() {
-        Some(gpu) => gpu_class(gpu),
-        None => Class::cpu(wanted.cpu_milli),
-    };
-    Ok(ContainerOffer {
+    let taken = stock.take(wanted.gpus, wanted.slots);
+    let (gpus, slots) = taken.map_err(|why| format!("container {index}: {why}"))?;
+    let class = gpus.first().map_or_else(|| Some(Class::cpu(wanted.cpu_milli)), gpus::class_of);
+    let class = class.ok_or_else(|| format!("container {index}: its GPU has no usable name"))?;
+    let offer = ContainerOffer {
         id: container_id(node, index),
         class,
         resources: Resources {
             cpu_milli: wanted.cpu_milli,
             memory_bytes: wanted.memory_mib << 20,
             disk_bytes: wanted.disk_mib << 20,
-            gpus: taken.to_vec(),
+            gpus,
         },
         slots: wanted.slots,
         price: Price::per_hour(usd),
         tier: Tier::None,
-    })
+    };
+    Ok(HostContainer { offer, slots })
 }
 
 /// The name of a host's container: SHA-256 of the host's key and the container's place in its list.
@@ -153,39 +172,105 @@ fn container_id(node: NodeId, index: u32) -> ContainerId {
     ContainerId::from_bytes(id)
 }
 
-fn gpu_class(gpu: &Gpu) -> Class {
-    let gib = gpu.vram_bytes.div_ceil(1 << 30);
-    let form = if gpu.form.is_empty() { String::new() } else { format!("-{}", gpu.form) };
-    format!("{}{form}-{gib}", gpu.model).parse().unwrap_or_else(|_| Class::cpu(1_000))
-}
-
-fn machine_gpus() -> Vec<Gpu> {
-    welkin_runtime::inventory::gpus()
-        .into_iter()
-        // A GPU whose memory is not known can't be compared or priced, so it is not offered.
-        .filter_map(|gpu| gpu.vram_bytes.map(|vram_bytes| (gpu, vram_bytes)))
-        .map(|(gpu, vram_bytes)| Gpu {
-            model: welkin_types::task::gpu_model(&gpu.name),
-            form: String::new(),
-            vram_bytes,
-            uuid: gpu.uuid.unwrap_or_default(),
-        })
-        .collect()
-}
-
-/// One slot for each core, sharing four fifths of the memory.
-fn default_containers() -> Vec<ContainerConfig> {
+/// One container for each GPU where there are any; else one slot for each core. Four fifths of the
+/// memory are shared out.
+fn default_containers(gpus: &[Gpu]) -> Vec<ContainerConfig> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let memory_mib = welkin_runtime::inventory::inventory().memory_bytes >> 20;
-    let slots = cores;
-    let share = u64::try_from(slots.max(1)).unwrap_or(1);
-    let milli = cores.saturating_mul(1_000) / slots.max(1);
+    let cores = u32::try_from(cores).unwrap_or(1);
+    let memory_mib = (inventory::memory_bytes() >> 20) * 4 / 5;
+    let with_gpus = gpu_containers(gpus, cores.saturating_mul(1_000), memory_mib);
+    if !with_gpus.is_empty() {
+        return with_gpus;
+    }
+    let memory_mib = memory_mib / u64::from(cores);
     vec![ContainerConfig {
-        cpu_milli: u32::try_from(milli).unwrap_or(1_000),
-        memory_mib: (memory_mib * 4 / 5 / share).max(64),
-        disk_mib: (memory_mib * 2 / 5 / share).max(32),
+        cpu_milli: 1_000,
+        memory_mib: memory_mib.max(64),
+        disk_mib: (memory_mib / 2).max(32),
         gpus: 0,
-        slots: u32::try_from(slots).unwrap_or(1),
+        slots: cores,
         ..ContainerConfig::default()
     }]
+}
+
+/// One container for each usable GPU with an equal share of `cpu_milli` and `memory_mib`; those of
+/// one kind are slots of one entry. A third of a share is scratch, because scratch is memory.
+/// The price is a cent for each GiB of the GPU, and at least four: to be set by the owner.
+pub fn gpu_containers(gpus: &[Gpu], cpu_milli: u32, memory_mib: u64) -> Vec<ContainerConfig> {
+    let kinds = Stock::new(gpus).kinds();
+    let all: usize = kinds.iter().map(|(_, count)| count).sum();
+    let all = u32::try_from(all).unwrap_or(u32::MAX).max(1);
+    let memory_mib = memory_mib / u64::from(all);
+    let one = |(kind, count): (welkin_types::Gpu, usize)| {
+        let cents = gpus::gib_of(&kind).max(4);
+        ContainerConfig {
+            cpu_milli: (cpu_milli / all).max(10),
+            memory_mib: (memory_mib * 2 / 3).max(64),
+            disk_mib: (memory_mib / 3).max(32),
+            gpus: 1,
+            slots: u32::try_from(count).unwrap_or(u32::MAX),
+            usd_per_hour: format!("{}.{:02}", cents / 100, cents % 100),
+        }
+    };
+    kinds.into_iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu(id: &str, name: &str, gib: u64) -> Gpu {
+        Gpu {
+            id: id.to_owned(),
+            uuid: None,
+            name: name.to_owned(),
+            vram_bytes: Some(gib << 30),
+            driver: None,
+            pci: None,
+            vendor: 0x10de,
+            device: 1,
+            is_software: false,
+            nodes: vec!["/dev/nvidia0".into()],
+        }
+    }
+
+    fn offered(config: &Config, gpus: &[Gpu]) -> Result<Vec<HostContainer>, String> {
+        containers_of(config, NodeId::from_bytes([0; 32]), gpus)
+    }
+
+    #[test]
+    fn by_default_each_gpu_is_a_container() {
+        let gpus = [gpu("a", "NVIDIA L4", 23), gpu("b", "NVIDIA L4", 23), gpu("c", "H100", 80)];
+        let found = offered(&Config::default(), &gpus).unwrap();
+        let [small, large] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((small.offer.class.as_str(), small.offer.slots), ("l4-23", 2));
+        assert_eq!((large.offer.class.as_str(), large.offer.slots), ("h100-80", 1));
+        assert_eq!(large.offer.price, Price::per_hour("0.80".parse().unwrap()));
+        let own: Vec<_> = found.iter().flat_map(|c| c.slots.iter().flatten()).collect();
+        assert_eq!(own, ["a", "b", "c"]);
+        let shares: u64 = found
+            .iter()
+            .map(|c| (c.offer.resources.memory_bytes + c.offer.resources.disk_bytes, c.offer.slots))
+            .map(|(bytes, slots)| bytes * u64::from(slots))
+            .sum();
+        assert!(shares <= inventory::memory_bytes() * 4 / 5, "{shares}");
+        let none = offered(&Config::default(), &[]).unwrap();
+        assert!(none[0].offer.class.as_str().starts_with("cpu-"));
+    }
+
+    #[test]
+    fn more_than_there_is_can_not_be_offered() {
+        let one = ContainerConfig { gpus: 1, ..ContainerConfig::default() };
+        let gpus = [gpu("a", "NVIDIA L4", 23)];
+        let config = |slots| Config {
+            containers: vec![ContainerConfig { slots, ..one.clone() }],
+            ..Config::default()
+        };
+        assert_eq!(offered(&config(1), &gpus).unwrap()[0].slots, [Devices::from(["a".to_owned()])]);
+        let why = offered(&config(2), &gpus).unwrap_err();
+        assert!(why.starts_with("container 0: wants 2 GPUs of one kind"), "{why}");
+        let twice = Config { containers: vec![one.clone(), one], ..Config::default() };
+        let why = offered(&twice, &gpus).unwrap_err();
+        assert!(why.starts_with("container 1: ") && why.ends_with("container: none"), "{why}");
+    }
 }

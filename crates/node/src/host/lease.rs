@@ -11,6 +11,7 @@ use welkin_lease::{Effect, HostLease, Input, LeaseRecord, ResourcesUsed};
 use welkin_proto::lease::{Secret, TermSize};
 use welkin_proto::settle::SettleRefusal;
 use welkin_proto::{Exit, LogSummary, Receipt, Signed, Wipe};
+use welkin_runtime::inventory::Gpu;
 use welkin_store::{Batch, LogLimits};
 use welkin_types::{BasisPoints, LeaseId, LeaseState, Reason, UnixMillis, Usd};
 
@@ -179,13 +180,19 @@ impl LeaseTask {
         &self,
     ) -> impl Future<Output = Result<RunningSandbox, (Reason, String)>> + Send + use<> {
         let host = Arc::clone(&self.host);
-        let launch = self.machine.record().launch.clone();
+        let record = self.machine.record();
+        let (launch, gpus) = (record.launch.clone(), host.gpus(&record.devices));
         async move {
             let Some(pool) = &host.pool else {
                 let text = "this host can't isolate tenants".to_owned();
                 return Err((Reason::SandboxFailed, text));
             };
-            pool.take(&host.config, &launch).await
+            let Some(gpus) = gpus else {
+                let text = "a GPU of this lease is no longer there".to_owned();
+                return Err((Reason::SandboxFailed, text));
+            };
+            let gpus = gpus.iter().map(Gpu::device).collect();
+            pool.take(&host.config, &launch, gpus).await
         }
     }
 
@@ -316,7 +323,9 @@ impl LeaseTask {
             None => None,
         };
         let secrets = std::mem::take(&mut self.fresh.secrets);
+        let gpus = self.host.gpus(&self.machine.record().devices).unwrap_or_default();
         let spec = StartSpec {
+            gpus: &gpus,
             launch: &self.machine.record().launch,
             lease: self.lease,
             secrets: &secrets,
@@ -360,7 +369,12 @@ impl LeaseTask {
         if let Some(pumps) = self.pumps.take() {
             (logs.stdout_bytes, logs.stderr_bytes) = pumps.drained(DRAIN_TIMEOUT).await;
         }
-        self.host.slots().release(self.lease);
+        if wipe.complete || self.machine.record().devices.is_empty() {
+            self.host.slots().release(self.lease);
+        } else {
+            // A process that is still there may hold them: better idle than shared.
+            warn!(lease = %self.lease, "its GPUs are kept back until a restart: not all was wiped");
+        }
         self.host.changed.notify_waiters();
         self.spool = None;
         self.fresh = Fresh::default();

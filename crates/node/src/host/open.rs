@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sha2::{Digest as _, Sha256};
-use welkin_lease::{ClaimError, HostLease, LeaseRecord};
+use tracing::info;
+use welkin_lease::{Claim, ClaimError, HostLease, LeaseRecord};
 use welkin_proto::lease::{
     ARGS_MAX, Accepted, COMMAND_BYTES_MAX, Launch, Open, Refusal, RefusalCode,
 };
@@ -65,9 +66,13 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
     if host.registry.contains(order.lease) {
         return Err(invalid("the lease id is in use"));
     }
-    let fencing = claim(host, &open, now)?;
-    let record =
-        LeaseRecord::new(open.order.clone(), host.delegation.clone(), launch, fencing, now);
+    let claim = claim(host, &open, now)?;
+    let fencing = claim.fencing;
+    if !claim.devices.is_empty() {
+        let gpus: Vec<&str> = claim.devices.iter().map(String::as_str).collect();
+        info!(lease = %order.lease, gpus = %gpus.join(","), "GPUs are given");
+    }
+    let record = LeaseRecord::new(open.order.clone(), host.delegation.clone(), launch, claim, now);
     host.changed.notify_waiters();
     if let Err(refused) = reserve_and_write(host, &record).await {
         // The record first: while it is being removed the id must not be taken again.
@@ -136,7 +141,7 @@ fn check_launch(open: &Open, container: &ContainerOffer) -> Result<Launch, Refus
     Ok(launch)
 }
 
-fn claim(host: &Host, open: &Open, now: UnixMillis) -> Result<u64, Refused> {
+fn claim(host: &Host, open: &Open, now: UnixMillis) -> Result<Claim, Refused> {
     let order = &open.order.message;
     let claimed = host.slots().claim(now, order.lease, order.container, open.offer, order.buyer);
     claimed.map_err(|error| match error {

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, Semaphore};
 use tracing::warn;
 use welkin_proto::ContainerOffer;
 use welkin_proto::lease::Launch;
-use welkin_runtime::{FailureCode, Image, Limits, SandboxSpec};
+use welkin_runtime::{FailureCode, GpuDevice, Image, Limits, SandboxSpec};
 use welkin_types::Reason;
 
 use super::config::Config;
@@ -81,7 +81,7 @@ impl Pool {
                 taken.await;
                 continue;
             }
-            match self.make(Image::HostDirs, self.0.limits).await {
+            match self.make(SandboxSpec::new(Image::HostDirs, self.0.limits)).await {
                 Ok(sandbox) => self.ready().push_back(sandbox),
                 Err((_, error)) => {
                     warn!(error, "a sandbox can't be made in advance");
@@ -91,14 +91,16 @@ impl Pool {
         }
     }
 
-    /// A sandbox for this launch: a ready one where its image allows, else a new one.
+    /// A sandbox for this launch: a ready one where its image allows, else a new one. Those that
+    /// wait have no GPUs, and a sandbox is made with its devices, so one with GPUs is always new.
     pub(crate) async fn take(
         &self,
         config: &Config,
         launch: &Launch,
+        gpus: Vec<GpuDevice>,
     ) -> Result<RunningSandbox, (Reason, String)> {
         let image = image_of(config, &launch.image).map_err(|e| (Reason::ImageUnusable, e))?;
-        if image == Image::HostDirs {
+        if image == Image::HostDirs && gpus.is_empty() {
             while let Some(sandbox) = self.pop() {
                 self.0.taken.notify_one();
                 // One made by a helper that has died is gone.
@@ -107,18 +109,18 @@ impl Pool {
                 }
             }
         }
-        self.make(image, limits_of(launch)).await
+        self.make(SandboxSpec { gpus, ..SandboxSpec::new(image, limits_of(launch)) }).await
     }
 
     fn pop(&self) -> Option<RunningSandbox> {
         self.ready().pop_front()
     }
 
-    async fn make(&self, image: Image, limits: Limits) -> Result<RunningSandbox, (Reason, String)> {
+    async fn make(&self, mut spec: SandboxSpec) -> Result<RunningSandbox, (Reason, String)> {
         let _permit = self.0.making.acquire().await;
         // Made with a whole core at least; the start sets what the lease has paid for.
-        let limits = Limits { cpu_milli: limits.cpu_milli.max(MAKING_CPU_MILLI), ..limits };
-        self.0.sandboxes.prepare(SandboxSpec::new(image, limits)).await.map_err(|error| {
+        spec.limits.cpu_milli = spec.limits.cpu_milli.max(MAKING_CPU_MILLI);
+        self.0.sandboxes.prepare(spec).await.map_err(|error| {
             let is_image = error.failure().is_some_and(|f| f.code == FailureCode::BadImage);
             let reason = if is_image { Reason::ImageUnusable } else { Reason::SandboxFailed };
             (reason, chain(&error))

@@ -62,7 +62,7 @@ pub(crate) async fn take_up(host: &Arc<Host>, records: Vec<LeaseRecord>) -> Resu
         }
         let survivor = survivors.remove(&record.sandbox);
         if record.wipe.is_none() {
-            host.slots().restore(lease, container);
+            host.slots().restore(lease, container, record.devices.clone());
         }
         take_up_one(host, record, survivor);
         running += 1;

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use welkin_lease::ResourcesUsed;
 use welkin_proto::lease::{Launch, Secret};
 use welkin_proto::{Exit, Wipe};
+use welkin_runtime::inventory::Gpu;
 use welkin_runtime::{
     Capabilities, Command, ExecId, FilesIn, Limits, Prepared, Runtime, RuntimeConfig, RuntimeError,
     SandboxId, SandboxSpec, SandboxState, StartOptions, Stdio,
@@ -283,6 +284,7 @@ impl Sandboxes {
 /// What a command is started with.
 #[derive(Debug)]
 pub(crate) struct StartSpec<'a> {
+    pub(crate) gpus: &'a [Gpu],
     pub(crate) launch: &'a Launch,
     pub(crate) lease: LeaseId,
     pub(crate) secrets: &'a [(String, Secret)],
@@ -408,6 +410,7 @@ fn command_of(
         env.push("TERM=xterm-256color".to_owned());
     }
     env.extend(image.env.iter().cloned());
+    env.extend(gpu_env(spec.gpus));
     env.extend(spec.launch.env.iter().map(|(name, value)| format!("{name}={value}")));
     env.extend(spec.secrets.iter().map(|(name, value)| format!("{name}={}", value.expose())));
     let cwd = if spec.launch.cwd.is_empty() {
@@ -416,6 +419,22 @@ fn command_of(
         spec.launch.cwd.clone()
     };
     Ok(Command { argv, env: last_wins(env), cwd, tty: spec.tty })
+}
+
+/// What a command with GPUs is told of them. Images made for NVIDIA say `all` themselves, which holds
+/// for the host that built them. `CUDA_VISIBLE_DEVICES` is left alone: CUDA counts the devices whose
+/// nodes it can open, and those are the lease's.
+fn gpu_env(gpus: &[Gpu]) -> Vec<String> {
+    if gpus.is_empty() {
+        return Vec::new();
+    }
+    let mut env = vec![format!("WELKIN_GPUS={}", gpus.len())];
+    let uuids: Vec<&str> =
+        gpus.iter().filter(|gpu| gpu.is_nvidia()).filter_map(|gpu| gpu.uuid.as_deref()).collect();
+    if !uuids.is_empty() {
+        env.push(format!("NVIDIA_VISIBLE_DEVICES={}", uuids.join(",")));
+    }
+    env
 }
 
 /// Of variables with the same name the last stays.

@@ -88,6 +88,7 @@ impl World {
             settle,
             indexers: self.network.indexers.clone(),
             sandboxes: None,
+            gpus: Vec::new(),
         };
         let config = host::Config {
             dir: self.dir.path().join(format!("host-{n}")),

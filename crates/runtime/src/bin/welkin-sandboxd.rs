@@ -3,5 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    welkin_runtime::sandboxd::main(std::env::args_os().skip(1))
+    let mut args = std::env::args_os().skip(1).peekable();
+    if args.next_if(|first| first == "list-gpus").is_some() {
+        return welkin_runtime::inventory::list_gpus(args.next().as_deref());
+    }
+    welkin_runtime::sandboxd::main(args)
 }

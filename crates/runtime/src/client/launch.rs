@@ -35,9 +35,12 @@ pub(super) async fn launch(config: &RuntimeConfig) -> Result<(), RuntimeError> {
         config.command.split_first().ok_or_else(|| failed("no command".to_owned()))?;
     let owner = rustix::process::geteuid().as_raw().to_string();
     let images = config.images.as_ref().map(|dir| [OsStr::new("--images"), dir.as_os_str()]);
+    let driver = config.driver_root.as_ref();
+    let driver = driver.map(|dir| [OsStr::new("--driver-root"), dir.as_os_str()]);
     let output = tokio::process::Command::new(program)
         .args(args)
         .args(images.iter().flatten())
+        .args(driver.iter().flatten())
         .arg("--state")
         .arg(&config.state)
         .arg("--socket")

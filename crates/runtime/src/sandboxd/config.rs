@@ -41,6 +41,8 @@ pub struct SandboxdConfig {
     pub endpoint: Endpoint,
     /// Where unpacked images are kept; in the state directory when absent. It should not be memory.
     pub images: Option<PathBuf>,
+    /// Where the host's driver libraries are looked for: `/`, unless the driver lives elsewhere.
+    pub driver_root: PathBuf,
     /// How long sandboxes outlive the connection of their host process.
     pub orphan_grace: Duration,
     /// Whether to stay in the foreground.
@@ -51,6 +53,7 @@ impl SandboxdConfig {
     /// Reads arguments as described at [`main`](super::main).
     pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, SandboxdError> {
         let (mut state, mut images, mut socket, mut owner, mut fd) = (None, None, None, None, None);
+        let mut driver_root = PathBuf::from("/");
         let mut grace = Self::ORPHAN_GRACE;
         let mut is_foreground = false;
         let mut args = args.into_iter();
@@ -68,6 +71,7 @@ impl SandboxdConfig {
             match name.as_str() {
                 "--state" => state = Some(PathBuf::from(value)),
                 "--images" => images = Some(PathBuf::from(value)),
+                "--driver-root" => driver_root = PathBuf::from(value),
                 "--socket" => socket = Some(PathBuf::from(value)),
                 "--owner" => owner = Some(number()?),
                 "--fd" => fd = Some(number()?),
@@ -93,7 +97,7 @@ impl SandboxdConfig {
         if !is_plain(&state) || !images.as_ref().is_none_or(is_plain) {
             return Err(usage("--state or --images is not a plain absolute path".to_owned()));
         }
-        Ok(Self { state, endpoint, images, orphan_grace: grace, is_foreground })
+        Ok(Self { state, endpoint, images, driver_root, orphan_grace: grace, is_foreground })
     }
 
     /// How long sandboxes outlive their host process, unless told otherwise.

@@ -15,8 +15,10 @@ use rustix::process::Resource;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
+use super::devices::{self, DeviceNode};
+use super::driver::{self, Driver, Mounted};
 use super::mounts::{self, Skeletons};
-use super::spec::{Bundle, DeviceNode};
+use super::spec::Bundle;
 use crate::error::{Failure, FailureCode};
 use crate::image::{self, Store};
 use crate::init::InitExecutor;
@@ -34,6 +36,10 @@ pub(super) struct Dirs {
     lower: PathBuf,
     /// The image with its skeleton is mounted here.
     root: PathBuf,
+    /// Device nodes are made here, if it has any.
+    devices: PathBuf,
+    /// The host's driver is mounted here, if it is needed.
+    driver: PathBuf,
     bundle: PathBuf,
     state: PathBuf,
 }
@@ -44,6 +50,8 @@ impl Dirs {
             scratch: top.join("scratch"),
             lower: top.join("lower"),
             root: top.join("root"),
+            devices: top.join("devices"),
+            driver: top.join("driver"),
             bundle: top.join("bundle"),
             state: top.join("state"),
             top,
@@ -69,6 +77,7 @@ pub(super) struct Job<'a> {
     pub(super) dirs: &'a Dirs,
     pub(super) skeletons: &'a Skeletons,
     pub(super) store: &'a Store,
+    pub(super) driver_root: &'a Path,
     pub(super) cgroup: &'a Cgroup,
     pub(super) cgroup_version: CgroupVersion,
     /// The first user id.
@@ -91,16 +100,22 @@ pub(super) struct Created {
 impl Job<'_> {
     /// Builds the sandbox and lets its init run.
     pub(super) fn run(&self) -> Result<Created, Failure> {
-        let devices = DeviceNode::of_gpus(&self.spec.gpus)?;
+        let mut devices = DeviceNode::of_gpus(&self.spec.gpus)?;
         // Directory and cgroup are the journal, so they come before anything else is made.
         self.dirs.create().map_err(|error| Failure::host("make the directories", error))?;
         self.cgroup.create().map_err(|error| Failure::host("make the cgroup", error))?;
         // From here on whatever this worker starts can be found, and killed, through the cgroup.
         let own = rustix::process::getpid().as_raw_nonzero().get();
         self.cgroup.adopt(own).map_err(|error| Failure::host("enter the cgroup", error))?;
-        let (image, idmapped) = self.mount_root()?;
+        let driver = self.mount_driver(&devices)?;
+        let (mut image, idmapped) = self.mount_root(driver.as_ref())?;
+        if driver.is_some() {
+            driver::add_to_env(&mut image.env);
+        }
         mounts::mount_scratch(&self.dirs.scratch, self.base, self.spec.limits.scratch_bytes)
             .map_err(|error| Failure::host("mount scratch", error))?;
+        devices::make(&self.dirs.devices, self.base, &mut devices)
+            .map_err(|error| Failure::host("make the device nodes", error))?;
         self.cgroup
             .set_limits(&self.spec.limits)
             .map_err(|error| Failure::host("set the limits", error))?;
@@ -115,6 +130,7 @@ impl Job<'_> {
             hostname: &self.spec.hostname,
             nofile: clamp_nofile(self.spec.limits.nofile),
             devices: &devices,
+            driver: driver.as_ref().map(|driver| driver.files.as_path()),
         }
         .write(&self.dirs.bundle)
         .map_err(|error| Failure::host("write the bundle", error))?;
@@ -122,8 +138,18 @@ impl Job<'_> {
         Ok(Created { pid, image, idmapped })
     }
 
+    /// Mounts what an image of its own needs of the host's driver. The host's directories have it.
+    fn mount_driver(&self, devices: &[DeviceNode]) -> Result<Option<Mounted>, Failure> {
+        if self.spec.image == Image::HostDirs {
+            return Ok(None);
+        }
+        let driver = Driver::find(self.driver_root, devices);
+        let mounted = driver.map(|driver| driver.mount(&self.dirs.driver)).transpose();
+        mounted.map_err(|error| Failure::host("mount the driver", error))
+    }
+
     /// Mounts the image and its skeleton, if it has one of its own.
-    fn mount_root(&self) -> Result<(ImageConfig, bool), Failure> {
+    fn mount_root(&self, driver: Option<&Mounted>) -> Result<(ImageConfig, bool), Failure> {
         let (source, config, may_shift) = match &self.spec.image {
             Image::HostDirs => return Ok((ImageConfig::default(), false)),
             Image::Rootfs(path) => {
@@ -144,7 +170,10 @@ impl Job<'_> {
         let base = may_shift.then_some(self.base);
         let shifted = mounts::mount_image(&source, &self.dirs.lower, base)
             .map_err(|error| Failure::host("mount the image", error))?;
-        mounts::mount_overlay(&self.skeletons.image, &self.dirs.lower, &self.dirs.root)
+        let layers = driver.map(|driver| driver.layer.as_path()).into_iter();
+        let layers: Vec<&Path> =
+            layers.chain([self.skeletons.image.as_path(), &self.dirs.lower]).collect();
+        mounts::mount_overlay(&layers, &self.dirs.root)
             .map_err(|error| Failure::host("mount the root", error))?;
         Ok((config, shifted))
     }

@@ -45,7 +45,8 @@ pub(super) fn mount_scratch(dir: &Path, base: u32, bytes: u64) -> io::Result<()>
     Ok(())
 }
 
-fn mount_tmpfs(dir: &Path, flags: MountFlags, options: &str) -> io::Result<()> {
+/// Mounts a file system in memory.
+pub(super) fn mount_tmpfs(dir: &Path, flags: MountFlags, options: &str) -> io::Result<()> {
     let options = c_string(options)?;
     Ok(rustix::mount::mount("scratch", dir, "tmpfs", flags, options.as_c_str())?)
 }
@@ -84,10 +85,11 @@ pub(super) fn mount_image(source: &OwnedFd, target: &Path, base: Option<u32>) ->
     Ok(shifted)
 }
 
-/// Lays `skeleton` over `lower` at `target`, read-only.
-pub(super) fn mount_overlay(skeleton: &Path, lower: &Path, target: &Path) -> io::Result<()> {
+/// Lays directories over each other at `target`, read-only, the uppermost first.
+pub(super) fn mount_overlay(layers: &[&Path], target: &Path) -> io::Result<()> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    let options = c_string(&format!("lowerdir={}:{}", skeleton.display(), lower.display()))?;
+    let layers: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();
+    let options = c_string(&format!("lowerdir={}", layers.join(":")))?;
     Ok(rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str())?)
 }
 
@@ -241,7 +243,7 @@ const GROUP: &str = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files\n";
 
 /// What of the host's `/etc` programs in `/usr` need, none of it private.
-const ETC_COPIED: [&str; 14] = [
+const ETC_COPIED: [&str; 15] = [
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
@@ -254,6 +256,7 @@ const ETC_COPIED: [&str; 14] = [
     "protocols",
     "services",
     "OpenCL",
+    "glvnd",
     "vulkan",
     "fonts",
 ];

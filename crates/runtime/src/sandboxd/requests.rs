@@ -174,6 +174,7 @@ impl Daemon {
             dirs: &dirs,
             skeletons: &self.skeletons,
             store: &self.store,
+            driver_root: &self.config.driver_root,
             cgroup: &cgroup,
             cgroup_version: self.hierarchies.version(),
             base: FIRST_ID + slot * ID_RANGE,

@@ -5,23 +5,14 @@
 //! image could inject into what runs as root on the host.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::devices::DeviceNode;
+use super::driver;
 use super::mounts::ID_RANGE;
 use super::seccomp;
-use crate::error::{Failure, FailureCode};
-use crate::types::GpuDevice;
-
-/// A device node of the host that a sandbox may use.
-#[derive(Clone, Debug)]
-pub(super) struct DeviceNode {
-    path: PathBuf,
-    major: u32,
-    minor: u32,
-}
 
 /// What a bundle is made from.
 #[derive(Debug)]
@@ -44,6 +35,8 @@ pub(super) struct Bundle<'a> {
     pub(super) nofile: u64,
     /// GPU nodes.
     pub(super) devices: &'a [DeviceNode],
+    /// The host's driver, where it is shown.
+    pub(super) driver: Option<&'a Path>,
 }
 
 impl Bundle<'_> {
@@ -64,11 +57,13 @@ impl Bundle<'_> {
             "seccomp": seccomp::filter(),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
-            "devices": self.devices.iter().map(DeviceNode::config).collect::<Vec<_>>(),
         });
         if self.has_device_rules {
             let mut rules = vec![json!({ "allow": false, "access": "rwm" })];
-            rules.extend(self.devices.iter().map(DeviceNode::rule));
+            rules.extend(self.devices.iter().map(|device| {
+                json!({ "allow": true, "type": "c", "major": device.major, "minor": device.minor,
+                    "access": "rw" })
+            }));
             linux["resources"] = json!({ "devices": rules });
         }
         json!({
@@ -114,44 +109,16 @@ impl Bundle<'_> {
             mounts.push(json!({ "destination": target, "type": "bind",
                 "source": self.scratch.join(name), "options": ["bind", "rw", "nosuid", "nodev"] }));
         }
+        if let Some(driver) = self.driver {
+            mounts.push(json!({ "destination": driver::INSIDE, "type": "bind", "source": driver,
+                "options": ["rbind", "ro", "nosuid", "nodev", "rro"] }));
+        }
+        // Their directory has no `nodev`, unlike everything else.
+        for device in self.devices {
+            mounts.push(json!({ "destination": device.path, "type": "bind",
+                "source": device.source, "options": ["bind", "rw", "nosuid", "noexec"] }));
+        }
         mounts
-    }
-}
-
-impl DeviceNode {
-    /// Looks up the nodes of GPUs; anything that is not a GPU's character device is refused.
-    pub(super) fn of_gpus(gpus: &[GpuDevice]) -> Result<Vec<Self>, Failure> {
-        gpus.iter().flat_map(|gpu| &gpu.nodes).map(|path| Self::open(path)).collect()
-    }
-
-    fn open(path: &Path) -> Result<Self, Failure> {
-        let refuse = |why: &str| {
-            Failure::new(FailureCode::Invalid, format!("device {}: {why}", path.display()))
-        };
-        let text = path.to_str().ok_or_else(|| refuse("not text"))?;
-        let is_plain = !text.contains("..") && !text.contains("//");
-        if !is_plain || !GPU_NODES.iter().any(|prefix| text.starts_with(prefix)) {
-            return Err(refuse("not a GPU node"));
-        }
-        let metadata = std::fs::symlink_metadata(path).map_err(|_| refuse("not there"))?;
-        if !metadata.file_type().is_char_device() {
-            return Err(refuse("not a character device"));
-        }
-        let number = metadata.rdev();
-        Ok(Self {
-            path: path.to_owned(),
-            major: rustix::fs::major(number),
-            minor: rustix::fs::minor(number),
-        })
-    }
-
-    fn config(&self) -> Value {
-        json!({ "path": self.path, "type": "c", "major": self.major, "minor": self.minor })
-    }
-
-    fn rule(&self) -> Value {
-        json!({ "allow": true, "type": "c", "major": self.major, "minor": self.minor,
-            "access": "rw" })
     }
 }
 
@@ -177,6 +144,3 @@ const MASKED: [&str; 15] = [
 
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
-/// How the paths of GPU nodes begin.
-const GPU_NODES: [&str; 3] = ["/dev/nvidia", "/dev/dri/renderD", "/dev/kfd"];

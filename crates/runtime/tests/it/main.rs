@@ -4,6 +4,7 @@
 
 mod confinement;
 mod crash;
+mod devices;
 mod files;
 mod images;
 mod limits;

@@ -50,11 +50,17 @@ impl World {
     }
 
     pub(crate) async fn with_grace(grace: Duration) -> Self {
+        Self::with(|config| config.orphan_grace = grace).await
+    }
+
+    /// A helper of another configuration.
+    pub(crate) async fn with(change: impl FnOnce(&mut RuntimeConfig)) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-{}-{count}", std::process::id());
         let mut config = RuntimeConfig::new([env!("CARGO_BIN_EXE_welkin-sandboxd")], &name);
-        config.orphan_grace = grace;
+        config.orphan_grace = Duration::ZERO;
+        change(&mut config);
         let runtime = Runtime::connect(&config).await.unwrap();
         Self { config, runtime: Client(Some(runtime)) }
     }

@@ -176,7 +176,7 @@ fn is_count(part: &str) -> bool {
 pub fn gpu_model(name: &str) -> String {
     let is_separator = |c: char| c.is_whitespace() || c == '-' || c == '_';
     let mut model = name.replace(is_separator, "").to_lowercase();
-    while let Some(rest) = ["nvidia", "geforce", "tesla", "amd", "instinct"]
+    while let Some(rest) = ["nvidia", "geforce", "tesla", "amd", "instinct", "radeon", "intel"]
         .iter()
         .find_map(|vendor| model.strip_prefix(vendor).filter(|rest| !rest.is_empty()))
     {

@@ -11,6 +11,7 @@
 
 mod checks;
 mod crash;
+mod gpus;
 mod hostile;
 mod json;
 mod limits;
