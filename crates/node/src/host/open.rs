@@ -124,6 +124,7 @@ fn check_launch(open: &Open, container: &ContainerOffer) -> Result<Launch, Refus
     let has = &container.resources;
     let fits = launch.cpu_milli <= has.cpu_milli
         && launch.memory_bytes <= has.memory_bytes
+        && launch.shm_bytes <= launch.memory_bytes
         && launch.disk_bytes <= has.disk_bytes;
     if !fits || launch.cpu_milli == 0 || launch.memory_bytes == 0 {
         return Err(invalid(format!("the task does not fit the container ({has})")));

@@ -22,6 +22,8 @@ use super::lease::Survivor;
 use super::stdio::Ours;
 use crate::{Shutdown, chain};
 
+/// What a lease keeps as memory of its own, however much of it is shared memory.
+const MEMORY_BYTES_MIN: u64 = 4 << 20;
 /// The most processes of a lease.
 pub(crate) const PIDS_MAX: u32 = 512;
 /// The most open files of each process.
@@ -372,13 +374,15 @@ impl RunningSandbox {
     }
 }
 
-/// The limits of a lease.
+/// The limits of a lease. Scratch is memory of its own, and `/dev/shm` lies in it: what is asked for
+/// as shared memory goes from the one to the other.
 pub(crate) fn limits_of(launch: &Launch) -> Limits {
+    let memory_bytes = launch.memory_bytes.saturating_sub(launch.shm_bytes);
     Limits {
         cpu_milli: launch.cpu_milli,
-        memory_bytes: launch.memory_bytes,
+        memory_bytes: memory_bytes.max(MEMORY_BYTES_MIN.min(launch.memory_bytes)),
         pids: PIDS_MAX,
-        scratch_bytes: launch.disk_bytes,
+        scratch_bytes: launch.disk_bytes.saturating_add(launch.shm_bytes),
         nofile: NOFILE_MAX,
     }
 }

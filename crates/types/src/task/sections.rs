@@ -60,7 +60,8 @@ pub struct ResourcesAsk {
     /// do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<Text<ByteRange>>,
-    /// Shared memory at `/dev/shm`, a part of the memory; the runtime's default if left out.
+    /// Shared memory at `/dev/shm`, a part of the memory; at least this much has room there. If
+    /// left out it shares the room of `disk`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shm: Option<Text<ByteSize>>,
 }

@@ -55,6 +55,24 @@ fn a_disk_filler_meets_its_limit() {
 }
 
 #[test]
+fn shared_memory_has_the_room_that_was_asked_for() {
+    let Some(mut network) = Network::start() else { return };
+    let task = |shm: &str| {
+        let path = network.place().path().join("task.yaml");
+        let command = "head -c 60000000 /dev/zero > /dev/shm/tensor && echo fits";
+        let text = format!(
+            "version: 1\nresources: {{memory: 256MiB, disk: 16MiB{shm}}}\nrun: {command}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        network.run(&["run", "-f", path.to_str().unwrap()])
+    };
+    assert_eq!(task(", shm: 64MiB").expect(0).text(), "fits\n");
+    assert_ne!(task("").code, 0, "scratch has no such room");
+    assert_ne!(task(", shm: 300MiB").code, 0, "it is a part of the memory");
+    network.works();
+}
+
+#[test]
 fn endless_output_to_a_slow_reader_is_held_back() {
     let Some(mut network) = Network::start() else { return };
     network.works();
