@@ -94,6 +94,15 @@ impl Stdio {
     }
 }
 
+/// The two ends of a terminal in a sandbox.
+#[derive(Debug)]
+pub struct Pty {
+    /// What a person types goes in here, and what programs print comes out.
+    pub master: OwnedFd,
+    /// For a program: see [`Stdio::from_terminal`].
+    pub slave: OwnedFd,
+}
+
 /// Files to put into a sandbox just before its command runs.
 #[derive(Debug)]
 pub struct FilesIn {
@@ -332,6 +341,18 @@ impl Runtime {
                 let source = Failure::new(FailureCode::Inside, text);
                 RuntimeError::Failed { request: "dial", source }
             })
+    }
+
+    /// Opens a terminal in the sandbox's own `/dev/pts`, where programs inside find it by its name.
+    ///
+    /// # Errors
+    ///
+    /// When the sandbox neither waits for a command nor runs one, or has too many terminals.
+    pub async fn terminal(&self, id: SandboxId) -> Result<Pty, RuntimeError> {
+        let request = Request::Terminal { id };
+        let (_, fds) = self.call("open a terminal", request, Vec::new(), self.timeout).await?;
+        let [master, slave] = fds.try_into().map_err(|_| RuntimeError::Protocol)?;
+        Ok(Pty { master, slave })
     }
 
     /// Sends a signal to the command and its foreground group.

@@ -26,7 +26,7 @@ mod sys;
 mod types;
 mod wire;
 
-pub use client::{FilesIn, Runtime, RuntimeConfig, SandboxInfo, StartOptions, Stdio};
+pub use client::{FilesIn, Pty, Runtime, RuntimeConfig, SandboxInfo, StartOptions, Stdio};
 pub use error::{Failure, FailureCode, RuntimeError, SandboxdError};
 pub use types::{
     Capabilities, CgroupVersion, Command, Event, ExecId, Exit, Finding, GpuDevice, Image,

@@ -19,6 +19,7 @@ mod requests;
 mod sandbox;
 mod seccomp;
 mod spec;
+mod terminal;
 mod validate;
 mod worker;
 

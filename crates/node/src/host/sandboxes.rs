@@ -12,8 +12,8 @@ use welkin_lease::ResourcesUsed;
 use welkin_proto::lease::{Launch, Secret};
 use welkin_proto::{Exit, Wipe};
 use welkin_runtime::{
-    Capabilities, Command, ExecId, FilesIn, Limits, Prepared, Runtime, RuntimeConfig, RuntimeError,
-    SandboxId, SandboxSpec, SandboxState, StartOptions, Stdio,
+    Capabilities, Command, ExecId, FilesIn, Limits, Prepared, Pty, Runtime, RuntimeConfig,
+    RuntimeError, SandboxId, SandboxSpec, SandboxState, StartOptions, Stdio,
 };
 use welkin_types::{LeaseId, Tier};
 
@@ -232,6 +232,11 @@ impl Sandboxes {
         }
     }
 
+    /// Opens a terminal in a sandbox.
+    pub(crate) async fn terminal(&self, id: [u8; 16]) -> Result<Pty, RuntimeError> {
+        self.runtime().terminal(SandboxId::from_bytes(id)).await
+    }
+
     /// Runs one more command in a sandbox.
     pub(crate) async fn exec(
         &self,
@@ -315,6 +320,11 @@ impl RunningSandbox {
     /// Whether its helper still lives.
     pub(crate) fn is_of_today(&self) -> bool {
         Arc::ptr_eq(&self.runtime, &self.sandboxes.runtime())
+    }
+
+    /// Opens a terminal in it.
+    pub(crate) async fn terminal(&self) -> Result<Pty, RuntimeError> {
+        self.runtime.terminal(self.id).await
     }
 
     pub(crate) async fn start(&mut self, spec: StartSpec<'_>) -> Result<(), String> {

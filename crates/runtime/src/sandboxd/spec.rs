@@ -104,7 +104,8 @@ impl Bundle<'_> {
             json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
                 "options": ["nosuid", "noexec", "mode=755", "size=64k"] }),
             json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }),
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620",
+                    TERMINALS_MAX] }),
         ];
         for source in self.binds {
             mounts.push(json!({ "destination": source, "type": "bind", "source": source,
@@ -154,6 +155,9 @@ impl DeviceNode {
             "access": "rw" })
     }
 }
+
+/// Terminals of one sandbox: the kernel has some thousand for all.
+const TERMINALS_MAX: &str = "max=64";
 
 const NAMESPACES: [&str; 7] = ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"];
 
