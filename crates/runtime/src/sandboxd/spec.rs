@@ -42,6 +42,8 @@ pub(super) struct Bundle<'a> {
     pub(super) hostname: &'a str,
     /// Open files per process.
     pub(super) nofile: u64,
+    /// Bytes of a core file.
+    pub(super) core: u64,
     /// GPU nodes.
     pub(super) devices: &'a [DeviceNode],
 }
@@ -88,8 +90,7 @@ impl Bundle<'_> {
                 },
                 "rlimits": [
                     { "type": "RLIMIT_NOFILE", "hard": self.nofile, "soft": self.nofile },
-                    // With 0 the kernel would still start a core handler of the host.
-                    { "type": "RLIMIT_CORE", "hard": 1, "soft": 1 },
+                    { "type": "RLIMIT_CORE", "hard": self.core, "soft": self.core },
                 ],
             },
             "mounts": self.mounts(),
