@@ -188,6 +188,18 @@ pub(crate) enum InitEvent {
     ExecExited { exec: ExecId, ended: Ended },
 }
 
+/// What the host process asks of the launcher: the helper of this name.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LaunchRequest {
+    pub(crate) name: String,
+}
+
+/// What the launcher answers, once the helper listens.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LaunchReply {
+    pub(crate) result: Result<(), String>,
+}
+
 /// A raw end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ended {

@@ -6,6 +6,7 @@ mod confinement;
 mod crash;
 mod files;
 mod images;
+mod launcher;
 mod limits;
 mod run;
 mod support;
