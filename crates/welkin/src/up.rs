@@ -110,7 +110,7 @@ async fn start(context: &Context, args: &Up, shutdown: &Shutdown) -> anyhow::Res
     // Each tries its isolation first, which takes a second: all at once.
     let starting = nodes
         .into_iter()
-        .map(|node| start_host(&network, &settlement, node, hosts, shutdown.clone()));
+        .map(|node| start_host(context, &network, &settlement, node, hosts, shutdown.clone()));
     for handle in join_all(starting).await {
         handles.push(handle?);
     }
@@ -172,6 +172,7 @@ async fn host_node(context: &Context, network: &Network, number: u32) -> anyhow:
 }
 
 async fn start_host(
+    context: &Context,
     network: &Network,
     settlement: &Arc<Embedded>,
     host: HostNode,
@@ -183,7 +184,8 @@ async fn start_host(
         config.containers = vec![share(number, of)];
     }
     let settle = local_settle(settlement, &node);
-    roles::start_host(config, node, network, settle, &shutdown).await
+    let launcher = context.launcher.as_ref();
+    roles::start_host(config, launcher, node, network, settle, &shutdown).await
 }
 
 /// Waits for all of a few futures, side by side.

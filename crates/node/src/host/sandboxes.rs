@@ -40,6 +40,8 @@ pub struct SandboxdLaunch {
     /// The command that becomes the helper, for example `welkin sandboxd` or `sudo -n welkin
     /// sandboxd`.
     pub command: Vec<std::ffi::OsString>,
+    /// Starts it instead, where this process gave up root.
+    pub launcher: Option<welkin_runtime::Launcher>,
     /// Its folder.
     pub dir: PathBuf,
     /// Its name, different for each host of the machine.
@@ -83,6 +85,7 @@ impl Sandboxes {
         shutdown: Shutdown,
     ) -> Result<Self, SandboxesError> {
         let mut config = RuntimeConfig::new(launch.command, &launch.name);
+        config.launcher = launch.launcher;
         config.state = launch.dir.join(format!("sandboxd-{}", launch.name));
         config.socket = config.state.join("socket");
         config.images = Some(launch.images);

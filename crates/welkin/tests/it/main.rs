@@ -19,4 +19,5 @@ mod run;
 mod services;
 mod session;
 mod support;
+mod unprivileged;
 mod up;
