@@ -2,12 +2,13 @@
 
 mod connection;
 mod launch;
+mod launcher;
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 
@@ -19,12 +20,16 @@ use crate::types::{
 use crate::wire::{Check, CheckResult, Family, HostFacts, Reply, Request};
 use connection::Connection;
 
+pub use launcher::{Launcher, LauncherConfig};
+
 /// How the helper is found and started.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
     /// The words that start the helper, such as `welkin sandboxd` or `sudo -n welkin sandboxd`; its
     /// arguments are added.
     pub command: Vec<OsString>,
+    /// Starts the helper instead, where this process gave up root.
+    pub launcher: Option<Launcher>,
     /// The helper's state directory. Any user must be able to pass through it and what is above, so
     /// it cannot be in a private home.
     pub state: PathBuf,
@@ -51,6 +56,7 @@ impl RuntimeConfig {
         let state = PathBuf::from(format!("/run/welkin/sandboxd-{name}"));
         Self {
             command: command.into_iter().map(Into::into).collect(),
+            launcher: None,
             socket: state.join("socket"),
             state,
             images: None,
@@ -95,6 +101,15 @@ impl Stdio {
     fn into_fds(self) -> Vec<OwnedFd> {
         vec![self.stdin, self.stdout, self.stderr]
     }
+}
+
+/// The two ends of a terminal in a sandbox.
+#[derive(Debug)]
+pub struct Pty {
+    /// What a person types goes in here, and what programs print comes out.
+    pub master: OwnedFd,
+    /// For a program: see [`Stdio::from_terminal`].
+    pub slave: OwnedFd,
 }
 
 /// Files to put into a sandbox just before its command runs.
@@ -154,8 +169,18 @@ impl Runtime {
     /// When it cannot be started or reached.
     pub async fn connect(config: &RuntimeConfig) -> Result<Self, RuntimeError> {
         let mut launches_left = Self::LAUNCHES_MAX;
+        let others_end = Instant::now() + config.orphan_grace + Self::OTHERS_GRACE;
         loop {
             let gone = match Self::attach(config).await {
+                // One that serves another user ends some time after the process of that user.
+                Err(RuntimeError::Connect { source, .. })
+                    if source.kind() == io::ErrorKind::PermissionDenied
+                        && Instant::now() < others_end =>
+                {
+                    tracing::debug!("the helper of another user still runs");
+                    tokio::time::sleep(Self::LAUNCH_PAUSE).await;
+                    continue;
+                }
                 // A helper that dies just now still accepts, and then hangs up.
                 Err(error @ (RuntimeError::Connect { .. } | RuntimeError::Disconnected)) => error,
                 other => return other,
@@ -337,6 +362,18 @@ impl Runtime {
             })
     }
 
+    /// Opens a terminal in the sandbox's own `/dev/pts`, where programs inside find it by its name.
+    ///
+    /// # Errors
+    ///
+    /// When the sandbox neither waits for a command nor runs one, or has too many terminals.
+    pub async fn terminal(&self, id: SandboxId) -> Result<Pty, RuntimeError> {
+        let request = Request::Terminal { id };
+        let (_, fds) = self.call("open a terminal", request, Vec::new(), self.timeout).await?;
+        let [master, slave] = fds.try_into().map_err(|_| RuntimeError::Protocol)?;
+        Ok(Pty { master, slave })
+    }
+
     /// Sends a signal to the command and its foreground group.
     ///
     /// # Errors
@@ -488,6 +525,9 @@ impl Runtime {
             .await
             .map_err(|_| RuntimeError::Timeout { request: name })?
     }
+
+    /// Beyond the grace time, how long to wait for another user's helper to remove its sandboxes.
+    const OTHERS_GRACE: Duration = Duration::from_secs(5);
 
     /// How often starting the helper is tried, and how long to wait in between.
     const LAUNCHES_MAX: u32 = 3;

@@ -9,6 +9,9 @@
 //! talk over a local socket, descriptors included. The helper outlives the client, so a host process
 //! that died finds its sandboxes again through [`Runtime::list`].
 //!
+//! [`privileges`] turns a process that was started as root into an unprivileged one; its
+//! [`Launcher`] then starts the helper in its place.
+//!
 //! [`inventory`] says what the machine has; it needs no privileges and no helper.
 //!
 //! **Invariant:** a tenant's words (command, environment, paths) never reach code that runs with
@@ -19,6 +22,7 @@ mod error;
 mod image;
 mod init;
 pub mod inventory;
+pub mod privileges;
 mod probe;
 pub mod sandboxd;
 #[expect(unsafe_code, reason = "fork, exec, namespaces and mounts have no safe interface")]
@@ -26,7 +30,10 @@ mod sys;
 mod types;
 mod wire;
 
-pub use client::{FilesIn, Runtime, RuntimeConfig, SandboxInfo, StartOptions, Stdio};
+pub use client::{
+    FilesIn, Launcher, LauncherConfig, Pty, Runtime, RuntimeConfig, SandboxInfo, StartOptions,
+    Stdio,
+};
 pub use error::{Failure, FailureCode, RuntimeError, SandboxdError};
 pub use types::{
     Capabilities, CgroupVersion, Command, Event, ExecId, Exit, Finding, GpuDevice, Image,

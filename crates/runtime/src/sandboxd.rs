@@ -16,11 +16,13 @@ mod create;
 mod daemon;
 mod devices;
 mod driver;
+mod launcher;
 mod mounts;
 mod requests;
 mod sandbox;
 mod seccomp;
 mod spec;
+mod terminal;
 mod validate;
 mod worker;
 
@@ -35,10 +37,17 @@ use crate::error::SandboxdError;
 /// Runs the helper as a program: `--state DIR [--images DIR] [--driver-root DIR] --socket PATH
 /// --owner UID [--grace SECONDS] [--foreground]`, or `--fd N` instead of `--socket` and `--owner`.
 ///
-/// Without `--foreground` it returns as soon as the helper listens, in the background.
+/// Without `--foreground` it returns as soon as the helper listens, in the background. With
+/// `--launcher` as the first argument it starts helpers for a [`Launcher`](crate::Launcher).
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match SandboxdConfig::parse(args).and_then(|config| run(&config)) {
+    let mut args = args.into_iter().peekable();
+    let result = if args.next_if(|first| first == "--launcher").is_some() {
+        launcher::Launcher::parse(args).and_then(launcher::Launcher::run)
+    } else {
+        SandboxdConfig::parse(args).and_then(|config| run(&config))
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let cause = std::error::Error::source(&error);

@@ -25,7 +25,7 @@ use crate::types::{
 };
 
 /// What the two sides must agree on.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// What the host process asks of the helper.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub(crate) enum Request {
     FilesPut { id: SandboxId, dir: String },
     /// Begin to connect to a port inside. The reply carries the socket.
     Dial { id: SandboxId, port: u16, family: Family },
+    /// Open a terminal inside. The reply carries its master and the side for a program.
+    Terminal { id: SandboxId },
     /// Send a signal to the command.
     Signal { id: SandboxId, signal: i32 },
     /// Kill everything.
@@ -184,6 +186,18 @@ pub(crate) enum InitEvent {
     TaskDone { task: u64, result: Result<Vec<u8>, String> },
     JobExited(Ended),
     ExecExited { exec: ExecId, ended: Ended },
+}
+
+/// What the host process asks of the launcher: the helper of this name.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LaunchRequest {
+    pub(crate) name: String,
+}
+
+/// What the launcher answers, once the helper listens.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LaunchReply {
+    pub(crate) result: Result<(), String>,
 }
 
 /// A raw end of a process.

@@ -16,7 +16,7 @@ use welkin_types::{NodeId, Tier};
 
 use crate::client::{self, Client};
 use crate::market::size;
-use crate::{Context, Quit, out, roles};
+use crate::{Context, Quit, out, roles, unprivileged};
 
 /// How long a service may take to answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,6 +78,7 @@ pub(crate) async fn doctor(context: &Context) -> anyhow::Result<()> {
     let stock = asked.context("failed to look at this machine")?;
     let mut checks = kernel_checks(&stock);
     let has_root = privileges(&mut checks).await;
+    checks.push(host_user(context));
     stock_checks(context, &stock, &mut checks);
     network_checks(context, &mut checks).await;
     let can_host = sandbox_check(context, has_root, &mut checks).await;
@@ -192,6 +193,41 @@ async fn privileges(checks: &mut Vec<Check>) -> bool {
         "run with sudo",
     ));
     has_sudo
+}
+
+/// Whether the process that talks to the network would be privileged.
+fn host_user(context: &Context) -> Check {
+    let (name, own) = ("host user", rustix::process::geteuid());
+    let user = match unprivileged::wanted(context) {
+        Ok(user) => user,
+        Err(error) => {
+            let (found, hint) = (format!("{error:#}"), "mend `host.user`: `welkin config`");
+            return Check::new(name, Status::Fail, found, hint);
+        }
+    };
+    match user {
+        None if own.is_root() => {
+            let found = "root: the process that talks to the network would keep every privilege";
+            Check::new(name, Status::Warn, found, "name an ordinary user in `host.user`")
+        }
+        None => Check::ok(name, format!("uid {}, unprivileged", own.as_raw())),
+        Some(user) if own.is_root() => match user.must_reach(&context.dir.join("host")) {
+            Ok(()) => {
+                Check::ok(name, format!("{} (uid {}), unprivileged", user.name(), user.uid()))
+            }
+            Err(error) => {
+                let remedy = "take a folder that it can reach with --dir";
+                Check::new(name, Status::Fail, error.to_string(), remedy)
+            }
+        },
+        Some(user) if own.as_raw() == user.uid() => {
+            Check::ok(name, format!("{}, unprivileged", user.name()))
+        }
+        Some(user) => {
+            let found = format!("only root can become user {}", user.name());
+            Check::new(name, Status::Fail, found, "run with sudo, or leave `host.user` empty")
+        }
+    }
 }
 
 async fn sudo() -> bool {
@@ -342,7 +378,7 @@ async fn sandbox_check(context: &Context, has_root: bool, checks: &mut Vec<Check
         }
     };
     let images = state.join("images");
-    let launch = SandboxdLaunch { command, dir, name, images, grace: TRIAL_GRACE };
+    let launch = SandboxdLaunch { command, launcher: None, dir, name, images, grace: TRIAL_GRACE };
     let shutdown = Shutdown::default();
     let tried = timeout(TRIAL_TIMEOUT, Sandboxes::connect(launch, shutdown.clone())).await;
     let can_host = match &tried {

@@ -21,6 +21,7 @@ mod roles;
 mod run;
 mod task;
 mod terminal;
+mod unprivileged;
 mod up;
 
 use std::process::ExitCode;
@@ -58,6 +59,8 @@ struct Context {
     dir: std::path::PathBuf,
     is_json: bool,
     is_quiet: bool,
+    /// What stays root, where this process gave it up.
+    launcher: Option<welkin_runtime::Launcher>,
 }
 
 fn main() -> ExitCode {
@@ -105,7 +108,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let config = Config::load(cli.config.as_deref())?;
     init_log(&config.log, &cli)?;
     let dir = config.network_dir(cli.dir.as_deref());
-    let context = Context { config, dir, is_json: cli.json, is_quiet: cli.quiet };
+    let mut context =
+        Context { config, dir, is_json: cli.json, is_quiet: cli.quiet, launcher: None };
+    // Before there is a second thread or a socket.
+    context.launcher = unprivileged::give_up_root(&context, &cli.command)?;
     runtime(&cli.command)?.block_on(command(context, cli.command))
 }
 

@@ -8,6 +8,7 @@ use welkin_node::settlement::SettlementError;
 use welkin_proto::index::{Filter, WhyNot};
 use welkin_proto::lease::RefusalCode;
 use welkin_proto::settle::SettleRefusal;
+use welkin_runtime::privileges::UserError;
 use welkin_types::Reason;
 use welkin_types::task::SpecError;
 
@@ -96,6 +97,9 @@ fn advice_on(cause: &(dyn std::error::Error + 'static)) -> Option<Advice> {
     if cause.is::<SpecError>() {
         return advice(USAGE, "`welkin schema task` prints every key and its form");
     }
+    if let Some(error) = cause.downcast_ref() {
+        return on_user(error);
+    }
     if let Some(Usage { hint, .. }) = cause.downcast_ref() {
         return advice(USAGE, hint);
     }
@@ -106,6 +110,32 @@ fn advice_on(cause: &(dyn std::error::Error + 'static)) -> Option<Advice> {
         return advice(UNAVAILABLE, "is the network up? start one with `welkin up`");
     }
     cause.downcast_ref().and_then(on_buyer)
+}
+
+fn on_user(error: &UserError) -> Option<Advice> {
+    match error {
+        UserError::Unknown { name } => {
+            let hint = format!(
+                "make one (`useradd --system --shell /usr/sbin/nologin {name}`), or name another"
+            );
+            advice(USAGE, &hint)
+        }
+        UserError::Root { .. } => advice(USAGE, "name another user; empty: it stays root"),
+        UserError::Closed { blocked, .. } => {
+            let hint = format!(
+                "take a folder that it can reach, such as `--dir /var/lib/welkin/dev`, or open the \
+                 way with `chmod o+x {}`",
+                blocked.display()
+            );
+            advice(USAGE, &hint)
+        }
+        UserError::Foreign { .. } => advice(USAGE, "name a folder that is empty or not there yet"),
+        UserError::Exposed { .. } => advice(
+            USAGE,
+            "set `host.sandbox_dir` and `host.image_store` to folders that only root can change",
+        ),
+        _ => advice(1, ""),
+    }
 }
 
 fn on_settlement(refusal: &SettleRefusal) -> Option<Advice> {

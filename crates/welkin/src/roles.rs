@@ -18,6 +18,8 @@ use welkin_proto::{
 };
 use welkin_runtime::inventory::{self, Gpu, GpuSearch};
 
+use welkin_runtime::Launcher;
+
 use crate::config::SettlementConfig;
 use crate::{Context, Usage, client, out};
 
@@ -26,7 +28,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// How long an operator vouches for its node at a start.
 const DELEGATION_LASTING: Duration = Duration::from_secs(365 * 86_400);
 /// How long sandboxes outlive their host's process.
-const ORPHAN_GRACE: Duration = Duration::from_secs(25);
+pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(25);
 
 /// The first argument with which this program asks drivers for GPUs and ends.
 pub(crate) const LIST_GPUS: &str = "list-gpus";
@@ -169,14 +171,18 @@ pub(crate) async fn start_settlement(
 /// Starts the sandbox helper of a host; `None`, with the reason logged, where it can't isolate.
 pub(crate) async fn start_sandboxes(
     config: &host::Config,
+    launcher: Option<&Launcher>,
     name: &str,
     shutdown: &Shutdown,
 ) -> Option<Sandboxes> {
+    let store = &config.image_store;
+    let is_own = store.as_os_str().is_empty();
     let launch = SandboxdLaunch {
         command: sandboxd_command().ok()?,
+        launcher: launcher.cloned(),
         dir: config.sandbox_dir.clone(),
         name: name.to_owned(),
-        images: config.dir.join("images"),
+        images: if is_own { config.dir.join("images") } else { store.join(name) },
         grace: ORPHAN_GRACE,
     };
     match Sandboxes::connect(launch, shutdown.clone()).await {
@@ -319,7 +325,8 @@ pub(crate) async fn host(context: &Context) -> anyhow::Result<()> {
             .await?;
     let (settle, endpoint) = (node.remote_settle(&network), node.endpoint.clone());
     let gpus = find_gpus(&config).await?;
-    let handle = start_host(config, node, gpus, &network, settle, &shutdown).await?;
+    let launcher = context.launcher.as_ref();
+    let handle = start_host(config, launcher, node, gpus, &network, settle, &shutdown).await?;
     announce(context, "host", &handle.addr().to_string())?;
     until_stopped(shutdown, endpoint).await
 }
@@ -327,13 +334,14 @@ pub(crate) async fn host(context: &Context) -> anyhow::Result<()> {
 /// Starts a host from its parts.
 pub(crate) async fn start_host(
     config: host::Config,
+    launcher: Option<&Launcher>,
     node: Node,
     gpus: Vec<Gpu>,
     network: &Network,
     settle: Settle,
     shutdown: &Shutdown,
 ) -> anyhow::Result<host::HostHandle> {
-    let sandboxes = start_sandboxes(&config, &sandboxd_name(&node.key), shutdown).await;
+    let sandboxes = start_sandboxes(&config, launcher, &sandboxd_name(&node.key), shutdown).await;
     let deps = host::Deps {
         endpoint: node.endpoint,
         operator: (node.account.id(), node.delegation),

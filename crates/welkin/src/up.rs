@@ -112,7 +112,7 @@ async fn start(context: &Context, args: &Up, shutdown: &Shutdown) -> anyhow::Res
     // Each tries its isolation first, which takes a second: all at once.
     let starting = nodes
         .into_iter()
-        .map(|node| start_host(&network, &settlement, node, hosts, shutdown.clone()));
+        .map(|node| start_host(context, &network, &settlement, node, hosts, shutdown.clone()));
     for handle in join_all(starting).await {
         handles.push(handle?);
     }
@@ -186,6 +186,7 @@ async fn host_node(
 }
 
 async fn start_host(
+    context: &Context,
     network: &Network,
     settlement: &Arc<Embedded>,
     host: HostNode,
@@ -197,7 +198,8 @@ async fn start_host(
         config.containers = share(number, of, &gpus);
     }
     let settle = local_settle(settlement, &node);
-    roles::start_host(config, node, gpus, network, settle, &shutdown).await
+    let launcher = context.launcher.as_ref();
+    roles::start_host(config, launcher, node, gpus, network, settle, &shutdown).await
 }
 
 /// Waits for all of a few futures, side by side.

@@ -17,6 +17,9 @@ use super::gpus::{self, Stock};
 pub struct Config {
     /// Where its database, logs and keys are. Empty: `host` in the data folder.
     pub dir: PathBuf,
+    /// The user, by name or number, that the process becomes when it is started as root. Empty: it
+    /// stays who started it.
+    pub user: String,
     /// Where it listens; port 0 takes a free one.
     pub listen: String,
     /// The part of the world it stands in.
@@ -31,6 +34,9 @@ pub struct Config {
     pub keep_days: u64,
     /// Where the privileged helper keeps its mounts; on a path that everybody may pass through.
     pub sandbox_dir: PathBuf,
+    /// Where the helper keeps unpacked images: on a disk. Empty: `images` in `dir`, or where `user` is
+    /// set, whose folders root does not work in, `/var/lib/welkin/images`.
+    pub image_store: PathBuf,
     /// Folders from which tenants may take images by path.
     pub image_dirs: Vec<PathBuf>,
     /// Whether Vulkan adapters that are programs on the processor count as GPUs, for trials. They
@@ -44,6 +50,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             dir: PathBuf::new(),
+            user: String::new(),
             listen: "127.0.0.1:0".to_owned(),
             region: Region::local(),
             pool: 4,
@@ -51,6 +58,7 @@ impl Default for Config {
             log_bytes_max: 64 << 20,
             keep_days: 7,
             sandbox_dir: PathBuf::from("/run/welkin"),
+            image_store: PathBuf::new(),
             image_dirs: Vec::new(),
             software_gpus: false,
             containers: Vec::new(),

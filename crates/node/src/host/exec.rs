@@ -11,7 +11,7 @@ use welkin_net::{RecvStream, SendStream};
 use welkin_proto::lease::{
     ARGS_MAX, COMMAND_BYTES_MAX, DATA_BYTES_MAX, ExecIn, ExecOut, Output, TermSize,
 };
-use welkin_runtime::Command;
+use welkin_runtime::{Command, Pty};
 
 use super::sandboxes::Sandboxes;
 use super::stdio;
@@ -51,8 +51,11 @@ struct Ends {
     master: Option<OwnedFd>,
 }
 
-fn ends(tty: Option<TermSize>) -> io::Result<Ends> {
-    let (stdio, input) = stdio::make(tty, true)?;
+fn ends(terminal: Option<(Pty, TermSize)>) -> io::Result<Ends> {
+    let (stdio, input) = match terminal {
+        Some((terminal, size)) => stdio::terminal(terminal, size)?,
+        None => stdio::pipes(true)?,
+    };
     let input = input.ok_or_else(|| io::Error::other("no input"))?;
     let (outputs, master) = match stdio.ours {
         stdio::Ours::Pipes(out, err) => (vec![(Output::Stdout, out), (Output::Stderr, err)], None),
@@ -74,7 +77,14 @@ async fn run(
     if exec.argv.is_empty() || exec.argv.len() > ARGS_MAX || bytes > COMMAND_BYTES_MAX {
         return Err("the command is empty or too long".to_owned());
     }
-    let ends = ends(exec.tty).map_err(|error| error.to_string())?;
+    let terminal = match exec.tty {
+        Some(size) => {
+            let opened = sandboxes.terminal(exec.sandbox).await;
+            Some((opened.map_err(|error| crate::chain(&error))?, size))
+        }
+        None => None,
+    };
+    let ends = ends(terminal).map_err(|error| error.to_string())?;
     let mut command = Command::new(exec.argv);
     command.env.extend(exec.env.iter().map(|(name, value)| format!("{name}={value}")));
     command.cwd = exec.cwd;

@@ -316,8 +316,14 @@ impl LeaseTask {
         let failed = |error: &dyn std::fmt::Display| {
             (Reason::SandboxFailed, format!("the command can't be started: {error}"))
         };
-        let (stdio, input) =
-            stdio::make(self.fresh.tty, self.fresh.stdin).map_err(|e| failed(&e))?;
+        let ends = match (self.fresh.tty, &self.sandbox) {
+            (Some(size), Some(sandbox)) => {
+                let terminal = sandbox.terminal().await.map_err(|e| failed(&crate::chain(&e)))?;
+                stdio::terminal(terminal, size)
+            }
+            (_, _) => stdio::pipes(self.fresh.stdin),
+        };
+        let (stdio, input) = ends.map_err(|error| failed(&error))?;
         let files = match self.spool.take() {
             Some(spool) => Some(spool.into_file().map_err(|error| failed(&error))?.into()),
             None => None,

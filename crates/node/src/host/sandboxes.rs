@@ -13,8 +13,8 @@ use welkin_proto::lease::{Launch, Secret};
 use welkin_proto::{Exit, Wipe};
 use welkin_runtime::inventory::Gpu;
 use welkin_runtime::{
-    Capabilities, Command, ExecId, FilesIn, Limits, Prepared, Runtime, RuntimeConfig, RuntimeError,
-    SandboxId, SandboxSpec, SandboxState, StartOptions, Stdio,
+    Capabilities, Command, ExecId, FilesIn, Limits, Prepared, Pty, Runtime, RuntimeConfig,
+    RuntimeError, SandboxId, SandboxSpec, SandboxState, StartOptions, Stdio,
 };
 use welkin_types::{LeaseId, Tier};
 
@@ -43,6 +43,8 @@ pub struct SandboxdLaunch {
     /// The command that becomes the helper, for example `welkin sandboxd` or `sudo -n welkin
     /// sandboxd`.
     pub command: Vec<std::ffi::OsString>,
+    /// Starts it instead, where this process gave up root.
+    pub launcher: Option<welkin_runtime::Launcher>,
     /// Its folder.
     pub dir: PathBuf,
     /// Its name, different for each host of the machine.
@@ -86,6 +88,7 @@ impl Sandboxes {
         shutdown: Shutdown,
     ) -> Result<Self, SandboxesError> {
         let mut config = RuntimeConfig::new(launch.command, &launch.name);
+        config.launcher = launch.launcher;
         config.state = launch.dir.join(format!("sandboxd-{}", launch.name));
         config.socket = config.state.join("socket");
         config.images = Some(launch.images);
@@ -235,6 +238,11 @@ impl Sandboxes {
         }
     }
 
+    /// Opens a terminal in a sandbox.
+    pub(crate) async fn terminal(&self, id: [u8; 16]) -> Result<Pty, RuntimeError> {
+        self.runtime().terminal(SandboxId::from_bytes(id)).await
+    }
+
     /// Runs one more command in a sandbox.
     pub(crate) async fn exec(
         &self,
@@ -319,6 +327,11 @@ impl RunningSandbox {
     /// Whether its helper still lives.
     pub(crate) fn is_of_today(&self) -> bool {
         Arc::ptr_eq(&self.runtime, &self.sandboxes.runtime())
+    }
+
+    /// Opens a terminal in it.
+    pub(crate) async fn terminal(&self) -> Result<Pty, RuntimeError> {
+        self.runtime.terminal(self.id).await
     }
 
     pub(crate) async fn start(&mut self, spec: StartSpec<'_>) -> Result<(), String> {

@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
 use welkin_proto::lease::{Output, TermSize};
+use welkin_runtime::Pty;
 use welkin_store::{LogError, LogLimits, LogWriter, Watch};
 
 use crate::outside;
@@ -128,15 +129,8 @@ pub(crate) enum Ours {
     Pty(OwnedFd),
 }
 
-/// Makes the ends of a command.
-pub(crate) fn make(tty: Option<TermSize>, stdin: bool) -> io::Result<(Stdio, Option<OwnedFd>)> {
-    match tty {
-        Some(size) => make_pty(size),
-        None => make_pipes(stdin),
-    }
-}
-
-fn make_pipes(stdin: bool) -> io::Result<(Stdio, Option<OwnedFd>)> {
+/// Makes pipes for a command.
+pub(crate) fn pipes(stdin: bool) -> io::Result<(Stdio, Option<OwnedFd>)> {
     let (out_read, out_write) = pipe()?;
     let (err_read, err_write) = pipe()?;
     let (input, ours) = if stdin {
@@ -170,27 +164,17 @@ fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?)
 }
 
-/// Opens a terminal of this size: master and slave.
-pub(crate) fn open_pty(size: TermSize) -> io::Result<(OwnedFd, OwnedFd)> {
-    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
-    let slave = ioctl_tiocgptpeer(&master, flags)?;
-    resize(&master, size)?;
-    set_nonblocking(&master)?;
-    Ok((master, slave))
-}
-
 /// Tells a terminal its size.
 pub(crate) fn resize(master: &OwnedFd, size: TermSize) -> io::Result<()> {
     let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
     Ok(tcsetwinsize(master, size)?)
 }
 
-fn make_pty(size: TermSize) -> io::Result<(Stdio, Option<OwnedFd>)> {
-    let (master, slave) = open_pty(size)?;
+/// Makes a terminal of the sandbox the ends of a command.
+pub(crate) fn terminal(pty: Pty, size: TermSize) -> io::Result<(Stdio, Option<OwnedFd>)> {
+    let Pty { master, slave } = pty;
+    resize(&master, size)?;
+    set_nonblocking(&master)?;
     let input = master.try_clone()?;
     let stdio = Stdio {
         theirs: [slave.try_clone()?, slave.try_clone()?, slave],

@@ -8,16 +8,21 @@ use std::process::Stdio;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::RuntimeConfig;
+use super::{RuntimeConfig, launcher};
 use crate::error::RuntimeError;
 use crate::sys;
 
-/// Connects to the socket.
+/// Connects to the socket, if it is the helper who listens: tenants' secrets go through it.
 pub(super) fn open_socket(path: &Path) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    Ok(socket)
+    let peer = rustix::net::sockopt::socket_peercred(&socket)?.uid;
+    if peer.is_root() {
+        return Ok(socket);
+    }
+    let text = format!("user {} listens there, who is not root", peer.as_raw());
+    Err(io::Error::other(text))
 }
 
 /// Waits until a socket that is being connected is connected.
@@ -31,6 +36,12 @@ pub(super) async fn connected(socket: OwnedFd) -> io::Result<OwnedFd> {
 /// Runs the helper's command, which returns as soon as the helper listens.
 pub(super) async fn launch(config: &RuntimeConfig) -> Result<(), RuntimeError> {
     let failed = |text: String| RuntimeError::Spawn { text };
+    let late = |_| failed("it did not listen in time".to_owned());
+    if let Some(launcher) = &config.launcher {
+        let launched = launcher::launch(launcher, &config.state);
+        let launched = tokio::time::timeout(config.timeout, launched).await.map_err(late)?;
+        return launched.map_err(|error| failed(error.to_string()))?.map_err(failed);
+    }
     let (program, args) =
         config.command.split_first().ok_or_else(|| failed("no command".to_owned()))?;
     let owner = rustix::process::geteuid().as_raw().to_string();
@@ -54,7 +65,7 @@ pub(super) async fn launch(config: &RuntimeConfig) -> Result<(), RuntimeError> {
         .output();
     let output = tokio::time::timeout(config.timeout, output)
         .await
-        .map_err(|_| failed("it did not listen in time".to_owned()))?
+        .map_err(late)?
         .map_err(|error| failed(format!("{}: {error}", program.display())))?;
     if output.status.success() {
         Ok(())

@@ -218,7 +218,8 @@ impl Cgroup {
     pub(super) fn stats(&self) -> Stats {
         let mut stats = Stats { pids: self.number("pids", "pids.current"), ..Stats::default() };
         if self.hierarchies.is_v2() {
-            stats.cpu_usec = self.keyed("cpu", "cpu.stat", "usage_usec");
+            // Counted in every group, with the controller or without.
+            stats.cpu_usec = self.keyed("freezer", "cpu.stat", "usage_usec");
             stats.throttled_usec = self.keyed("cpu", "cpu.stat", "throttled_usec");
             stats.memory_bytes = self.number("memory", "memory.current");
             stats.memory_peak_bytes = self.number("memory", "memory.peak");
@@ -260,7 +261,10 @@ impl Cgroup {
     }
 
     fn write(&self, controller: &str, name: &str, value: &str) -> io::Result<()> {
-        let file = self.file(controller, name).ok_or(io::ErrorKind::Unsupported)?;
+        let lacks = || format!("the kernel offers no {controller} controller here");
+        let file = self
+            .file(controller, name)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, lacks()))?;
         fs::OpenOptions::new()
             .write(true)
             .open(&file)
@@ -336,94 +340,4 @@ const V1_CONTROLLERS: [&str; 8] =
     ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const V1: &str = "\
-31 24 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
-32 24 0:28 / /sys/fs/cgroup/memory rw shared:4 - cgroup cgroup rw,memory
-33 24 0:29 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd";
-
-    #[test]
-    fn layouts_are_told_apart() {
-        let none = Hierarchies::parse("24 1 0:20 / / rw - ext4 /dev/vda rw", |_| String::new());
-        assert_eq!(none.version(), CgroupVersion::None);
-
-        let v1 = Hierarchies::parse(V1, |_| String::new());
-        assert_eq!(v1.version(), CgroupVersion::V1);
-        assert_eq!(v1.controllers(), ["cpu", "cpuacct", "memory"]);
-
-        let line = "40 24 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
-        let hybrid = Hierarchies::parse(&format!("{V1}\n{line}"), |_| String::new());
-        assert_eq!(hybrid.version(), CgroupVersion::Hybrid);
-
-        let v2 = Hierarchies::parse(line, |_| "cpu memory pids".to_owned());
-        assert_eq!(v2.version(), CgroupVersion::V2);
-        assert_eq!(v2.controllers(), ["cpu", "freezer", "memory", "pids"]);
-        let path = v2.group("welkin-x", "ab").file("memory", "memory.max");
-        assert_eq!(path, Some(PathBuf::from("/sys/fs/cgroup/unified/welkin-x/ab/memory.max")));
-    }
-
-    /// A group whose files are plain files.
-    fn fake(version: CgroupVersion, files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroup) {
-        let root = tempfile::tempdir().unwrap();
-        let controllers = ["cpu", "cpuacct", "memory", "pids", "freezer"];
-        let mounts =
-            controllers.map(|name| (name.to_owned(), root.path().to_owned())).into_iter().collect();
-        let group = Hierarchies { version, mounts }.group("welkin-x", "ab");
-        group.create().unwrap();
-        for (name, text) in files {
-            fs::write(root.path().join("welkin-x/ab").join(name), text).unwrap();
-        }
-        (root, group)
-    }
-
-    #[test]
-    fn version_2_files_are_written_and_read() {
-        let (root, group) = fake(
-            CgroupVersion::V2,
-            &[
-                ("memory.max", ""),
-                ("memory.swap.max", ""),
-                ("cpu.max", ""),
-                ("pids.max", ""),
-                ("cgroup.freeze", ""),
-                ("cgroup.kill", ""),
-                ("cgroup.procs", "12\n34\n0\n"),
-                ("cpu.stat", "usage_usec 5\nuser_usec 3\nthrottled_usec 7\n"),
-                ("memory.current", "100\n"),
-                ("memory.peak", "200\n"),
-                ("memory.events", "low 0\noom 1\noom_kill 2\n"),
-                ("pids.current", "3\n"),
-            ],
-        );
-        let limits =
-            Limits { cpu_milli: 1500, memory_bytes: 1000, scratch_bytes: 24, pids: 9, nofile: 1 };
-        group.set_limits(&limits).unwrap();
-        group.freeze(true).unwrap();
-        let read =
-            |name: &str| fs::read_to_string(root.path().join("welkin-x/ab").join(name)).unwrap();
-        assert_eq!(read("memory.max"), "1024");
-        assert_eq!(read("memory.swap.max"), "0");
-        assert_eq!(read("cpu.max"), "150000 100000");
-        assert_eq!(read("pids.max"), "9");
-        assert_eq!(read("cgroup.freeze"), "1");
-        let stats = group.stats();
-        assert_eq!((stats.cpu_usec, stats.throttled_usec, stats.pids), (5, 7, 3));
-        assert_eq!((stats.memory_bytes, stats.memory_peak_bytes, stats.oom_kills), (100, 200, 2));
-        assert_eq!(group.processes(), BTreeSet::from([12, 34]));
-        // Told to the kernel, which does the killing.
-        assert_eq!(group.kill(), 2);
-        assert_eq!(read("cgroup.kill"), "1");
-        let root_control = root.path().join("cgroup.subtree_control");
-        assert_eq!(fs::read_to_string(root_control).unwrap(), "+pids");
-    }
-
-    #[test]
-    fn a_limit_that_cannot_be_set_is_an_error() {
-        let (_root, group) = fake(CgroupVersion::V2, &[("memory.max", ""), ("cpu.max", "")]);
-        assert!(group.set_limits(&Limits::default()).is_err());
-        let (_root, group) = fake(CgroupVersion::V1, &[("memory.limit_in_bytes", "")]);
-        assert!(group.set_limits(&Limits::default()).is_err());
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use libcontainer::notify_socket::NotifySocket;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::Resource;
+use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
@@ -128,7 +128,8 @@ impl Job<'_> {
             cgroup: self.cgroup.oci_path(),
             has_device_rules: self.cgroup_version != CgroupVersion::V2,
             hostname: &self.spec.hostname,
-            nofile: clamp_nofile(self.spec.limits.nofile),
+            nofile: clamp(Resource::Nofile, self.spec.limits.nofile),
+            core: clamp(Resource::Core, CORE_BYTES),
             devices: &devices,
             driver: driver.as_ref().map(|driver| driver.files.as_path()),
         }
@@ -222,10 +223,23 @@ pub(super) fn open_netns(pid: i32) -> std::io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// The helper may lack the right to raise a hard limit.
-fn clamp_nofile(asked: u64) -> u64 {
-    rustix::process::getrlimit(Resource::Nofile).maximum.map_or(asked, |hard| asked.min(hard))
+/// Raises the hard limit on core files, which `sudo` and login sessions set to 0, so that
+/// [`CORE_BYTES`] can be set inside, where nobody may raise one. A helper that may not either leaves
+/// it as it is.
+pub(super) fn allow_core_limit() {
+    if rustix::process::getrlimit(Resource::Core).maximum == Some(0) {
+        let limit = Rlimit { current: Some(0), maximum: Some(CORE_BYTES) };
+        let _ = rustix::process::setrlimit(Resource::Core, limit);
+    }
 }
+
+/// The helper may lack the right to raise a hard limit.
+fn clamp(resource: Resource, asked: u64) -> u64 {
+    rustix::process::getrlimit(resource).maximum.map_or(asked, |hard| asked.min(hard))
+}
+
+/// The largest core file. With 0 the kernel would still start a core handler of the host.
+const CORE_BYTES: u64 = 1;
 
 fn owner_of(dir: &OwnedFd) -> Option<u32> {
     fs::metadata(format!("/proc/self/fd/{}", dir.as_raw_fd())).ok().map(|found| found.uid())

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::cgroup::Hierarchies;
 use super::config::{self, Endpoint, SandboxdConfig};
+use super::create;
 use super::mounts::{self, Skeletons};
 use super::sandbox::{Phase, Sandbox, Waiter};
 use super::worker::Worker;
@@ -79,6 +80,7 @@ impl Daemon {
             .map_err(|errno| SandboxdError::io("become the reaper")(errno.into()))?;
         mounts::enter_private_namespace()
             .map_err(SandboxdError::io("leave the host's mount namespace"))?;
+        create::allow_core_limit();
         let hierarchies =
             Hierarchies::detect().map_err(SandboxdError::io("read the cgroup mounts"))?;
         let instance = instance_name(&config.state);

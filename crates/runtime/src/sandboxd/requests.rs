@@ -13,6 +13,7 @@ use super::create::{self, Created, Dirs, Job};
 use super::daemon::{Daemon, sandboxes_dir};
 use super::mounts::{self, ID_RANGE};
 use super::sandbox::{Phase, Sandbox, TaskKind, Waiter};
+use super::terminal::Terminals;
 use super::validate;
 use super::worker::Worker;
 use crate::error::{Failure, FailureCode};
@@ -90,6 +91,10 @@ impl Daemon {
         let reply = match request {
             Request::Dial { id, port, family } => {
                 fds.push(self.dial(id, port, family)?);
+                Reply::Done
+            }
+            Request::Terminal { id } => {
+                fds.extend(self.terminal(id)?);
                 Reply::Done
             }
             Request::Kill { id } => {
@@ -198,6 +203,7 @@ impl Daemon {
             },
             control: Some(control),
             netns: None,
+            terminals: None,
             kept: Vec::new(),
             tasks: BTreeMap::new(),
             execs: BTreeMap::new(),
@@ -219,11 +225,14 @@ impl Daemon {
         let opened = result.and_then(|created| {
             let netns = create::open_netns(created.pid)
                 .map_err(|error| Failure::host("open the network namespace", error))?;
-            Ok((created, netns))
+            let terminals = Terminals::open(created.pid, FIRST_ID + sandbox.slot * ID_RANGE)
+                .map_err(|error| Failure::host("open the terminals", error))?;
+            Ok((created, netns, terminals))
         });
         match opened {
-            Ok((created, netns)) => {
+            Ok((created, netns, terminals)) => {
                 sandbox.netns = Some(netns);
+                sandbox.terminals = Some(terminals);
                 *prepared = Some(Prepared { id, image: created.image, idmapped: created.idmapped });
                 self.finish_creation(id);
             }
@@ -459,6 +468,17 @@ impl Daemon {
         let refused =
             |_| Failure::new(FailureCode::Inside, format!("nothing listens on port {port}"));
         self.in_netns(netns.as_fd(), || connect_local(port, family)).map_err(refused)
+    }
+
+    /// Opens a terminal in the sandbox: master, and the side for a program.
+    fn terminal(&mut self, id: SandboxId) -> Result<[OwnedFd; 2], Failure> {
+        let sandbox = self.live(id, &["created", "running"])?;
+        let Some(terminals) = &sandbox.terminals else {
+            return Err(Failure::new(FailureCode::WrongState, "the sandbox has no terminals"));
+        };
+        let (master, slave) =
+            terminals.create().map_err(|error| Failure::host("open a terminal", error))?;
+        Ok([master, slave])
     }
 
     fn freeze(&mut self, id: SandboxId, frozen: bool) -> Result<Reply, Failure> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::cgroup::Cgroup;
 use super::create::Dirs;
 use super::mounts;
+use super::terminal::Terminals;
 use super::worker::Worker;
 use crate::types::{
     ExecId, Exit, Limits, Prepared, SandboxId, SandboxState, ScratchKind, Stats, WipeRecord,
@@ -69,6 +70,8 @@ pub(super) struct Sandbox {
     /// The socket to init; gone when init is.
     pub(super) control: Option<OwnedFd>,
     pub(super) netns: Option<OwnedFd>,
+    /// Its `/dev/pts`.
+    pub(super) terminals: Option<Terminals>,
     /// Descriptors held for the host process.
     pub(super) kept: Vec<OwnedFd>,
     pub(super) tasks: BTreeMap<u64, (Waiter, TaskKind)>,
@@ -137,6 +140,7 @@ impl Sandbox {
         self.kept.clear();
         self.control = None;
         self.netns = None;
+        self.terminals = None;
         self.phase = Phase::Destroying(Teardown {
             since: Instant::now(),
             processes_killed,

@@ -33,6 +33,8 @@ pub(super) struct Bundle<'a> {
     pub(super) hostname: &'a str,
     /// Open files per process.
     pub(super) nofile: u64,
+    /// Bytes of a core file.
+    pub(super) core: u64,
     /// GPU nodes.
     pub(super) devices: &'a [DeviceNode],
     /// The host's driver, where it is shown.
@@ -83,8 +85,7 @@ impl Bundle<'_> {
                 },
                 "rlimits": [
                     { "type": "RLIMIT_NOFILE", "hard": self.nofile, "soft": self.nofile },
-                    // With 0 the kernel would still start a core handler of the host.
-                    { "type": "RLIMIT_CORE", "hard": 1, "soft": 1 },
+                    { "type": "RLIMIT_CORE", "hard": self.core, "soft": self.core },
                 ],
             },
             "mounts": self.mounts(),
@@ -99,7 +100,8 @@ impl Bundle<'_> {
             json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
                 "options": ["nosuid", "noexec", "mode=755", "size=64k"] }),
             json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }),
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620",
+                    TERMINALS_MAX] }),
         ];
         for source in self.binds {
             mounts.push(json!({ "destination": source, "type": "bind", "source": source,
@@ -121,6 +123,9 @@ impl Bundle<'_> {
         mounts
     }
 }
+
+/// Terminals of one sandbox: the kernel has some thousand for all.
+const TERMINALS_MAX: &str = "max=64";
 
 const NAMESPACES: [&str; 7] = ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"];
 

@@ -1,5 +1,7 @@
 //! Limits hold, and are told from other ends.
 
+use std::time::Duration;
+
 use welkin_runtime::{Command, Limits, StartOptions, Stdio};
 
 use crate::support::{World, limits, with_root};
@@ -107,3 +109,25 @@ fn open_files_are_bounded() {
         assert!(world.runtime.wait(id).await.unwrap().is_success());
     });
 }
+
+#[test]
+fn a_helper_that_sudo_started_makes_sandboxes() {
+    with_root(|| async {
+        // `sudo` takes away core files, and nobody inside may allow them again.
+        let words = ["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"];
+        let world = World::started_by(&words, Duration::ZERO).await;
+        assert_eq!(world.sh("ulimit -Hc").await.stdout, "0\n");
+        let core = std::fs::read_to_string(format!("/proc/{}/limits", world.helper_pid())).unwrap();
+        let core = core.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        // Not even every root may raise a limit: the sandbox works with the lower one as well.
+        let may_raise = {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap() & (1 << CAP_SYS_RESOURCE) != 0
+        };
+        let hard = if may_raise { "1" } else { "0" };
+        assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", hard]);
+    });
+}
+
+const CAP_SYS_RESOURCE: u32 = 24;

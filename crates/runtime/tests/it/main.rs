@@ -7,6 +7,7 @@ mod crash;
 mod devices;
 mod files;
 mod images;
+mod launcher;
 mod limits;
 mod run;
 mod support;

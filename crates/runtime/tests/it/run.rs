@@ -1,5 +1,6 @@
 //! Programs start, speak, end, and are told apart.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -141,30 +142,105 @@ fn more_programs_run_beside() {
     });
 }
 
+/// Starts a shell script on a terminal; what it prints, and what is typed.
+async fn on_terminal(world: &World, id: SandboxId, script: &str) -> (impl BufRead, File) {
+    let terminal = world.runtime.terminal(id).await.unwrap();
+    let mut command = Command::new(["/bin/sh", "-c", script]);
+    command.tty = true;
+    let options = StartOptions::new(Stdio::from_terminal(terminal.slave).unwrap());
+    world.runtime.start(id, command, options).await.unwrap();
+    let master = File::from(terminal.master);
+    (BufReader::new(master.try_clone().unwrap()), master)
+}
+
+fn next_line(reader: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
 #[test]
 fn a_terminal_is_a_terminal() {
     with_root(|| async {
         let world = World::new().await;
         let id = world.prepare().await;
-        let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
-        let master = rustix::pty::openpt(flags).unwrap();
-        rustix::pty::grantpt(&master).unwrap();
-        rustix::pty::unlockpt(&master).unwrap();
-        let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
-        let open = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
-        let slave = rustix::fs::open(name.as_c_str(), open, rustix::fs::Mode::empty()).unwrap();
-        let mut command =
-            Command::new(["/bin/sh", "-c", "test -t 0 && test -t 1 && echo tty; read x; exit 2"]);
-        command.tty = true;
-        let options = StartOptions::new(Stdio::from_terminal(slave).unwrap());
-        world.runtime.start(id, command, options).await.unwrap();
-        let mut master = std::fs::File::from(master);
-        let mut lines = BufReader::new(master.try_clone().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap().trim(), "tty");
+        let script = "test -t 0 && test -t 1 && echo tty; read x; stty size; read x; exit 2";
+        let (mut lines, mut master) = on_terminal(&world, id, script).await;
+        assert_eq!(next_line(&mut lines), "tty");
+        let size = rustix::termios::Winsize { ws_row: 33, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&master, size).unwrap();
+        master.write_all(b"\n").unwrap();
+        assert_eq!(next_line(&mut lines), "");
+        assert_eq!(next_line(&mut lines), "33 101");
         // Control-C reaches the foreground group only of a controlled terminal.
         master.write_all(b"\x03").unwrap();
         let exit = world.runtime.wait(id).await.unwrap();
         assert_eq!(exit.signal, Some(2));
+    });
+}
+
+#[test]
+fn a_terminal_has_a_name_inside() {
+    with_root(|| async {
+        let world = World::new().await;
+        let id = world.prepare().await;
+        // The name opens the same terminal, and its owner may open it.
+        let script = "tty; ls /dev/pts; stat -c '%u %a %t' /dev/pts/0; echo by name >$(tty); \
+            ls /proc/1/fd 2>/dev/null; ls /proc/self/fd | tr '\\n' ' '; echo; read x";
+        let (mut lines, mut master) = on_terminal(&world, id, script).await;
+        assert_eq!(next_line(&mut lines), "/dev/pts/0");
+        assert_eq!(next_line(&mut lines), "0  ptmx");
+        assert_eq!(next_line(&mut lines), "0 620 88");
+        assert_eq!(next_line(&mut lines), "by name");
+        // The last one is the directory that is being read: the master is not inside.
+        assert_eq!(next_line(&mut lines), "0 1 2 3");
+        // A second one, for one more program, has the next name; the first one still works.
+        let terminal = world.runtime.terminal(id).await.unwrap();
+        let mut command = Command::new(["/bin/sh", "-c", "tty && ls /dev/pts"]);
+        command.tty = true;
+        let stdio = Stdio::from_terminal(terminal.slave).unwrap();
+        let exec = world.runtime.exec(id, command, stdio).await.unwrap();
+        let mut second = BufReader::new(File::from(terminal.master));
+        assert_eq!(next_line(&mut second), "/dev/pts/1");
+        assert_eq!(next_line(&mut second), "0  1  ptmx");
+        assert_eq!(world.runtime.wait_exec(exec).await.unwrap().code, Some(0));
+        drop(second);
+        master.write_all(b"\n").unwrap();
+        assert_eq!(world.runtime.wait(id).await.unwrap().code, Some(0));
+        let late = world.runtime.terminal(id).await.unwrap_err();
+        assert_eq!(late.failure().unwrap().code, FailureCode::WrongState);
+    });
+}
+
+#[test]
+fn a_closed_terminal_hangs_up() {
+    with_root(|| async {
+        let world = World::new().await;
+        let id = world.prepare().await;
+        let (mut lines, master) = on_terminal(&world, id, "echo up; exec sleep 1000").await;
+        assert_eq!(next_line(&mut lines), "up");
+        drop((lines, master));
+        let exit = world.runtime.wait(id).await.unwrap();
+        assert_eq!(exit.signal, Some(1));
+    });
+}
+
+#[test]
+fn terminals_of_a_sandbox_are_bounded() {
+    with_root(|| async {
+        let world = World::new().await;
+        let (id, other) = (world.prepare().await, world.prepare().await);
+        let mut terminals = Vec::new();
+        let refused = loop {
+            match world.runtime.terminal(id).await {
+                Ok(terminal) => terminals.push(terminal),
+                Err(error) => break error,
+            }
+            assert!(terminals.len() < 1000);
+        };
+        assert_eq!(refused.failure().unwrap().code, FailureCode::Host);
+        assert_eq!(terminals.len(), 64);
+        world.runtime.terminal(other).await.unwrap();
     });
 }
 

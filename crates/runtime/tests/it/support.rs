@@ -55,12 +55,22 @@ impl World {
 
     /// A helper of another configuration.
     pub(crate) async fn with(change: impl FnOnce(&mut RuntimeConfig)) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test-{}-{count}", std::process::id());
-        let mut config = RuntimeConfig::new([env!("CARGO_BIN_EXE_welkin-sandboxd")], &name);
+        let mut config = RuntimeConfig::new([env!("CARGO_BIN_EXE_welkin-sandboxd")], &fresh_name());
         config.orphan_grace = Duration::ZERO;
         change(&mut config);
+        Self::with_config(config).await
+    }
+
+    /// Starts the helper through a command that ends in executing its arguments.
+    pub(crate) async fn started_by(words: &[&str], grace: Duration) -> Self {
+        let name = fresh_name();
+        let command = words.iter().copied().chain([env!("CARGO_BIN_EXE_welkin-sandboxd")]);
+        let mut config = RuntimeConfig::new(command, &name);
+        config.orphan_grace = grace;
+        Self::with_config(config).await
+    }
+
+    pub(crate) async fn with_config(config: RuntimeConfig) -> Self {
         let runtime = Runtime::connect(&config).await.unwrap();
         Self { config, runtime: Client(Some(runtime)) }
     }
@@ -235,6 +245,13 @@ fn read_all(mut reader: impl Read + Send + 'static) -> Reading {
         let _ = reader.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     })
+}
+
+/// A name that no other helper has.
+pub(crate) fn fresh_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("test-{}-{count}", std::process::id())
 }
 
 /// Small limits, so that many tests fit beside each other.

@@ -22,4 +22,5 @@ mod run;
 mod services;
 mod session;
 mod support;
+mod unprivileged;
 mod up;

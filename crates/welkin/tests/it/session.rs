@@ -248,6 +248,20 @@ fn a_job_can_have_a_terminal() {
 }
 
 #[test]
+fn a_terminal_has_a_name_inside() {
+    let Some(network) = Network::start() else { return };
+    let mut job = on_terminal(&network, &["run", "-y", "-t", "--", "tty"]);
+    job.wait_stdout("/dev/pts/0\r\n");
+    job.ended().expect(0);
+    let lease = detached(&network, "sleep 300");
+    let script = "tty; ls /dev/pts/0 && stty size; exit 3";
+    let mut more = on_terminal(&network, &["exec", "-t", &lease, "--", "sh", "-c", script]);
+    more.wait_stdout("/dev/pts/0\r\n/dev/pts/0\r\n33 101\r\n");
+    more.ended().expect(3);
+    network.run(&["stop", &lease]).expect(0);
+}
+
+#[test]
 fn ctrl_c_on_a_terminal_goes_to_the_job() {
     let Some(network) = Network::start() else { return };
     let script = "trap 'echo caught; exit 4' INT; echo ready; while :; do sleep 0.1; done";
