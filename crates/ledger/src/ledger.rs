@@ -190,8 +190,8 @@ impl Ledger {
         Ok(draft.finish_with(id, lease))
     }
 
-    /// Plans to end a lease: pays its last voucher and gives the rest back. Ending it again with
-    /// nothing further to pay changes nothing.
+    /// Plans to end a lease: pays its last voucher as far as money is aside for it, and gives the
+    /// rest back. Ending it again changes nothing.
     ///
     /// # Errors
     ///
@@ -208,11 +208,16 @@ impl Ledger {
         if let Some(voucher) = voucher {
             check_voucher(domain, &lease, id, voucher)?;
         }
-        let amount = voucher.map_or(lease.paid, |voucher| voucher.message.amount);
         if lease.closed {
-            let is_paid = amount <= lease.paid;
-            return if is_paid { Ok(self.unchanged()) } else { Err(SettleRefusal::Closed) };
+            return Ok(self.unchanged());
         }
+        let promised = voucher.map_or(lease.paid, |voucher| voucher.message.amount);
+        if promised > lease.budget {
+            return Err(SettleRefusal::Range);
+        }
+        // More than is aside can't be had, and is no reason to pay nothing.
+        let aside = lease.paid.checked_add(lease.held).ok_or(SettleRefusal::Range)?;
+        let amount = promised.min(aside);
         let mut draft = Draft::new(self);
         draft.pay(&mut lease, amount, now)?;
         draft.refund(&mut lease)?;
