@@ -5,6 +5,7 @@
 //! first (`stdio`), and is read from there.
 
 mod announce;
+mod cashier;
 mod config;
 mod connection;
 mod exec;
