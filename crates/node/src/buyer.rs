@@ -5,6 +5,7 @@
 //! finds and opens a lease; [`Keeper`] then pays and follows it to its receipt; what is known of
 //! leases is kept in the account's [`Home`].
 
+mod again;
 mod files;
 mod home;
 mod keep;
@@ -25,6 +26,7 @@ use welkin_proto::{
 use welkin_types::task::Needs;
 use welkin_types::{AccountId, LeaseId, NodeId, Reason};
 
+pub use again::KeptTask;
 pub use files::{TarError, pack, scratch, unpack};
 pub use home::{Home, HomeError, KeptLease};
 pub use keep::{Keeper, LeaseEvent};

@@ -35,7 +35,14 @@ const UNKNOWN: &str = "the host does not know this lease";
 /// Shows what a lease has printed.
 pub(crate) async fn logs(context: &Context, args: &cli::Logs) -> anyhow::Result<()> {
     let from = from(args, outside::now())?;
-    let kept = client::find(&client::home(context), &args.lease)?;
+    let home = client::home(context);
+    let kept = client::find(&home, &args.lease)?;
+    if kept.may_be_replaced()
+        && let Some(new) = home.successor(kept.lease).map_err(BuyerError::Home)?
+        && !context.is_quiet
+    {
+        out::note(&format!("welkin: {} was placed again as {}", kept.lease, new.lease));
+    }
     let client = Client::open(context).await?;
     let shown = show(&client.buyer, &kept, from, args.follow).await;
     client.close().await;

@@ -13,7 +13,7 @@ use welkin_proto::{
 };
 use welkin_types::{LeaseState, Reason};
 
-use super::{Buyer, HostSession, KeptLease, Placed};
+use super::{Buyer, BuyerError, HostSession, KeptLease, Placed};
 use crate::outside;
 
 /// A host that can't be reached for so long has lost the lease.
@@ -55,25 +55,48 @@ pub struct Keeper {
     lost_at: Option<Instant>,
     heard_at: Instant,
     is_over: bool,
+    /// Why the lease is lost, where that is known before it was asked.
+    doomed: Option<String>,
 }
 
 impl Keeper {
     /// Keeps a lease that was just placed.
     pub fn new(buyer: Arc<Buyer>, placed: Placed, name: String, command: String) -> Self {
-        let order = placed.order;
         let kept = KeptLease {
             lease: placed.lease,
             name,
             command,
-            host: placed.offer.addr,
+            host: placed.offer.addr.clone(),
             stages: Vec::new(),
             detail: None,
             running_since: None,
             promised: 0,
             by_agent: false,
             tries: 0,
-            order,
+            replaces: None,
+            order: placed.order.clone(),
         };
+        Self::begin(buyer, placed, kept)
+    }
+
+    /// Keeps a lease that was placed in the stead of one that has ended.
+    pub fn replacing(buyer: Arc<Buyer>, placed: Placed, old: &KeptLease) -> Self {
+        let kept = KeptLease {
+            lease: placed.lease,
+            host: placed.offer.addr.clone(),
+            stages: Vec::new(),
+            detail: None,
+            running_since: None,
+            promised: 0,
+            tries: old.tries.saturating_add(1),
+            replaces: Some(old.lease),
+            order: placed.order.clone(),
+            ..old.clone()
+        };
+        Self::begin(buyer, placed, kept)
+    }
+
+    fn begin(buyer: Arc<Buyer>, placed: Placed, kept: KeptLease) -> Self {
         let payer = Payer::new(kept.order.message.clone(), 0);
         let keeper = Self { session: Some(placed.session), ..Self::bare(buyer, kept, payer) };
         keeper.save();
@@ -96,6 +119,7 @@ impl Keeper {
             lost_at: None,
             heard_at: Instant::now(),
             is_over: false,
+            doomed: None,
         }
     }
 
@@ -104,15 +128,44 @@ impl Keeper {
         &self.buyer
     }
 
+    /// The same, to be kept by another lease.
+    pub fn shared_buyer(&self) -> Arc<Buyer> {
+        Arc::clone(&self.buyer)
+    }
+
+    /// Takes in how sending the files went. Where the host was lost meanwhile the lease is: its files
+    /// can't be sent a second time, so it would never start.
+    ///
+    /// # Errors
+    ///
+    /// What is no fault of the connection.
+    pub async fn files_sent(&mut self, sent: Result<(), BuyerError>) -> Result<(), BuyerError> {
+        match sent {
+            Err(error @ (BuyerError::HostLost | BuyerError::Wire(_))) => {
+                self.stop(Duration::ZERO).await;
+                self.doom(&format!("the files could not be sent: {}", crate::chain(&error)));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Adds to what is known of how it ended.
+    pub fn remark(&mut self, text: &str) {
+        let before = self.kept.detail.take();
+        self.kept.detail =
+            Some(before.map_or_else(|| text.to_owned(), |before| format!("{before}; {text}")));
+        self.save();
+    }
+
     /// What is remembered of the lease.
     pub const fn kept(&self) -> &KeptLease {
         &self.kept
     }
 
-    /// Says who keeps it and how often it was tried before.
-    pub fn mark(&mut self, by_agent: bool, tries: u32) {
+    /// Says who keeps it.
+    pub fn mark(&mut self, by_agent: bool) {
         self.kept.by_agent = by_agent;
-        self.kept.tries = tries;
         self.save();
     }
 
@@ -151,6 +204,9 @@ impl Keeper {
             if self.is_over {
                 return None;
             }
+            if let Some(why) = self.doomed.take() {
+                return Some(self.lose(why));
+            }
             let is_running = self.kept.state().0 == LeaseState::Running;
             let silent_at = self.heard_at + SILENCE_MAX;
             let Some(session) = &mut self.session else {
@@ -175,6 +231,11 @@ impl Keeper {
                 return Some(event);
             }
         }
+    }
+
+    /// What follows is the loss.
+    fn doom(&mut self, why: &str) {
+        self.doomed = Some(why.to_owned());
     }
 
     async fn reconnect(&mut self) -> Option<LeaseEvent> {
