@@ -19,6 +19,7 @@ mod sandboxes;
 mod spool;
 mod stdio;
 mod streams;
+mod unsure;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,6 +44,7 @@ use crate::settlement::Settle;
 use crate::{Shutdown, outside};
 use pool::Pool;
 use registry::Registry;
+use unsure::Unsure;
 
 /// The most connections at once.
 const CONNECTIONS_MAX: usize = 2_048;
@@ -118,6 +120,8 @@ pub(crate) struct Host {
     pub(crate) shutdown: Shutdown,
     /// How often an indexer has welcomed this host.
     pub(crate) welcomed: watch::Sender<u32>,
+    /// Reservations that may be held for nothing.
+    pub(crate) unsure: Arc<Unsure>,
     /// Files of tasks that may be on their way at once.
     pub(crate) spools: Semaphore,
     connections: Semaphore,
@@ -195,6 +199,7 @@ pub async fn start(
     let pool = deps.sandboxes.clone().map(|sandboxes| {
         Pool::start(sandboxes, config.pool, pool::default_limits(&containers), &shutdown)
     });
+    let unsure = Arc::new(Unsure::load(db.clone()).map_err(HostError::Read)?);
     let host = Arc::new(Host {
         dir,
         domain: deps.domain,
@@ -217,6 +222,7 @@ pub async fn start(
         revision: AtomicU64::new(outside::now().0),
         shutdown: shutdown.clone(),
         welcomed: watch::channel(0).0,
+        unsure: Arc::clone(&unsure),
         spools: Semaphore::new(SPOOLS_MAX),
         connections: Semaphore::new(CONNECTIONS_MAX),
     });
@@ -225,6 +231,7 @@ pub async fn start(
         let announcer = announce::keep(Arc::clone(&host), indexer);
         shutdown.spawn_until_asked("announce", announcer);
     }
+    shutdown.spawn_until_asked("unsure", unsure.keep_closing(host.settle.clone()));
     shutdown.spawn_until_asked("forget", forget(Arc::clone(&host)));
     shutdown.spawn_until_asked("accept", accept(Arc::clone(&host)));
     info!(containers = host.containers.len(), "host started");
