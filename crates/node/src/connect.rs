@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use welkin_net::{ConnectError, Connection, ConnectionLost, Endpoint};
 use welkin_proto::NodeAddr;
 
+use crate::gate::{CODE_IDLE, CODE_TOO_MANY};
 use crate::wire::{self, WireError};
 
 /// How long dialling may take.
@@ -34,6 +35,9 @@ pub enum CallError {
     /// The conversation failed.
     #[error("the conversation failed")]
     Wire(#[source] WireError),
+    /// The service takes no more connections from this side.
+    #[error("it says: {0}")]
+    TooMany(String),
 }
 
 /// Asks one service; keeps the connection.
@@ -141,13 +145,48 @@ impl Caller {
     {
         let asking = async {
             let connection = self.connection().await?;
-            let (mut send, mut recv) = connection.open().await.map_err(CallError::Lost)?;
-            wire::send(&mut send, question).await.map_err(CallError::Wire)?;
-            let _ = send.finish();
-            wire::expect(&mut recv, within).await.map_err(CallError::Wire)
+            let answer = ask_on(&connection, question, within).await;
+            // A connection that nobody used for a while may be closed just when it is used again;
+            // every question may be asked twice.
+            if answer.is_err() && is_closed_as_idle(&connection) {
+                return ask_on(&self.connection().await?, question, within).await;
+            }
+            answer.map_err(|error| told_why(&connection).unwrap_or(error))
         };
         let late = |_| CallError::Wire(WireError::Late(within));
         tokio::time::timeout(within, asking).await.map_err(late)?
+    }
+}
+
+async fn ask_on<Q, A>(
+    connection: &Connection,
+    question: &Q,
+    within: Duration,
+) -> Result<A, CallError>
+where
+    Q: Serialize + Sync,
+    A: DeserializeOwned,
+{
+    let (mut send, mut recv) = connection.open().await.map_err(CallError::Lost)?;
+    wire::send(&mut send, question).await.map_err(CallError::Wire)?;
+    let _ = send.finish();
+    wire::expect(&mut recv, within).await.map_err(CallError::Wire)
+}
+
+fn is_closed_as_idle(connection: &Connection) -> bool {
+    let idle = u64::from(CODE_IDLE);
+    matches!(connection.close_reason(), Some(ConnectionLost::ClosedByPeer { code, .. }) if code == idle)
+}
+
+/// Why the service does not want this connection, where it said so. Its words are not trusted.
+fn told_why(connection: &Connection) -> Option<CallError> {
+    const CHARS_MAX: usize = 200;
+    match connection.close_reason()? {
+        ConnectionLost::ClosedByPeer { code, reason } if code == u64::from(CODE_TOO_MANY) => {
+            let text = String::from_utf8_lossy(&reason).escape_debug().take(CHARS_MAX).collect();
+            Some(CallError::TooMany(text))
+        }
+        _ => None,
     }
 }
 

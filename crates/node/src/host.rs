@@ -29,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tracing::{info, warn};
 use welkin_lease::{Policy, Slots};
-use welkin_net::{Connection, Endpoint, Incoming};
+use welkin_net::{Connection, Endpoint};
 use welkin_proto::{
     ALPN_CHECK, ALPN_LEASE, Capability, ContainerOffer, Delegation, Domain, NodeAddr, NodeKey,
     SignedByAccount,
@@ -40,6 +40,7 @@ use welkin_types::{AccountId, Tier};
 pub use config::{Config, ContainerConfig, containers_of};
 pub use sandboxes::{SandboxdLaunch, Sandboxes, SandboxesError};
 
+use crate::gate::{Gate, GateCounters, GateLimits, Pass};
 use crate::settlement::Settle;
 use crate::{Shutdown, outside};
 use pool::Pool;
@@ -124,7 +125,8 @@ pub(crate) struct Host {
     pub(crate) unsure: Arc<Unsure>,
     /// Files of tasks that may be on their way at once.
     pub(crate) spools: Semaphore,
-    connections: Semaphore,
+    /// Who may connect.
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl Host {
@@ -167,6 +169,11 @@ impl HostHandle {
         let mut welcomed = self.0.welcomed.subscribe();
         let listed = welcomed.wait_for(|count| *count > 0);
         tokio::time::timeout(within, listed).await.is_ok_and(|listed| listed.is_ok())
+    }
+
+    /// What has happened to connections that others opened.
+    pub fn connections(&self) -> GateCounters {
+        self.0.gate.counters()
     }
 
     /// Takes no new leases; running ones go on.
@@ -224,7 +231,7 @@ pub async fn start(
         welcomed: watch::channel(0).0,
         unsure: Arc::clone(&unsure),
         spools: Semaphore::new(SPOOLS_MAX),
-        connections: Semaphore::new(CONNECTIONS_MAX),
+        gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
     });
     restore::take_up(&host, records).await?;
     for indexer in deps.indexers {
@@ -253,24 +260,16 @@ async fn accept(host: Arc<Host>) {
     while let Some(incoming) = host.endpoint.accept().await {
         let server = Arc::clone(&host);
         host.shutdown.spawn_until_asked("connection", async move {
-            let Ok(_permit) = server.connections.try_acquire() else {
-                incoming.refuse();
-                return;
-            };
-            if let Some(connection) = handshake(incoming).await {
-                serve(&server, connection).await;
+            if let Some((connection, pass)) = server.gate.admit(incoming).await {
+                serve(&server, connection, pass).await;
             }
         });
     }
 }
 
-async fn handshake(incoming: Incoming) -> Option<Connection> {
-    incoming.handshake().await.inspect_err(|error| tracing::debug!(%error, "no handshake")).ok()
-}
-
-async fn serve(host: &Arc<Host>, connection: Connection) {
+async fn serve(host: &Arc<Host>, connection: Connection, pass: Pass) {
     match connection.alpn() {
-        ALPN_LEASE => connection::serve(Arc::clone(host), connection).await,
+        ALPN_LEASE => connection::serve(Arc::clone(host), connection, pass).await,
         ALPN_CHECK => probe::serve(host, connection).await,
         _ => connection.close(1, b"unknown protocol"),
     }
