@@ -176,6 +176,16 @@ impl HostHandle {
         self.0.gate.counters()
     }
 
+    /// How often an indexer has taken this host in.
+    pub fn welcomes(&self) -> u32 {
+        *self.0.welcomed.borrow()
+    }
+
+    /// Tells all indexers anew what this host is, as is done every 20 minutes.
+    pub fn renew(&self) {
+        announce::renew(&self.0);
+    }
+
     /// Takes no new leases; running ones go on.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Release);
@@ -238,6 +248,7 @@ pub async fn start(
         let announcer = announce::keep(Arc::clone(&host), indexer);
         shutdown.spawn_until_asked("announce", announcer);
     }
+    shutdown.spawn_until_asked("renew", announce::keep_renewing(Arc::clone(&host)));
     shutdown.spawn_until_asked("unsure", unsure.keep_closing(host.settle.clone()));
     shutdown.spawn_until_asked("forget", forget(Arc::clone(&host)));
     shutdown.spawn_until_asked("accept", accept(Arc::clone(&host)));

@@ -59,6 +59,16 @@ impl World {
         Self { network, service, shutdown, dir }
     }
 
+    /// One more indexer, with this number as its key.
+    pub(crate) async fn indexer(&mut self, n: u8) {
+        let key = NodeKey::from_secret(&[n; 32]);
+        let settle =
+            Settle::new(LocalSettlement::new(Arc::clone(&self.service), account(n).id(), key.id()));
+        let endpoint = endpoint([n; 32], &indexer::ALPNS).await;
+        let deps = indexer::Deps { endpoint, key, domain: Domain::LOCAL, settle };
+        self.network.indexers.push(indexer::start(deps, &self.shutdown));
+    }
+
     /// A host without sandboxes: it announces itself and offers nothing.
     pub(crate) async fn host(&self, n: u8) -> host::HostHandle {
         let key = NodeKey::from_secret(&[n; 32]);
