@@ -12,9 +12,9 @@ use welkin_types::{AccountId, BasisPoints, LeaseId, UnixMillis, Usd};
 
 use crate::row::{AccountRow, Changes, FUND_KEYS_MAX, LeaseRow};
 
-/// The most accounts; a further one is refused with [`SettleRefusal::Storage`].
+/// The most accounts; a further one is refused with [`SettleRefusal::Full`].
 pub const ACCOUNTS_MAX: usize = 1 << 20;
-/// The most leases kept; a further one is refused with [`SettleRefusal::Storage`].
+/// The most leases kept; a further one is refused with [`SettleRefusal::Full`].
 pub const LEASES_MAX: usize = 1 << 20;
 /// How long after the order's end and the last payment a buyer may release a lease.
 pub const RELEASE_GRACE: Duration = Duration::from_hours(1);
@@ -83,7 +83,7 @@ impl Ledger {
     /// # Errors
     ///
     /// [`SettleRefusal::Range`] for nothing and for more than all money there may be,
-    /// [`SettleRefusal::Storage`] where the ledger is full.
+    /// [`SettleRefusal::Full`] where the ledger is full.
     pub fn deposit(
         &self,
         account: AccountId,
@@ -95,7 +95,7 @@ impl Ledger {
             return Ok(self.unchanged());
         }
         if known.is_none() && self.accounts.len() >= ACCOUNTS_MAX {
-            return Err(SettleRefusal::Storage);
+            return Err(SettleRefusal::Full);
         }
         // All money together is at most the largest amount, so that no sum of balances overflows.
         let is_representable = self.totals.deposited.checked_add(amount).is_some();
@@ -151,7 +151,7 @@ impl Ledger {
         draft.account(message.operator);
         let strangers = draft.accounts.keys().filter(|id| !self.accounts.contains_key(id)).count();
         if self.leases.len() >= LEASES_MAX || self.accounts.len() + strangers > ACCOUNTS_MAX {
-            return Err(SettleRefusal::Storage);
+            return Err(SettleRefusal::Full);
         }
         let mut lease = LeaseRow::new(message, now);
         draft.hold(&mut lease, amount)?;
@@ -261,6 +261,11 @@ impl Ledger {
         let old = self.leases.iter().filter(|(_, lease)| is_old(lease));
         let removed = old.map(|(id, _)| *id).take(FORGOTTEN_MAX).collect();
         Changes { removed, ..self.unchanged() }
+    }
+
+    /// Whether a new account or lease would be refused with [`SettleRefusal::Full`].
+    pub fn is_full(&self) -> bool {
+        self.leases.len() >= LEASES_MAX || self.accounts.len() >= ACCOUNTS_MAX
     }
 
     /// How an account stands. One never heard of has nothing.

@@ -143,6 +143,26 @@ fn the_end_pays_what_is_aside_where_more_was_promised() {
 }
 
 #[test]
+fn full_books_say_that_they_are_full() {
+    let (mut ledger, buyer, operator) = begun();
+    assert!(!ledger.is_full());
+    let account = |n: usize| {
+        let mut bytes = [0xff; 20];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        AccountId::from_bytes(bytes)
+    };
+    ledger.accounts.extend((0..ACCOUNTS_MAX).map(|n| (account(n), AccountRow::default())));
+    assert!(ledger.is_full());
+    let stranger = AccountId::from_bytes([7; 20]);
+    assert_eq!(ledger.deposit(stranger, usd(1), [0; 16]), Err(SettleRefusal::Full));
+    let text = SettleRefusal::Full.to_string();
+    assert!(text.contains("30 days") && text.contains("another network"), "{text}");
+    // Who is in the books goes on.
+    assert!(ledger.deposit(buyer.id(), usd(1), [9; 16]).is_ok());
+    assert!(ledger.redeemed(&buyer, &operator, 1, 0).is_ok());
+}
+
+#[test]
 fn a_top_up_is_as_large_as_the_buyers_money_allows() {
     let (mut ledger, buyer, operator) = begun();
     let other = sign(&buyer, order(&buyer, &operator, 2, 650));
