@@ -15,20 +15,28 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{info, warn};
 use welkin_node::buyer::{Buyer, BuyerError, Keeper, LeaseEvent, LogCopy, LogEvent};
 use welkin_proto::lease::{Output, Secret};
 use welkin_types::LeaseId;
 
 use crate::client::{self, Client};
-use crate::{Context, roles};
+use crate::{Context, cli, roles};
 
 /// How long the agent may take to be there.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often another agent is started while none answers, and the pause after one has crashed.
+const RESPAWN_EVERY: Duration = Duration::from_secs(1);
+/// An agent that crashed so often in a row, each time at once, is not started again.
+const CRASHES_MAX: u32 = 10;
+/// How long an agent may take to answer.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// An agent without leases ends after this.
 const IDLE: Duration = Duration::from_secs(30);
 /// The most leases of one agent.
@@ -61,12 +69,17 @@ pub(crate) async fn adopt(
     if hand_over(context, &line).await.is_ok() {
         return Ok(());
     }
-    spawn(context)?;
-    let deadline = tokio::time::Instant::now() + START_TIMEOUT;
+    let deadline = Instant::now() + START_TIMEOUT;
+    let mut spawned: Option<Instant> = None;
     loop {
+        // One that was just dying may have kept the first from starting.
+        if spawned.is_none_or(|at| at.elapsed() >= RESPAWN_EVERY) {
+            spawn(context)?;
+            spawned = Some(Instant::now());
+        }
         match hand_over(context, &line).await {
             Ok(()) => return Ok(()),
-            Err(error) if tokio::time::Instant::now() > deadline => {
+            Err(error) if Instant::now() > deadline => {
                 return Err(error)
                     .context("the agent that pays for detached leases does not start");
             }
@@ -76,10 +89,14 @@ pub(crate) async fn adopt(
 }
 
 async fn hand_over(context: &Context, line: &str) -> anyhow::Result<()> {
-    let mut stream = UnixStream::connect(socket(context)).await?;
-    stream.write_all(format!("{line}\n").as_bytes()).await?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).await?;
+    let asking = async {
+        let mut stream = UnixStream::connect(socket(context)).await?;
+        stream.write_all(format!("{line}\n").as_bytes()).await?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let answer = tokio::time::timeout(HAND_OVER_TIMEOUT, asking).await??;
     anyhow::ensure!(answer.trim() == "kept", "the agent answers `{}`", answer.trim());
     Ok(())
 }
@@ -94,7 +111,7 @@ fn spawn(context: &Context) -> anyhow::Result<()> {
         .arg(program)
         .arg("--dir")
         .arg(&context.dir)
-        .arg("agent")
+        .args(["agent", "--watch"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
@@ -104,7 +121,45 @@ fn spawn(context: &Context) -> anyhow::Result<()> {
 }
 
 /// `welkin agent`
-pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, args: &cli::Agent) -> anyhow::Result<()> {
+    if args.watch { watch(context).await } else { work(context).await }
+}
+
+/// Runs an agent and, where it crashes, another one: leases that nobody pays for are stopped after
+/// seconds.
+async fn watch(context: &Context) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("failed to find this program's file")?;
+    let stop = roles::stop_signal();
+    tokio::pin!(stop);
+    let mut crashes = 0;
+    while crashes < CRASHES_MAX {
+        let began = Instant::now();
+        let mut command = tokio::process::Command::new(&program);
+        command.arg("--dir").arg(&context.dir).arg("agent").stdin(Stdio::null());
+        let mut child = command.spawn().context("failed to start the agent")?;
+        tokio::select! {
+            ended = child.wait() => {
+                let ended = ended?;
+                if ended.success() {
+                    return Ok(());
+                }
+                warn!(%ended, "the agent crashed");
+            }
+            stopped = &mut stop => {
+                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+                    let _ = kill_process(pid, Signal::TERM);
+                }
+                let _ = child.wait().await;
+                return stopped;
+            }
+        }
+        crashes = if began.elapsed() > 10 * RESPAWN_EVERY { 1 } else { crashes + 1 };
+        tokio::time::sleep(RESPAWN_EVERY).await;
+    }
+    anyhow::bail!("the agent crashed {CRASHES_MAX} times in a row")
+}
+
+async fn work(context: &Context) -> anyhow::Result<()> {
     let home = client::home(context);
     let lock = std::fs::File::create(home.dir().join("agent.lock"))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {

@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Settlement,
     /// Keeps the account's detached leases (started when needed).
     #[command(hide = true)]
-    Agent,
+    Agent(Agent),
     /// The privileged sandbox helper of a host (started by the host).
     #[command(hide = true, disable_help_flag = true)]
     Sandboxd {
@@ -250,6 +250,13 @@ pub(crate) struct Exec {
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Agent {
+    /// Starts it in a process of its own, and again where that crashes.
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -6,7 +6,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use welkin_types::{LeaseState, Reason};
 
 use crate::services::{HERE, Services};
-use crate::support::{DEADLINE, Network, Proc, contains, eventually, files_below, until};
+use crate::support::{
+    DEADLINE, Network, Proc, contains, eventually, files_below, processes_with, until,
+};
 
 /// Prints numbers, one each 50 ms.
 const COUNT: &str = "i=0; while [ $i -lt 400 ]; do echo $i; i=$((i+1)); sleep 0.05; done";
@@ -250,4 +252,30 @@ fn what_a_person_stops_is_not_placed_again() {
         services.leases().all().len() == 1
     });
     assert!(!services.dir("buyer").join("buyer/tasks").read_dir().unwrap().any(|_| true));
+}
+
+#[test]
+fn detached_leases_are_paid_for_also_after_a_crash_of_their_agent() {
+    let Some(network) = Network::start() else { return };
+    network.run(&["run", "-d", "--name", "job", "--", "sleep", "600"]).expect(0);
+    let promised = || network.leases().last().promised;
+    until(DEADLINE, "it is paid for", || promised() > 0);
+    // The one that works, not the one that watches it.
+    let agents = || {
+        let dir = network.dir().to_string_lossy().into_owned();
+        let line = |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut agents = processes_with(&dir);
+        agents.retain(|pid| line(pid).ends_with(b"\0agent\0"));
+        agents
+    };
+    for _ in 0..2 {
+        let before = eventually(DEADLINE, "an agent works", || agents().pop());
+        kill_process(Pid::from_raw(before).unwrap(), Signal::KILL).unwrap();
+        let paid = promised();
+        // Longer than a host works without being paid.
+        until(DEADLINE, "it is paid for again", || promised() > paid + 14);
+        assert_ne!(agents(), [before]);
+    }
+    assert_eq!(network.leases().last().state().0, LeaseState::Running);
+    network.run(&["stop", "job"]).expect(0);
 }
