@@ -265,6 +265,9 @@ pub(crate) struct Cp {
     pub(crate) from: String,
     /// To: a path here, or LEASE:PATH.
     pub(crate) to: String,
+    /// The most that is fetched: how much comes is the host's to say.
+    #[arg(long, value_name = "SIZE", default_value = "64GiB")]
+    pub(crate) max_size: String,
 }
 
 #[derive(Clone, Debug, Args)]
