@@ -18,6 +18,13 @@ use crate::outside;
 
 /// A host that can't be reached for so long has lost the lease.
 const LOST_AFTER: Duration = Duration::from_secs(30);
+/// The same before the command runs: nothing is lost then by placing it elsewhere.
+const UNSTARTED_LOST_AFTER: Duration = Duration::from_secs(3);
+/// A connection carries something at least every five seconds, if only to stay alive. One that
+/// carries nothing for so long before the command runs is taken for broken.
+const UNSTARTED_SILENCE_MAX: Duration = Duration::from_secs(7);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A host asks a running lease for a voucher every two seconds; one that says nothing for so long
 /// is dialled anew, long before its connection falls silent: it may have been restarted, and work
 /// that nobody pays for is stopped.
@@ -54,6 +61,10 @@ pub struct Keeper {
     voucher: Option<SignedByAccount<Voucher>>,
     lost_at: Option<Instant>,
     heard_at: Instant,
+    /// Bytes that the connection had brought when it was last looked at.
+    carried: u64,
+    /// Whether this process has reached the host before.
+    was_connected: bool,
     is_over: bool,
     /// Why the lease is lost, where that is known before it was asked.
     doomed: Option<String>,
@@ -98,7 +109,11 @@ impl Keeper {
 
     fn begin(buyer: Arc<Buyer>, placed: Placed, kept: KeptLease) -> Self {
         let payer = Payer::new(kept.order.message.clone(), 0);
-        let keeper = Self { session: Some(placed.session), ..Self::bare(buyer, kept, payer) };
+        let keeper = Self {
+            session: Some(placed.session),
+            was_connected: true,
+            ..Self::bare(buyer, kept, payer)
+        };
         keeper.save();
         keeper
     }
@@ -118,6 +133,8 @@ impl Keeper {
             voucher: None,
             lost_at: None,
             heard_at: Instant::now(),
+            carried: 0,
+            was_connected: false,
             is_over: false,
             doomed: None,
         }
@@ -208,6 +225,7 @@ impl Keeper {
                 return Some(self.lose(why));
             }
             let is_running = self.kept.state().0 == LeaseState::Running;
+            let is_unstarted = self.is_unstarted();
             let silent_at = self.heard_at + SILENCE_MAX;
             let Some(session) = &mut self.session else {
                 if let Some(event) = self.reconnect().await {
@@ -217,6 +235,21 @@ impl Keeper {
             };
             let heard = if is_running {
                 tokio::time::timeout_at(silent_at, session.recv()).await.unwrap_or_default()
+            } else if is_unstarted {
+                match tokio::time::timeout(LOOK_EVERY, session.recv()).await {
+                    Ok(heard) => heard,
+                    Err(_) => {
+                        let carried = session.connection().traffic().received_bytes;
+                        if carried != self.carried {
+                            self.carried = carried;
+                            self.heard_at = Instant::now();
+                        }
+                        if self.heard_at.elapsed() < UNSTARTED_SILENCE_MAX {
+                            continue;
+                        }
+                        None
+                    }
+                }
             } else {
                 session.recv().await
             };
@@ -233,6 +266,11 @@ impl Keeper {
         }
     }
 
+    /// Whether the command does not run yet.
+    fn is_unstarted(&self) -> bool {
+        !self.has_run() && !self.kept.state().0.is_final()
+    }
+
     /// What follows is the loss.
     fn doom(&mut self, why: &str) {
         self.doomed = Some(why.to_owned());
@@ -240,19 +278,23 @@ impl Keeper {
 
     async fn reconnect(&mut self) -> Option<LeaseEvent> {
         let since = *self.lost_at.get_or_insert_with(Instant::now);
-        match self.buyer.connect(&self.kept.host).await {
-            Ok(session) => {
+        let is_brief = self.was_connected && self.is_unstarted();
+        let lost_at = since + if is_brief { UNSTARTED_LOST_AFTER } else { LOST_AFTER };
+        match tokio::time::timeout_at(lost_at, self.buyer.connect(&self.kept.host)).await {
+            Ok(Ok(session)) => {
                 let resume = session.send(ToHost::Resume(self.kept.lease)).await;
                 if resume.is_ok() {
                     self.session = Some(session);
                     self.lost_at = None;
+                    self.was_connected = true;
                     self.heard_at = Instant::now();
                     return Some(LeaseEvent::Reconnected);
                 }
             }
-            Err(error) => debug!(error = %crate::chain(&error), "the host is not there"),
+            Ok(Err(error)) => debug!(error = %crate::chain(&error), "the host is not there"),
+            Err(_) => debug!("the host does not answer"),
         }
-        if since.elapsed() > LOST_AFTER {
+        if lost_at <= Instant::now() {
             return Some(self.lose("the host can't be reached any more".to_owned()));
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;

@@ -111,6 +111,25 @@ fn a_host_without_its_sandboxes_ends_the_lease_and_frees_the_slot() {
 }
 
 #[test]
+fn a_host_lost_before_the_start_is_noticed_within_seconds() {
+    let Some(services) = Services::start("", HERE) else { return };
+    let host = services.host("host", HERE);
+    services.fund("5");
+    let helpers = || services.place.helpers().into_iter().filter_map(Pid::from_raw);
+    helpers().for_each(|pid| kill_process(pid, Signal::STOP).unwrap());
+    let mut job = services.client("buyer", HERE, &["run", "--", "true"]);
+    job.wait_stderr("placed in");
+    let killed = Instant::now();
+    host.kill_9();
+    job.ended_within(Duration::from_secs(30)).expect(69).says("lost");
+    let took = killed.elapsed();
+    helpers().for_each(|pid| kill_process(pid, Signal::CONT).unwrap());
+    assert!(took < Duration::from_secs(13), "{took:?}");
+    let lease = services.leases().last();
+    assert_eq!((lease.state().0, lease.promised), (LeaseState::Lost, 0));
+}
+
+#[test]
 fn a_killed_helper_loses_its_leases_but_not_its_host() {
     let Some(services) = Services::start("", HERE) else { return };
     let mut host = services.host("host", HERE);
