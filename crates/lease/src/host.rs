@@ -13,12 +13,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use welkin_proto::{Exit, LogSummary, Order, SignedByAccount, StageTime, Voucher, Wipe};
-use welkin_types::{LeaseState, Reason, UnixMillis};
+use welkin_types::{LeaseState, Reason, UnixMillis, Usd};
 
 use crate::record::LeaseRecord;
-
-/// How far a voucher may be ahead of the host's count: the buyer's clock is not ours.
-const VOUCHER_SLACK_SECONDS: u64 = 2;
 
 /// The bounds that a host works under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +74,8 @@ pub enum Input {
     FundsExhausted,
     /// The sandbox is gone and so is what it wrote.
     Wiped(Wipe, LogSummary, ResourcesUsed),
-    /// Vouchers are cashed, or what is left of them is given up.
-    Settled,
+    /// The reservation is closed: so much was paid in all. The rest is given up.
+    Settled(Usd),
     /// The host came back and found the sandbox like this.
     Restored(Found),
 }
@@ -127,7 +124,8 @@ pub enum Effect {
     },
     /// Cash the newest voucher, keep money aside for what follows.
     Redeem,
-    /// Cash the last voucher and end the reservation; then [`Input::Settled`].
+    /// Cash the last voucher and end the reservation; then [`Input::Settled`]. No voucher is taken
+    /// any more.
     Close,
     /// Make, save and send the receipt. The lease is over.
     Receipt,
@@ -160,6 +158,10 @@ pub struct HostLease {
     return_by: Option<UnixMillis>,
     /// Seconds covered when money was last moved.
     redeemed_seconds: u64,
+    /// Whether the last voucher is being cashed.
+    is_closing: bool,
+    /// What was paid in all, once that is known.
+    paid: Option<Usd>,
     detail: Option<String>,
     last_now: UnixMillis,
 }
@@ -198,6 +200,8 @@ impl HostLease {
             ask_at: None,
             close_at: None,
             return_by: None,
+            is_closing: false,
+            paid: None,
             detail: None,
             last_now: now,
         }
@@ -211,6 +215,13 @@ impl HostLease {
     /// For the shell's own fields: the receipt and the buyer's signature under it.
     pub const fn record_mut(&mut self) -> &mut LeaseRecord {
         &mut self.record
+    }
+
+    /// What the lease costs: what was paid for what was used.
+    pub fn cost(&self) -> Usd {
+        let order = self.order();
+        let due = order.price.cost(self.record.usage.seconds);
+        self.paid.unwrap_or_default().min(due).min(self.record.covered().1).min(order.budget)
     }
 
     /// Whether the receipt is made.
@@ -247,7 +258,7 @@ impl HostLease {
                 self.stop(now, LeaseState::Expired, Reason::FundsExhausted, grace);
             }
             Input::Wiped(wipe, logs, used) => self.wiped(now, wipe, logs, used),
-            Input::Settled => self.settled(),
+            Input::Settled(paid) => self.settled(paid),
             Input::Restored(found) => self.restored(now, found),
         }
         self.check_times(now);
@@ -345,13 +356,13 @@ impl HostLease {
 
     fn voucher(&mut self, now: UnixMillis, voucher: SignedByAccount<Voucher>) {
         let (seconds, amount) = self.record.covered();
-        // A promise for what was not used would exceed what is held, and could not be cashed.
-        if voucher.message.seconds > self.record.seconds(now).saturating_add(VOUCHER_SLACK_SECONDS)
-        {
+        // A promise for what was not used would be paid, and stand in no receipt. An honest one
+        // answers a question that named the seconds.
+        if voucher.message.seconds > self.record.seconds(now) {
             return;
         }
         let is_more = voucher.message.amount > amount || voucher.message.seconds > seconds;
-        if !is_more || voucher.message.amount < amount || self.record.settled {
+        if !is_more || voucher.message.amount < amount || self.is_closing {
             return;
         }
         self.record.voucher = Some(voucher);
@@ -412,20 +423,25 @@ impl HostLease {
             self.close_at = Some(now.after(self.policy.last_voucher));
             self.ask(self.record.usage.seconds);
         } else {
-            self.close_at = None;
-            self.effects.push_back(Effect::Close);
+            self.close();
         }
+    }
+
+    fn close(&mut self) {
+        self.close_at = None;
+        self.is_closing = true;
+        self.effects.push_back(Effect::Close);
     }
 
     fn close_if_covered(&mut self) {
         if self.record.covered().0 >= self.record.usage.seconds {
-            self.close_at = None;
-            self.effects.push_back(Effect::Close);
+            self.close();
         }
     }
 
-    fn settled(&mut self) {
-        if self.record.wipe.is_some() && !self.record.settled {
+    fn settled(&mut self, paid: Usd) {
+        if self.is_closing && !self.record.settled {
+            self.paid = Some(paid);
             // What the last voucher does not cover is given up.
             let covered = self.record.covered().0;
             self.record.usage.seconds = self.record.usage.seconds.min(covered);
@@ -438,14 +454,16 @@ impl HostLease {
         if self.record.receipt.is_some() {
             return;
         }
-        if self.record.settled {
+        if self.record.settled && self.paid.is_some() {
             self.effects.push_back(Effect::Receipt);
             return;
         }
         if self.record.state().is_final() {
+            // Closing a second time changes nothing and says what was paid.
+            self.record.settled = false;
             match self.record.wipe {
                 None => self.effects.push_back(Effect::Destroy),
-                Some(_) => self.effects.push_back(Effect::Close),
+                Some(_) => self.close(),
             }
             return;
         }
@@ -490,8 +508,7 @@ impl HostLease {
             self.effects.push_back(Effect::Kill);
         }
         if self.close_at.is_some_and(|at| at <= now) {
-            self.close_at = None;
-            self.effects.push_back(Effect::Close);
+            self.close();
         }
         if self.record.state() == LeaseState::Running {
             self.check_running(now);

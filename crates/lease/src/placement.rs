@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use welkin_proto::Offer;
 use welkin_proto::lease::RefusalCode;
 use welkin_types::{LeaseState, NodeId, Reason, UnixMillis};
@@ -81,7 +82,7 @@ impl Placement {
 }
 
 /// When an ended lease is placed once more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
     /// After the host or its sandbox was lost.
     pub on_lost: bool,

@@ -97,10 +97,4 @@ impl LeaseRecord {
         }
         u64::try_from(millis.div_ceil(1_000)).unwrap_or(u64::MAX)
     }
-
-    /// What the lease costs by its usage, limited by what was promised and by the budget.
-    pub fn cost(&self) -> Usd {
-        let order = &self.order.message;
-        order.price.cost(self.usage.seconds).min(self.covered().1).min(order.budget)
-    }
 }

@@ -12,9 +12,9 @@ use welkin_types::{AccountId, BasisPoints, LeaseId, UnixMillis, Usd};
 
 use crate::row::{AccountRow, Changes, FUND_KEYS_MAX, LeaseRow};
 
-/// The most accounts; a further one is refused with [`SettleRefusal::Storage`].
+/// The most accounts; a further one is refused with [`SettleRefusal::Full`].
 pub const ACCOUNTS_MAX: usize = 1 << 20;
-/// The most leases kept; a further one is refused with [`SettleRefusal::Storage`].
+/// The most leases kept; a further one is refused with [`SettleRefusal::Full`].
 pub const LEASES_MAX: usize = 1 << 20;
 /// How long after the order's end and the last payment a buyer may release a lease.
 pub const RELEASE_GRACE: Duration = Duration::from_hours(1);
@@ -83,7 +83,7 @@ impl Ledger {
     /// # Errors
     ///
     /// [`SettleRefusal::Range`] for nothing and for more than all money there may be,
-    /// [`SettleRefusal::Storage`] where the ledger is full.
+    /// [`SettleRefusal::Full`] where the ledger is full.
     pub fn deposit(
         &self,
         account: AccountId,
@@ -95,7 +95,7 @@ impl Ledger {
             return Ok(self.unchanged());
         }
         if known.is_none() && self.accounts.len() >= ACCOUNTS_MAX {
-            return Err(SettleRefusal::Storage);
+            return Err(SettleRefusal::Full);
         }
         // All money together is at most the largest amount, so that no sum of balances overflows.
         let is_representable = self.totals.deposited.checked_add(amount).is_some();
@@ -151,7 +151,7 @@ impl Ledger {
         draft.account(message.operator);
         let strangers = draft.accounts.keys().filter(|id| !self.accounts.contains_key(id)).count();
         if self.leases.len() >= LEASES_MAX || self.accounts.len() + strangers > ACCOUNTS_MAX {
-            return Err(SettleRefusal::Storage);
+            return Err(SettleRefusal::Full);
         }
         let mut lease = LeaseRow::new(message, now);
         draft.hold(&mut lease, amount)?;
@@ -190,8 +190,8 @@ impl Ledger {
         Ok(draft.finish_with(id, lease))
     }
 
-    /// Plans to end a lease: pays its last voucher and gives the rest back. Ending it again with
-    /// nothing further to pay changes nothing.
+    /// Plans to end a lease: pays its last voucher as far as money is aside for it, and gives the
+    /// rest back. Ending it again changes nothing.
     ///
     /// # Errors
     ///
@@ -208,11 +208,16 @@ impl Ledger {
         if let Some(voucher) = voucher {
             check_voucher(domain, &lease, id, voucher)?;
         }
-        let amount = voucher.map_or(lease.paid, |voucher| voucher.message.amount);
         if lease.closed {
-            let is_paid = amount <= lease.paid;
-            return if is_paid { Ok(self.unchanged()) } else { Err(SettleRefusal::Closed) };
+            return Ok(self.unchanged());
         }
+        let promised = voucher.map_or(lease.paid, |voucher| voucher.message.amount);
+        if promised > lease.budget {
+            return Err(SettleRefusal::Range);
+        }
+        // More than is aside can't be had, and is no reason to pay nothing.
+        let aside = lease.paid.checked_add(lease.held).ok_or(SettleRefusal::Range)?;
+        let amount = promised.min(aside);
         let mut draft = Draft::new(self);
         draft.pay(&mut lease, amount, now)?;
         draft.refund(&mut lease)?;
@@ -256,6 +261,11 @@ impl Ledger {
         let old = self.leases.iter().filter(|(_, lease)| is_old(lease));
         let removed = old.map(|(id, _)| *id).take(FORGOTTEN_MAX).collect();
         Changes { removed, ..self.unchanged() }
+    }
+
+    /// Whether a new account or lease would be refused with [`SettleRefusal::Full`].
+    pub fn is_full(&self) -> bool {
+        self.leases.len() >= LEASES_MAX || self.accounts.len() >= ACCOUNTS_MAX
     }
 
     /// How an account stands. One never heard of has nothing.

@@ -175,11 +175,17 @@ struct Gate {
 }
 
 impl Gate {
-    fn admit(&self, id: EndpointId) -> bool {
+    /// Lets a client in, or says why not.
+    fn admit(&self, id: EndpointId) -> Result<(), &'static str> {
         let enter = |n: usize| (n < self.clients_max).then_some(n + 1);
-        let admitted = self.access.allow(id.as_bytes())
-            && self.clients.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok();
-        if !admitted {
+        let admitted = if !self.access.allow(id.as_bytes()) {
+            Err("this relay does not serve you")
+        } else if self.clients.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_err() {
+            Err("this relay has as many clients as it takes: try again later")
+        } else {
+            Ok(())
+        };
+        if admitted.is_err() {
             count(&self.refused);
         }
         admitted
@@ -188,10 +194,9 @@ impl Gate {
 
 impl AccessControl for Gate {
     async fn on_connect(&self, request: &ClientRequest) -> server::Access {
-        if self.admit(request.endpoint_id()) {
-            server::Access::Allow
-        } else {
-            server::Access::Deny { reason: None }
+        match self.admit(request.endpoint_id()) {
+            Ok(()) => server::Access::Allow,
+            Err(why) => server::Access::Deny { reason: Some(why.to_owned()) },
         }
     }
 

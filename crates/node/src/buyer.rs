@@ -5,6 +5,7 @@
 //! finds and opens a lease; [`Keeper`] then pays and follows it to its receipt; what is known of
 //! leases is kept in the account's [`Home`].
 
+mod again;
 mod files;
 mod home;
 mod keep;
@@ -25,7 +26,8 @@ use welkin_proto::{
 use welkin_types::task::Needs;
 use welkin_types::{AccountId, LeaseId, NodeId, Reason};
 
-pub use files::{TarError, pack, scratch, unpack};
+pub use again::KeptTask;
+pub use files::{TarError, free_bytes, pack, scratch, scratch_dir, unpack};
 pub use home::{Home, HomeError, KeptLease};
 pub use keep::{Keeper, LeaseEvent};
 pub use logs::{LogCopy, LogEvent, LogStream};
@@ -101,6 +103,12 @@ pub enum BuyerError {
     /// The host says that it can't be done.
     #[error("{0}")]
     Said(String),
+    /// More was sent than is wanted.
+    #[error("the host sends more than {bytes_max} bytes")]
+    TooLarge {
+        /// How much was wanted.
+        bytes_max: u64,
+    },
     /// No such lease of this account.
     #[error("no lease {0} is known here")]
     UnknownLease(LeaseId),

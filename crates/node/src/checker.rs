@@ -72,6 +72,13 @@ pub fn start(deps: Deps, shutdown: &Shutdown) {
         .iter()
         .map(|addr| Caller::new(deps.endpoint.clone(), addr.clone(), ALPN_INDEX))
         .collect::<Vec<_>>();
+    // It answers to nobody, and says so instead of letting those who knock pile up.
+    let endpoint = deps.endpoint.clone();
+    shutdown.spawn_until_asked("refuse", async move {
+        while let Some(incoming) = endpoint.accept().await {
+            incoming.refuse();
+        }
+    });
     let role = Role {
         deps: Arc::new(deps),
         mind,

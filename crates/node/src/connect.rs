@@ -1,14 +1,16 @@
 //! One kept connection to a service, dialled again when it is lost, and questions over it.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
+use tokio::sync::watch;
 use welkin_net::{ConnectError, Connection, ConnectionLost, Endpoint};
 use welkin_proto::NodeAddr;
 
+use crate::gate::{CODE_IDLE, CODE_TOO_MANY};
 use crate::wire::{self, WireError};
 
 /// How long dialling may take.
@@ -25,7 +27,7 @@ pub enum CallError {
         node: welkin_types::NodeId,
         /// Why.
         #[source]
-        source: ConnectError,
+        source: Arc<ConnectError>,
     },
     /// The connection was lost.
     #[error("the connection was lost")]
@@ -33,14 +35,36 @@ pub enum CallError {
     /// The conversation failed.
     #[error("the conversation failed")]
     Wire(#[source] WireError),
+    /// The service takes no more connections from this side.
+    #[error("it says: {0}")]
+    TooMany(String),
 }
 
 /// Asks one service; keeps the connection.
+///
+/// Whoever comes while the service is being dialled waits for that dial, and fails with it: so a
+/// service that is gone costs each question one dial at most, however many ask.
 pub struct Caller {
     endpoint: Endpoint,
     addr: NodeAddr,
     alpn: &'static [u8],
-    connection: Mutex<Option<Connection>>,
+    /// Held for a few lines, never while something is waited for.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Option<Connection>,
+    dialling: Option<watch::Receiver<Option<Dialled>>>,
+}
+
+type Dialled = Result<Connection, Arc<ConnectError>>;
+
+/// What someone who needs a connection does.
+enum Part {
+    Use(Connection),
+    Dial(watch::Sender<Option<Dialled>>),
+    Wait(watch::Receiver<Option<Dialled>>),
 }
 
 impl fmt::Debug for Caller {
@@ -52,7 +76,7 @@ impl fmt::Debug for Caller {
 impl Caller {
     /// Will connect at the first question.
     pub fn new(endpoint: Endpoint, addr: NodeAddr, alpn: &'static [u8]) -> Self {
-        Self { endpoint, addr, alpn, connection: Mutex::new(None) }
+        Self { endpoint, addr, alpn, state: Mutex::default() }
     }
 
     /// Whom it asks.
@@ -66,18 +90,47 @@ impl Caller {
     ///
     /// [`CallError::Connect`] where the service can't be reached.
     pub async fn connection(&self) -> Result<Connection, CallError> {
-        let mut kept = self.connection.lock().await;
-        if let Some(connection) = kept.as_ref().filter(|kept| kept.close_reason().is_none()) {
-            return Ok(connection.clone());
+        loop {
+            let dialled = match self.part() {
+                Part::Use(connection) => return Ok(connection),
+                Part::Dial(tell) => {
+                    let addr = wire::to_net(&self.addr);
+                    let dial = self.endpoint.connect(&addr, self.alpn, DIAL_TIMEOUT);
+                    let dialled = dial.await.map_err(Arc::new);
+                    let mut state = self.state();
+                    state.dialling = None;
+                    state.kept = dialled.as_ref().ok().cloned();
+                    tell.send_replace(Some(dialled.clone()));
+                    dialled
+                }
+                Part::Wait(mut dialling) => {
+                    let dialled = dialling.wait_for(Option::is_some).await;
+                    match dialled.ok().and_then(|dialled| dialled.clone()) {
+                        Some(dialled) => dialled,
+                        // Who dialled has given up.
+                        None => continue,
+                    }
+                }
+            };
+            return dialled.map_err(|source| CallError::Connect { node: self.addr.node, source });
         }
-        let addr = wire::to_net(&self.addr);
-        let connection = self
-            .endpoint
-            .connect(&addr, self.alpn, DIAL_TIMEOUT)
-            .await
-            .map_err(|source| CallError::Connect { node: self.addr.node, source })?;
-        *kept = Some(connection.clone());
-        Ok(connection)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn part(&self) -> Part {
+        let mut state = self.state();
+        if let Some(connection) = state.kept.as_ref().filter(|kept| kept.close_reason().is_none()) {
+            return Part::Use(connection.clone());
+        }
+        if let Some(dialling) = state.dialling.as_ref().filter(|tell| tell.has_changed().is_ok()) {
+            return Part::Wait(dialling.clone());
+        }
+        let (tell, dialling) = watch::channel(None);
+        state.dialling = Some(dialling);
+        Part::Dial(tell)
     }
 
     /// Asks one question on a stream of its own.
@@ -92,12 +145,82 @@ impl Caller {
     {
         let asking = async {
             let connection = self.connection().await?;
-            let (mut send, mut recv) = connection.open().await.map_err(CallError::Lost)?;
-            wire::send(&mut send, question).await.map_err(CallError::Wire)?;
-            let _ = send.finish();
-            wire::expect(&mut recv, within).await.map_err(CallError::Wire)
+            let answer = ask_on(&connection, question, within).await;
+            // A connection that nobody used for a while may be closed just when it is used again;
+            // every question may be asked twice.
+            if answer.is_err() && is_closed_as_idle(&connection) {
+                return ask_on(&self.connection().await?, question, within).await;
+            }
+            answer.map_err(|error| told_why(&connection).unwrap_or(error))
         };
         let late = |_| CallError::Wire(WireError::Late(within));
         tokio::time::timeout(within, asking).await.map_err(late)?
+    }
+}
+
+async fn ask_on<Q, A>(
+    connection: &Connection,
+    question: &Q,
+    within: Duration,
+) -> Result<A, CallError>
+where
+    Q: Serialize + Sync,
+    A: DeserializeOwned,
+{
+    let (mut send, mut recv) = connection.open().await.map_err(CallError::Lost)?;
+    wire::send(&mut send, question).await.map_err(CallError::Wire)?;
+    let _ = send.finish();
+    wire::expect(&mut recv, within).await.map_err(CallError::Wire)
+}
+
+fn is_closed_as_idle(connection: &Connection) -> bool {
+    let idle = u64::from(CODE_IDLE);
+    matches!(connection.close_reason(), Some(ConnectionLost::ClosedByPeer { code, .. }) if code == idle)
+}
+
+/// Why the service does not want this connection, where it said so. Its words are not trusted.
+fn told_why(connection: &Connection) -> Option<CallError> {
+    const CHARS_MAX: usize = 200;
+    match connection.close_reason()? {
+        ConnectionLost::ClosedByPeer { code, reason } if code == u64::from(CODE_TOO_MANY) => {
+            let text = String::from_utf8_lossy(&reason).escape_debug().take(CHARS_MAX).collect();
+            Some(CallError::TooMany(text))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+    use welkin_net::EndpointConfig;
+    use welkin_types::NodeId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_service_costs_each_question_one_dial() {
+        // An open socket that never answers, as a machine that has fallen silent.
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut config = EndpointConfig::new([1; 32]);
+        config.listen = vec![([127, 0, 0, 1], 0).into()];
+        let endpoint = Endpoint::bind(config).await.unwrap();
+        let other = welkin_proto::NodeKey::from_secret(&[2; 32]).id();
+        let addr = NodeAddr {
+            node: NodeId::from_bytes(*other.as_bytes()),
+            relay: None,
+            direct: vec![silent.local_addr().unwrap()],
+        };
+        let caller = Caller::new(endpoint, addr, b"none");
+        let began = Instant::now();
+        let asked =
+            async { tokio::join!(caller.connection(), caller.connection(), caller.connection()) };
+        let (one, two, three) = asked.await;
+        assert!(one.is_err() && two.is_err() && three.is_err());
+        assert!(began.elapsed() < 2 * DIAL_TIMEOUT, "{:?}", began.elapsed());
+        // One that gives up early does not leave the others waiting.
+        let brief = tokio::time::timeout(Duration::from_millis(50), caller.connection());
+        let (brief, patient) = tokio::join!(brief, caller.connection());
+        assert!(brief.is_err() && patient.is_err());
     }
 }

@@ -5,6 +5,7 @@
 //! first (`stdio`), and is read from there.
 
 mod announce;
+mod cashier;
 mod config;
 mod connection;
 mod exec;
@@ -19,6 +20,7 @@ mod sandboxes;
 mod spool;
 mod stdio;
 mod streams;
+mod unsure;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +30,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tracing::{info, warn};
 use welkin_lease::{Devices, Policy, Slots};
-use welkin_net::{Connection, Endpoint, Incoming};
+use welkin_net::{Connection, Endpoint};
 use welkin_proto::{
     ALPN_CHECK, ALPN_LEASE, Capability, ContainerOffer, Delegation, Domain, NodeAddr, NodeKey,
     SignedByAccount,
@@ -40,10 +42,12 @@ use welkin_types::{AccountId, Tier};
 pub use config::{Config, ContainerConfig, HostContainer, containers_of, gpu_containers};
 pub use sandboxes::{SandboxdLaunch, Sandboxes, SandboxesError};
 
+use crate::gate::{Gate, GateCounters, GateLimits, Pass};
 use crate::settlement::Settle;
 use crate::{Shutdown, outside};
 use pool::Pool;
 use registry::Registry;
+use unsure::Unsure;
 
 /// The most connections at once.
 const CONNECTIONS_MAX: usize = 2_048;
@@ -123,9 +127,12 @@ pub(crate) struct Host {
     pub(crate) shutdown: Shutdown,
     /// How often an indexer has welcomed this host.
     pub(crate) welcomed: watch::Sender<u32>,
+    /// Reservations that may be held for nothing.
+    pub(crate) unsure: Arc<Unsure>,
     /// Files of tasks that may be on their way at once.
     pub(crate) spools: Semaphore,
-    connections: Semaphore,
+    /// Who may connect.
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl Host {
@@ -176,6 +183,21 @@ impl HostHandle {
         tokio::time::timeout(within, listed).await.is_ok_and(|listed| listed.is_ok())
     }
 
+    /// What has happened to connections that others opened.
+    pub fn connections(&self) -> GateCounters {
+        self.0.gate.counters()
+    }
+
+    /// How often an indexer has taken this host in.
+    pub fn welcomes(&self) -> u32 {
+        *self.0.welcomed.borrow()
+    }
+
+    /// Tells all indexers anew what this host is, as is done every 20 minutes.
+    pub fn renew(&self) {
+        announce::renew(&self.0);
+    }
+
     /// Takes no new leases; running ones go on.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Release);
@@ -210,6 +232,7 @@ pub async fn start(
     let pool = deps.sandboxes.clone().map(|sandboxes| {
         Pool::start(sandboxes, config.pool, pool::default_limits(&containers), &shutdown)
     });
+    let unsure = Arc::new(Unsure::load(db.clone()).map_err(HostError::Read)?);
     let host = Arc::new(Host {
         dir,
         domain: deps.domain,
@@ -234,14 +257,17 @@ pub async fn start(
         revision: AtomicU64::new(outside::now().0),
         shutdown: shutdown.clone(),
         welcomed: watch::channel(0).0,
+        unsure: Arc::clone(&unsure),
         spools: Semaphore::new(SPOOLS_MAX),
-        connections: Semaphore::new(CONNECTIONS_MAX),
+        gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
     });
     restore::take_up(&host, records).await?;
     for indexer in deps.indexers {
         let announcer = announce::keep(Arc::clone(&host), indexer);
         shutdown.spawn_until_asked("announce", announcer);
     }
+    shutdown.spawn_until_asked("renew", announce::keep_renewing(Arc::clone(&host)));
+    shutdown.spawn_until_asked("unsure", unsure.keep_closing(host.settle.clone()));
     shutdown.spawn_until_asked("forget", forget(Arc::clone(&host)));
     shutdown.spawn_until_asked("accept", accept(Arc::clone(&host)));
     info!(containers = host.containers.len(), "host started");
@@ -263,24 +289,16 @@ async fn accept(host: Arc<Host>) {
     while let Some(incoming) = host.endpoint.accept().await {
         let server = Arc::clone(&host);
         host.shutdown.spawn_until_asked("connection", async move {
-            let Ok(_permit) = server.connections.try_acquire() else {
-                incoming.refuse();
-                return;
-            };
-            if let Some(connection) = handshake(incoming).await {
-                serve(&server, connection).await;
+            if let Some((connection, pass)) = server.gate.admit(incoming).await {
+                serve(&server, connection, pass).await;
             }
         });
     }
 }
 
-async fn handshake(incoming: Incoming) -> Option<Connection> {
-    incoming.handshake().await.inspect_err(|error| tracing::debug!(%error, "no handshake")).ok()
-}
-
-async fn serve(host: &Arc<Host>, connection: Connection) {
+async fn serve(host: &Arc<Host>, connection: Connection, pass: Pass) {
     match connection.alpn() {
-        ALPN_LEASE => connection::serve(Arc::clone(host), connection).await,
+        ALPN_LEASE => connection::serve(Arc::clone(host), connection, pass).await,
         ALPN_CHECK => probe::serve(host, connection).await,
         _ => connection.close(1, b"unknown protocol"),
     }

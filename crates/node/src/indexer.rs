@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 use welkin_match::{Fleet, Found, Query};
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
@@ -20,6 +20,7 @@ use welkin_proto::index::{
 use welkin_proto::{ALPN_INDEX, Capability, Domain, NodeAddr, NodeKey, Offer, Signed};
 use welkin_types::{AccountId, NodeId, OfferId};
 
+use crate::gate::{Gate, GateLimits, Pass};
 use crate::settlement::Settle;
 use crate::wire::{self, WireError};
 use crate::{Shutdown, outside};
@@ -78,7 +79,7 @@ struct Indexer {
     hosts: Mutex<BTreeMap<NodeId, (u64, mpsc::Sender<IndexerToHost>)>>,
     reports: reports::Assignments,
     shutdown: Shutdown,
-    connections: Semaphore,
+    gate: Arc<Gate>,
 }
 
 impl Indexer {
@@ -104,7 +105,7 @@ pub fn start(deps: Deps, shutdown: &Shutdown) -> NodeAddr {
         hosts: Mutex::default(),
         reports: reports::Assignments::new(deps.settle),
         shutdown: shutdown.clone(),
-        connections: Semaphore::new(CONNECTIONS_MAX),
+        gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
     });
     shutdown.spawn_until_asked("expire", expire(Arc::clone(&indexer)));
     shutdown.spawn_until_asked("accept", accept(indexer));
@@ -124,26 +125,26 @@ async fn accept(indexer: Arc<Indexer>) {
     while let Some(incoming) = indexer.endpoint.accept().await {
         let server = Arc::clone(&indexer);
         indexer.shutdown.spawn_until_asked("connection", async move {
-            let Ok(_permit) = server.connections.try_acquire() else {
-                incoming.refuse();
-                return;
-            };
-            match incoming.handshake().await {
-                Ok(connection) => serve(&server, connection).await,
-                Err(error) => debug!(%error, "no handshake"),
+            if let Some((connection, pass)) = server.gate.admit(incoming).await {
+                serve(&server, connection, Arc::new(pass)).await;
             }
         });
     }
 }
 
-async fn serve(indexer: &Arc<Indexer>, connection: Connection) {
+async fn serve(indexer: &Arc<Indexer>, connection: Connection, pass: Arc<Pass>) {
     let peer = NodeId::from_bytes(connection.peer());
     let mut streams = tokio::task::JoinSet::new();
-    while let Ok((send, recv)) = connection.accept().await {
+    let mut is_first = true;
+    while let Some((send, recv)) =
+        indexer.gate.next_stream(&connection, is_first, &mut streams).await
+    {
+        is_first = false;
         while streams.try_join_next().is_some() {}
         let (indexer, connection) = (Arc::clone(indexer), connection.clone());
+        let peer = Peer { node: peer, pass: Arc::clone(&pass) };
         streams.spawn(async move {
-            if let Err(error) = stream(&indexer, peer, send, recv).await {
+            if let Err(error) = stream(&indexer, &peer, send, recv).await {
                 debug!(%error, "a stream ended");
                 if error.is_peers_fault() {
                     connection.close(3, b"malformed message");
@@ -153,14 +154,20 @@ async fn serve(indexer: &Arc<Indexer>, connection: Connection) {
     }
 }
 
+/// Who is at the other end of a connection.
+struct Peer {
+    node: NodeId,
+    pass: Arc<Pass>,
+}
+
 async fn stream(
     indexer: &Indexer,
-    peer: NodeId,
+    peer: &Peer,
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), WireError> {
     match wire::expect(&mut recv, QUESTION_TIMEOUT).await? {
-        IndexHello::Host(capability) => host(indexer, peer, &capability, send, recv).await,
+        IndexHello::Host(capability) => host(indexer, peer.node, &capability, send, recv).await,
         IndexHello::Ask(request) => {
             let reply = answer(indexer, peer, *request).await;
             wire::send(&mut send, &reply).await?;
@@ -247,12 +254,15 @@ async fn listen(indexer: &Indexer, peer: NodeId, recv: &mut RecvStream) -> Resul
     }
 }
 
-async fn answer(indexer: &Indexer, peer: NodeId, request: IndexRequest) -> IndexReply {
+async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexReply {
     match request {
         IndexRequest::Match { buyer, needs, count, hold, exclude } => {
-            let Ok(buyer) = buyer.account(&indexer.domain, peer, outside::now()) else {
+            let Ok(buyer) = buyer.account(&indexer.domain, peer.node, outside::now()) else {
                 return IndexReply::Refused("no account vouches for this node".to_owned());
             };
+            if let Err(why) = peer.pass.identify(buyer) {
+                return IndexReply::Refused(why.to_string());
+            }
             if exclude.len() > EXCLUDED_MAX {
                 return IndexReply::Refused("too many excluded hosts".to_owned());
             }
@@ -262,7 +272,7 @@ async fn answer(indexer: &Indexer, peer: NodeId, request: IndexRequest) -> Index
             let now = outside::now();
             IndexReply::Listing(indexer.fleet().listing(now, needs.as_deref(), LISTED_MAX))
         }
-        IndexRequest::Report(report) => match report.open_by(&indexer.domain, peer) {
+        IndexRequest::Report(report) => match report.open_by(&indexer.domain, peer.node) {
             Ok(report) => {
                 if let Err(why) = indexer.reports.check(&report).await {
                     return IndexReply::Refused(why);

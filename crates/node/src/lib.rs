@@ -9,6 +9,7 @@
 pub mod buyer;
 pub mod checker;
 mod connect;
+mod gate;
 pub mod host;
 pub mod identity;
 pub mod indexer;
@@ -20,6 +21,7 @@ mod shutdown;
 pub mod wire;
 
 pub use connect::{CallError, Caller};
+pub use gate::{CODE_IDLE, CODE_TOO_MANY, GateCounters, GateLimits, TooMany};
 pub use shutdown::Shutdown;
 
 /// An error and its causes on one line.

@@ -200,4 +200,10 @@ pub enum SettleRefusal {
     /// The service could not write.
     #[error("the settlement service can't write its state")]
     Storage,
+    /// The books hold as many accounts or leases as they may.
+    #[error(
+        "the settlement service's books are full: it forgets leases 30 days after their end, so try \
+         again later, or use another network"
+    )]
+    Full,
 }

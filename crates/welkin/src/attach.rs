@@ -7,14 +7,15 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use welkin_node::buyer::{InputStream, Keeper, LeaseEvent, LogCopy, LogEvent};
+use welkin_node::buyer::{InputStream, Keeper, KeptLease, LeaseEvent, LogCopy, LogEvent};
 use welkin_proto::lease::{Output, ToHost};
 use welkin_proto::{ReceiptFile, StageTime};
 use welkin_types::LeaseState;
 
-use crate::run::{STOP_GRACE, code_of};
+use crate::run::{self, STOP_GRACE, code_of};
+use crate::task::Job;
 use crate::terminal::{self, RawMode};
-use crate::{Context, agent, out};
+use crate::{Context, out};
 
 /// Pieces of standard input on the way.
 const INPUT_MAX: usize = 16;
@@ -28,8 +29,8 @@ pub(crate) enum Ended {
     Detached,
     /// The lease is over.
     Lease {
-        /// Its final state.
-        state: LeaseState,
+        /// How it stands.
+        kept: Box<KeptLease>,
         /// The code to leave with.
         code: u8,
     },
@@ -39,13 +40,13 @@ pub(crate) enum Ended {
 pub(crate) async fn attach(
     context: &Context,
     mut keeper: Keeper,
-    tty: bool,
-    tries: u32,
+    job: &Job,
 ) -> anyhow::Result<Ended> {
-    keeper.mark(false, tries);
+    let tty = job.ask.tty.is_some();
     let raw = if tty { Some(RawMode::enter()?) } else { None };
     let mut session = Attached {
         context,
+        job,
         outputs: JoinSet::new(),
         began: Instant::now(),
         stages: Vec::new(),
@@ -67,6 +68,7 @@ pub(crate) async fn attach(
 
 struct Attached<'a> {
     context: &'a Context,
+    job: &'a Job,
     outputs: JoinSet<()>,
     began: Instant,
     stages: Vec<StageTime>,
@@ -152,7 +154,7 @@ impl Attached<'_> {
                 }
             }
         }
-        Ok(Ended::Lease { state: LeaseState::Lost, code: code_of(LeaseState::Lost, None) })
+        Ok(ended(keeper, None))
     }
 
     async fn event(&mut self, keeper: &Keeper, event: LeaseEvent) -> Option<Ended> {
@@ -169,8 +171,7 @@ impl Attached<'_> {
             LeaseEvent::Receipt(file) => return Some(self.receipt(keeper, &file).await),
             LeaseEvent::Lost(why) => {
                 self.say(&format!("lost: {why}; nothing more is paid; the logs are kept"));
-                let state = keeper.kept().state().0;
-                return Some(Ended::Lease { state, code: code_of(state, None) });
+                return Some(ended(keeper, None));
             }
         }
         None
@@ -203,7 +204,6 @@ impl Attached<'_> {
         // Everything printed is shown before the end is.
         let all = async { while self.outputs.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(OUTPUT_TIMEOUT, all).await;
-        let state = keeper.kept().state().0;
         match file.verify() {
             Ok(receipt) => {
                 self.exit = receipt.exit.map(|exit| exit.shell_code());
@@ -219,7 +219,7 @@ impl Attached<'_> {
             }
             Err(error) => self.say(&format!("the receipt is wrong: {error}")),
         }
-        Ended::Lease { state, code: code_of(state, self.exit) }
+        ended(keeper, self.exit)
     }
 
     /// The first Ctrl-C asks, the second stops, the third kills.
@@ -264,12 +264,15 @@ impl Attached<'_> {
     }
 
     async fn detach(&mut self, keeper: &mut Keeper) -> anyhow::Result<Ended> {
-        let tries = keeper.kept().tries;
-        keeper.mark(true, tries);
-        agent::adopt(self.context, keeper.kept().lease).await?;
+        run::hand_over(self.context, keeper, self.job).await?;
         self.say(&format!("detached; `welkin logs -f {}`", out::short(&keeper.kept().lease)));
         Ok(Ended::Detached)
     }
+}
+
+fn ended(keeper: &Keeper, exit: Option<u8>) -> Ended {
+    let kept = Box::new(keeper.kept().clone());
+    Ended::Lease { code: code_of(kept.state().0, exit), kept }
 }
 
 /// Sends standard input on, and its end.

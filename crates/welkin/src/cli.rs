@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Settlement,
     /// Keeps the account's detached leases (started when needed).
     #[command(hide = true)]
-    Agent,
+    Agent(Agent),
     /// The privileged sandbox helper of a host (started by the host).
     #[command(hide = true, disable_help_flag = true)]
     Sandboxd {
@@ -253,11 +253,21 @@ pub(crate) struct Exec {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct Agent {
+    /// Starts it in a process of its own, and again where that crashes.
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Cp {
     /// From: a path here, or LEASE:PATH.
     pub(crate) from: String,
     /// To: a path here, or LEASE:PATH.
     pub(crate) to: String,
+    /// The most that is fetched: how much comes is the host's to say.
+    #[arg(long, value_name = "SIZE", default_value = "64GiB")]
+    pub(crate) max_size: String,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -11,10 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use welkin_node::buyer::{Buyer, HostSession, KeptLease, pack, scratch, unpack};
+use welkin_node::buyer::{
+    Buyer, BuyerError, HostSession, KeptLease, free_bytes, pack, scratch, scratch_dir, unpack,
+};
 use welkin_node::outside;
 use welkin_proto::lease::ExecOut;
 use welkin_types::LeaseId;
+use welkin_types::task::ByteSize;
 
 use crate::client::{self, Client};
 use crate::market::size;
@@ -28,10 +31,14 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Copies files to or from a running lease.
 pub(crate) async fn cp(context: &Context, args: &cli::Cp) -> anyhow::Result<()> {
     let way = Way::parse(&args.from, &args.to)?;
+    let max: ByteSize = args.max_size.parse().map_err(|error| {
+        Usage::new(format!("--max-size: {error}"), "write it like `500MB` or `64GiB`")
+    })?;
+    let bytes_max = max.bytes();
     let (Way::Fetch { lease, .. } | Way::Send { lease, .. }) = &way;
     let kept = client::find(&client::home(context), lease)?;
     let client = Client::open(context).await?;
-    let copied = copy(&client.buyer, &kept, &way).await;
+    let copied = copy(&client.buyer, &kept, &way, bytes_max).await;
     client.close().await;
     let bytes = copied?;
     if context.is_json {
@@ -93,10 +100,10 @@ fn remote(text: &str) -> Option<(&str, &str)> {
     text.split_once(':').filter(|(lease, _)| !lease.is_empty() && !lease.contains('/'))
 }
 
-async fn copy(buyer: &Buyer, kept: &KeptLease, way: &Way) -> anyhow::Result<u64> {
+async fn copy(buyer: &Buyer, kept: &KeptLease, way: &Way, bytes_max: u64) -> anyhow::Result<u64> {
     let session = buyer.connect(&kept.host).await?;
     let bytes = match way {
-        Way::Fetch { from, to, .. } => fetch(&session, kept.lease, from, to).await,
+        Way::Fetch { from, to, .. } => fetch(&session, kept.lease, (from, to), bytes_max).await,
         Way::Send { from, to, .. } => send(&session, kept.lease, from, to).await,
     };
     session.close();
@@ -106,15 +113,36 @@ async fn copy(buyer: &Buyer, kept: &KeptLease, way: &Way) -> anyhow::Result<u64>
 async fn fetch(
     session: &HostSession,
     lease: LeaseId,
-    from: &str,
-    to: &Path,
+    (from, to): (&str, &Path),
+    bytes_max: u64,
 ) -> anyhow::Result<u64> {
+    // A host that sends without end must not fill this machine's disk.
+    let room = room(&scratch_dir())?;
     let mut stream = scratch()?;
     let mut sink = tokio::fs::File::from_std(stream.try_clone().context("failed to copy")?);
-    session.get(lease, from, &mut sink).await.with_context(|| format!("failed to read {from}"))?;
+    let got = session.get(lease, from, bytes_max.min(room), &mut sink).await;
+    got.map_err(|error| match error {
+        BuyerError::TooLarge { .. } if room < bytes_max => {
+            let text = format!("{} has room for {}", scratch_dir().display(), size(room));
+            Usage::new(text, "make room there, or set TMPDIR to a folder with more").into()
+        }
+        BuyerError::TooLarge { .. } => {
+            let text = format!("{from} is larger than {}", size(bytes_max));
+            Usage::new(text, "allow more with --max-size").into()
+        }
+        other => anyhow::Error::from(other),
+    })
+    .with_context(|| format!("failed to read {from}"))?;
     stream.rewind().context("failed to read the copy")?;
     let bytes = content_bytes(&mut stream).context("failed to read the copy")?;
     stream.rewind().context("failed to read the copy")?;
+    let folder = if to.is_dir() { to } else { parent(to) };
+    let room = self::room(folder)?;
+    if bytes > room {
+        let text = format!("{} has room for {}", folder.display(), size(room));
+        let hint = format!("{} are to be copied", size(bytes));
+        return Err(Usage::new(text, hint).into());
+    }
     if to.as_os_str().as_encoded_bytes().ends_with(b"/") {
         fs::create_dir_all(to).with_context(|| format!("failed to make {}", to.display()))?;
     }
@@ -126,13 +154,23 @@ async fn fetch(
     Ok(bytes)
 }
 
+/// Bytes that may be written in a folder: a tenth of what is free stays.
+fn room(folder: &Path) -> anyhow::Result<u64> {
+    // A folder that is still to be made has no room of its own.
+    let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    Ok(free_bytes(there)? / 10 * 9)
+}
+
+/// The folder of a path.
+fn parent(path: &Path) -> &Path {
+    let named = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    named.unwrap_or_else(|| Path::new("."))
+}
+
 /// Unpacks what was fetched and gives it a new name.
 fn place(stream: File, to: &Path) -> anyhow::Result<()> {
     let failed = || format!("failed to write {}", to.display());
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let draft = parent
-        .unwrap_or_else(|| Path::new("."))
-        .join(format!(".welkin-{:016x}", u64::from_le_bytes(outside::random())));
+    let draft = parent(to).join(format!(".welkin-{:016x}", u64::from_le_bytes(outside::random())));
     fs::create_dir(&draft).with_context(failed)?;
     let placed = unpack(stream, &draft).map_err(anyhow::Error::from).and_then(|_| {
         let mut names: Vec<PathBuf> =

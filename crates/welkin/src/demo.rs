@@ -21,6 +21,8 @@ use crate::up::Running;
 use crate::{Context, client, out};
 
 /// Leases that render the picture together.
+/// The most bytes of a checkpoint's record.
+const CHECKPOINT_BYTES_MAX: u64 = 64 << 20;
 const BANDS: u32 = 4;
 /// The file of the picture, in the current folder.
 const PICTURE: &str = "demo.png";
@@ -385,7 +387,10 @@ async fn train(
         let session = buyer.connect(&kept.host).await?;
         loop {
             let mut sink = tokio::fs::File::from_std(scratch()?);
-            match session.get(kept.lease, "/work/ckpt/checkpoint.json", &mut sink).await {
+            match session
+                .get(kept.lease, "/work/ckpt/checkpoint.json", CHECKPOINT_BYTES_MAX, &mut sink)
+                .await
+            {
                 Ok(()) => {
                     let mut file = sink.into_std().await;
                     std::io::Seek::rewind(&mut file)?;

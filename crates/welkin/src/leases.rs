@@ -96,6 +96,7 @@ mod tests {
             by_agent: true,
             running_since: None,
             tries: 0,
+            replaces: None,
         }
     }
 

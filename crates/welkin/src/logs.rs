@@ -41,7 +41,14 @@ const UNKNOWN: &str = "the host does not know this lease";
 /// Shows what a lease has printed.
 pub(crate) async fn logs(context: &Context, args: &cli::Logs) -> anyhow::Result<()> {
     let from = from(args, outside::now())?;
-    let kept = client::find(&client::home(context), &args.lease)?;
+    let home = client::home(context);
+    let kept = client::find(&home, &args.lease)?;
+    if kept.may_be_replaced()
+        && let Some(new) = home.successor(kept.lease).map_err(BuyerError::Home)?
+        && !context.is_quiet
+    {
+        out::note(&format!("welkin: {} was placed again as {}", kept.lease, new.lease));
+    }
     let client = Client::open(context).await?;
     let printers = OUTPUTS.map(|output| Printer::new(output, context.is_json));
     let shown = show(&client.buyer, &kept, from, args.follow, printers).await;

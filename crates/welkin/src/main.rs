@@ -133,7 +133,7 @@ const fn is_role(command: &Command) -> bool {
             | Command::Checker
             | Command::Relay
             | Command::Settlement
-            | Command::Agent
+            | Command::Agent(_)
     )
 }
 
@@ -165,7 +165,7 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
         Command::Checker => roles::checker(&context).await,
         Command::Relay => roles::relay(&context).await,
         Command::Settlement => roles::settlement(&context).await,
-        Command::Agent => agent::run(&context).await,
+        Command::Agent(args) => agent::run(&context, &args).await,
         // Carried out before this.
         Command::Completion(_) | Command::Schema(_) | Command::Sandboxd { .. } => Ok(()),
     }

@@ -154,17 +154,8 @@ pub(crate) async fn start_settlement(
     let node = node(dir, &domain, listen, &[ALPN_SETTLE], None).await?;
     let service = Arc::new(Embedded::open(&dir.join("books.redb"), embedded).await?);
     let endpoint = node.endpoint.clone();
-    let (server, inner) = (Arc::clone(&service), shutdown.clone());
-    shutdown.spawn_until_asked("settlement", async move {
-        while let Some(incoming) = node.endpoint.accept().await {
-            let (server, shutdown) = (Arc::clone(&server), inner.clone());
-            inner.spawn_until_asked("settle-connection", async move {
-                if let Ok(connection) = incoming.handshake().await {
-                    settlement::serve(server, connection, shutdown).await;
-                }
-            });
-        }
-    });
+    let serving = settlement::serve(Arc::clone(&service), node.endpoint, shutdown.clone());
+    shutdown.spawn_until_asked("settlement", serving);
     Ok((service, endpoint))
 }
 

@@ -1,9 +1,13 @@
 //! `welkin run`: from a wish to a receipt.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use welkin_node::buyer::{BuyerError, Keeper, PlaceProgress, Placed, pack, place};
+use anyhow::Context as _;
+use welkin_node::buyer::{
+    BuyerError, Keeper, KeptLease, KeptTask, PlaceProgress, Placed, pack, place,
+};
 use welkin_proto::Offer;
 use welkin_types::{LeaseState, Usd};
 
@@ -39,24 +43,23 @@ async fn placed(
     client: &Client,
     job: &mut Job,
 ) -> anyhow::Result<()> {
-    let first = choose(context, args, client, job).await?;
-    let mut first = first;
-    let mut tries = 0;
+    let mut first = choose(context, args, client, job).await?;
+    let mut before = None;
     loop {
-        let keeper = lease(context, client, job, std::mem::take(&mut first)).await?;
+        let keeper = lease(context, client, job, std::mem::take(&mut first), before).await?;
         if args.detach {
-            return detach(context, keeper, tries).await;
+            return detach(context, keeper, job).await;
         }
-        let ended = attach::attach(context, keeper, job.ask.tty.is_some(), tries).await?;
-        match ended {
+        match attach::attach(context, keeper, job).await? {
             Ended::Detached => return Ok(()),
-            Ended::Lease { state, code } => {
-                if job.retry.again(state, tries) {
-                    tries += 1;
-                    say(context, &format!("{state}: placed again ({tries} of {})", job.retry.max));
-                    continue;
+            Ended::Lease { kept, code } => {
+                let ((state, _), tries) = (kept.state(), kept.tries);
+                if !job.retry.again(state, tries) {
+                    return if code == 0 { Ok(()) } else { Err(Quit(code).into()) };
                 }
-                return if code == 0 { Ok(()) } else { Err(Quit(code).into()) };
+                let max = job.retry.max;
+                say(context, &format!("{state}: placed again ({} of {max})", tries + 1));
+                before = Some(*kept);
             }
         }
     }
@@ -124,6 +127,7 @@ async fn lease(
     client: &Client,
     job: &Job,
     first: Vec<Offer>,
+    before: Option<KeptLease>,
 ) -> anyhow::Result<Keeper> {
     let files = if job.ask.files { Some(pack(&job.files)?) } else { None };
     let began = Instant::now();
@@ -138,20 +142,43 @@ async fn lease(
     let host = out::short(&placed.offer.addr.node);
     let text = format!("lease {} on {host}", placed.lease);
     say(context, &format!("{text}, placed in {}", out::duration(began.elapsed())));
-    let keeper =
-        Keeper::new(Arc::clone(&client.buyer), placed, job.name.clone(), job.command.clone());
+    let buyer = Arc::clone(&client.buyer);
+    let mut keeper = match &before {
+        Some(old) => Keeper::replacing(buyer, placed, old),
+        None => Keeper::new(buyer, placed, job.name.clone(), job.command.clone()),
+    };
     if let Some(files) = files {
-        let mut files = tokio::fs::File::from_std(files);
-        keeper.files(&mut files).await?;
+        let sent = keeper.files(&mut tokio::fs::File::from_std(files)).await;
+        keeper.files_sent(sent).await?;
     }
     Ok(keeper)
 }
 
-/// Hands the lease to the agent, which pays for it from now on.
-async fn detach(context: &Context, mut keeper: Keeper, tries: u32) -> anyhow::Result<()> {
-    keeper.mark(true, tries);
+/// Hands the lease to the agent, which from now on pays for it and places it again where the task
+/// says so.
+pub(crate) async fn hand_over(
+    context: &Context,
+    keeper: &mut Keeper,
+    job: &Job,
+) -> anyhow::Result<()> {
     let lease = keeper.kept().lease;
-    agent::adopt(context, lease).await?;
+    if keeper.kept().tries < job.retry.max {
+        let absolute = |(from, to, exact): &(PathBuf, String, bool)| {
+            let from = std::path::absolute(from)
+                .with_context(|| format!("failed to find {}", from.display()))?;
+            Ok((from, to.clone(), *exact))
+        };
+        let files = job.files.iter().map(absolute).collect::<anyhow::Result<_>>()?;
+        let task = KeptTask::new(&job.ask, files, job.retry);
+        keeper.buyer().home().save_task(lease, &task).map_err(BuyerError::Home)?;
+    }
+    keeper.mark(true);
+    agent::adopt(context, lease, &job.ask.secrets).await
+}
+
+async fn detach(context: &Context, mut keeper: Keeper, job: &Job) -> anyhow::Result<()> {
+    let lease = keeper.kept().lease;
+    hand_over(context, &mut keeper, job).await?;
     if context.is_json {
         return out::json(keeper.kept());
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use welkin_proto::lease::Launch;
 use welkin_proto::{AccountKey, Delegation, Domain};
-use welkin_types::{ContainerId, LeaseId, NodeId, Price, Usd};
+use welkin_types::{ContainerId, LeaseId, NodeId, Price};
 
 use super::*;
 
@@ -111,7 +111,7 @@ fn a_short_job_from_end_to_end() {
             (3_500, Input::Exited(EXIT)),
             (3_510, wiped()),
             (3_520, voucher(4)),
-            (3_530, Input::Settled),
+            (3_530, Input::Settled(Usd::from_micros(4_000))),
         ],
     );
     insta::assert_snapshot!(text, @r"
@@ -127,7 +127,7 @@ fn a_short_job_from_end_to_end() {
     3530 receipt
     ");
     assert_eq!(lease.record().usage.seconds, 4);
-    assert_eq!(lease.record().cost(), Usd::from_micros(4_000));
+    assert_eq!(lease.cost(), Usd::from_micros(4_000));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn unpaid_work_stops_at_the_bound_and_is_given_up() {
             (16_050, Input::Exited(Exit { signal: Some(9), ..Exit::default() })),
             (16_060, wiped()),
             (19_060, Input::Tick),
-            (19_070, Input::Settled),
+            (19_070, Input::Settled(Usd::from_micros(4_000))),
         ],
     );
     insta::assert_snapshot!(text, @r"
@@ -167,6 +167,47 @@ fn unpaid_work_stops_at_the_bound_and_is_given_up() {
     assert_eq!(lease.record().usage.seconds, 4);
 }
 
+/// The receipt says what was paid, whatever was promised; nothing is promised any more once the
+/// last voucher is being cashed.
+#[test]
+fn the_cost_is_what_was_paid() {
+    let run_and_settle = |paid| {
+        let mut lease = fresh("1", launch());
+        let script = vec![
+            (0, Input::Prepared([9; 16])),
+            (0, Input::Started),
+            (3_500, voucher(4)),
+            (3_600, Input::Exited(EXIT)),
+            (3_610, wiped()),
+            (3_620, voucher(4)),
+            (3_700, Input::Settled(Usd::from_micros(paid))),
+            (3_710, Input::Settled(Usd::from_micros(1))),
+        ];
+        let text = run(&mut lease, script);
+        assert!(text.ends_with("3610 close\n3700 receipt\n"), "{text}");
+        lease
+    };
+    assert_eq!(run_and_settle(4_000).cost(), Usd::from_micros(4_000));
+    let short = run_and_settle(2_500);
+    assert_eq!((short.cost(), short.record().usage.seconds), (Usd::from_micros(2_500), 4));
+    // A service that says more than was due does not make the receipt wrong.
+    assert_eq!(run_and_settle(9_000).cost(), Usd::from_micros(4_000));
+
+    // After a restart between the settlement and the receipt it is asked once more.
+    let mut again =
+        HostLease::restore(short.record().clone(), Policy::default(), UnixMillis(9_000));
+    let script = vec![
+        (9_000, Input::Restored(Found::Nothing)),
+        (9_010, voucher(4)),
+        (9_020, Input::Settled(Usd::from_micros(2_500))),
+    ];
+    insta::assert_snapshot!(run(&mut again, script), @r"
+    9000 close
+    9020 receipt
+    ");
+    assert_eq!(again.cost(), Usd::from_micros(2_500));
+}
+
 #[test]
 fn a_stop_before_the_start_costs_nothing() {
     let mut lease = fresh("1", launch());
@@ -175,7 +216,7 @@ fn a_stop_before_the_start_costs_nothing() {
         (6, Input::Prepared([9; 16])),
         (7, Input::Started),
         (8, wiped()),
-        (9, Input::Settled),
+        (9, Input::Settled(Usd::ZERO)),
     ];
     insta::assert_snapshot!(run(&mut lease, script), @r"
     0 tell pulling normal
@@ -184,7 +225,7 @@ fn a_stop_before_the_start_costs_nothing() {
     8 close
     9 receipt
     ");
-    assert_eq!(lease.record().cost(), Usd::ZERO);
+    assert_eq!(lease.cost(), Usd::ZERO);
 }
 
 #[test]
@@ -210,7 +251,7 @@ fn limits_of_time_and_money_hold() {
 #[test]
 fn after_a_restart_a_live_command_goes_on_and_a_dead_one_is_billed_as_promised() {
     let mut before = fresh("1", launch());
-    let script = vec![(0, Input::Prepared([9; 16])), (0, Input::Started), (4_000, voucher(5))];
+    let script = vec![(0, Input::Prepared([9; 16])), (0, Input::Started), (4_500, voucher(5))];
     run(&mut before, script);
     let disk = before.record().clone();
 
@@ -222,7 +263,7 @@ fn after_a_restart_a_live_command_goes_on_and_a_dead_one_is_billed_as_promised()
     let script = vec![
         (60_000, Input::Restored(Found::Nothing)),
         (60_001, wiped()),
-        (60_002, Input::Settled),
+        (60_002, Input::Settled(Usd::from_micros(5_000))),
     ];
     insta::assert_snapshot!(run(&mut dead, script), @r"
     60000 tell lost host_restarted
@@ -242,7 +283,7 @@ fn after_a_restart_a_live_command_goes_on_and_a_dead_one_is_billed_as_promised()
 #[test]
 fn after_a_restart_the_buyer_may_take_its_time_to_come_back() {
     let mut before = fresh("1", launch());
-    let script = vec![(0, Input::Prepared([9; 16])), (0, Input::Started), (4_000, voucher(5))];
+    let script = vec![(0, Input::Prepared([9; 16])), (0, Input::Started), (4_500, voucher(5))];
     run(&mut before, script);
     let disk = before.record().clone();
     let taken_up = |script: Vec<(u64, Input)>| {
@@ -269,7 +310,8 @@ fn any_input() -> impl Strategy<Value = Input> {
         Just(Input::Exited(EXIT)),
         Just(Input::Drain),
         Just(Input::FundsExhausted),
-        Just(Input::Settled),
+        (0..9_000_u64).prop_map(|paid| Input::Settled(Usd::from_micros(paid))),
+        (0..9_u64).prop_map(voucher),
         Just(Input::Restored(Found::Running)),
         Just(Input::Restored(Found::Nothing)),
         Just(Input::Broken(Reason::SandboxFailed, String::new())),
@@ -306,7 +348,8 @@ proptest! {
             prop_assert!(finals <= 1);
             prop_assert!(stages.windows(2).all(|pair| pair[0].at <= pair[1].at));
             prop_assert!(finals == 0 || stages.last().unwrap().state.is_final());
-            prop_assert_eq!(lease.record().cost(), Usd::ZERO);
+            let promised = lease.record().covered().1;
+            prop_assert!(lease.cost() <= promised && promised <= Usd::from_micros(1_000 * lease.record().seconds(UnixMillis(now))));
         }
         prop_assert!(receipts <= 1 || lease.record().settled);
     }

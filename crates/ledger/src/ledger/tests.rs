@@ -92,12 +92,12 @@ fn a_lease_is_paid_topped_up_and_settled() {
     assert_eq!(ledger.account(operator.id()).available, usd(243));
     assert_eq!(ledger.account(buyer.id()).available, usd(697));
     assert_eq!(ledger.totals().treasury, usd(60));
-    // Again: nothing. With more: too late.
-    let again = ledger.close(&DOMAIN, NOW, operator.id(), id, Some(&last)).unwrap();
-    assert!(again.is_empty());
-    let more = sign(&buyer, voucher(&operator, 1, 304));
-    let late = ledger.close(&DOMAIN, NOW, operator.id(), id, Some(&more));
-    assert_eq!(late, Err(SettleRefusal::Closed));
+    // Again: nothing, also with more: it is too late for that.
+    for amount in [303, 304] {
+        let voucher = sign(&buyer, voucher(&operator, 1, amount));
+        let again = ledger.close(&DOMAIN, NOW, operator.id(), id, Some(&voucher)).unwrap();
+        assert!(again.is_empty());
+    }
     assert_eq!(ledger.redeemed(&buyer, &operator, 1, 0), Err(SettleRefusal::Closed));
 }
 
@@ -120,6 +120,46 @@ fn no_more_is_paid_than_is_aside_and_no_more_than_the_budget() {
     let uncovered = SettleRefusal::Uncovered { amount: usd(301), covered: usd(300) };
     assert_eq!(ledger.redeemed(&buyer, &operator, 301, 0), Err(uncovered));
     assert_eq!(ledger.redeemed(&buyer, &operator, 501, 0), Err(SettleRefusal::Range));
+}
+
+#[test]
+fn the_end_pays_what_is_aside_where_more_was_promised() {
+    let (mut ledger, buyer, operator) = begun();
+    let id = lease_id(1);
+    let too_much = sign(&buyer, voucher(&operator, 1, 501));
+    let refused = ledger.close(&DOMAIN, NOW, operator.id(), id, Some(&too_much));
+    assert_eq!(refused, Err(SettleRefusal::Range));
+    let more = sign(&buyer, voucher(&operator, 1, 450));
+    let changes = ledger.close(&DOMAIN, NOW, operator.id(), id, Some(&more)).unwrap();
+    ledger.apply(&changes).unwrap();
+    let view = ledger.lease(id).unwrap();
+    assert_eq!(
+        (view.paid, view.fee, view.refunded, view.closed),
+        (usd(300), usd(60), usd(0), true)
+    );
+    let totals = ledger.totals();
+    let sum = [totals.available, totals.held, totals.treasury].map(Usd::micros).iter().sum();
+    assert_eq!(totals.deposited, usd(sum));
+}
+
+#[test]
+fn full_books_say_that_they_are_full() {
+    let (mut ledger, buyer, operator) = begun();
+    assert!(!ledger.is_full());
+    let account = |n: usize| {
+        let mut bytes = [0xff; 20];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        AccountId::from_bytes(bytes)
+    };
+    ledger.accounts.extend((0..ACCOUNTS_MAX).map(|n| (account(n), AccountRow::default())));
+    assert!(ledger.is_full());
+    let stranger = AccountId::from_bytes([7; 20]);
+    assert_eq!(ledger.deposit(stranger, usd(1), [0; 16]), Err(SettleRefusal::Full));
+    let text = SettleRefusal::Full.to_string();
+    assert!(text.contains("30 days") && text.contains("another network"), "{text}");
+    // Who is in the books goes on.
+    assert!(ledger.deposit(buyer.id(), usd(1), [9; 16]).is_ok());
+    assert!(ledger.redeemed(&buyer, &operator, 1, 0).is_ok());
 }
 
 #[test]

@@ -4,6 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Seek as _};
 use std::path::{Component, Path, PathBuf};
 
+/// The most files and folders that are unpacked.
+const ENTRIES_MAX: usize = 1_000_000;
+
 /// Why files could not be packed or unpacked.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {what} {path}")]
@@ -75,8 +78,13 @@ pub fn unpack(stream: File, to: &Path) -> Result<u64, TarError> {
     archive.set_preserve_permissions(true);
     archive.set_unpack_xattrs(false);
     let mut count = 0;
-    for entry in archive.entries().map_err(error)? {
+    for (index, entry) in archive.entries().map_err(error)?.enumerate() {
         let mut entry = entry.map_err(error)?;
+        // Bytes are bounded by the stream's own: what a header announces beyond them is not there.
+        if index >= ENTRIES_MAX {
+            let text = format!("more than {ENTRIES_MAX} files and folders");
+            return Err(error(io::Error::other(text)));
+        }
         let path = entry.path().map_err(error)?.into_owned();
         let is_plain =
             entry.header().entry_type().is_file() || entry.header().entry_type().is_dir();
@@ -99,11 +107,64 @@ pub fn unpack(stream: File, to: &Path) -> Result<u64, TarError> {
     Ok(count)
 }
 
+/// Bytes that may still be written in a folder's file system.
+///
+/// # Errors
+///
+/// [`TarError`] where that can't be told.
+pub fn free_bytes(folder: &Path) -> Result<u64, TarError> {
+    let stat = rustix::fs::statvfs(folder)
+        .map_err(|error| TarError::new("find the free space of", folder, error.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// An empty temporary file to receive a stream in.
 ///
 /// # Errors
 ///
 /// [`TarError`] if none can be made.
 pub fn scratch() -> Result<File, TarError> {
-    temporary(&std::env::temp_dir())
+    temporary(&scratch_dir())
+}
+
+/// Where [`scratch`] makes its files.
+pub fn scratch_dir() -> PathBuf {
+    std::env::temp_dir()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// A few bytes may announce a file of any size that is mostly holes.
+    #[test]
+    fn a_small_stream_does_not_become_a_large_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_path("sparse").unwrap();
+        header.set_entry_type(tar::EntryType::GNUSparse);
+        header.set_size(0);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.set_real_size(1 << 40);
+        header.set_cksum();
+        let mut plain = tar::Header::new_gnu();
+        plain.set_path("plain").unwrap();
+        plain.set_size(1 << 40);
+        plain.set_cksum();
+        for header in [header, plain] {
+            let mut stream = temporary(dir.path()).unwrap();
+            stream.write_all(header.as_bytes()).unwrap();
+            stream.write_all(&[7; 1_024]).unwrap();
+            stream.rewind().unwrap();
+            let to = dir.path().join("to");
+            // Refused or cut short: what matters is what is on the disk.
+            let _ = unpack(stream, &to);
+            for name in ["to", "to/sparse", "to/plain"] {
+                let len = fs::metadata(dir.path().join(name)).map_or(0, |meta| meta.len());
+                assert!(len <= 8_192, "{name}: {len} bytes");
+            }
+        }
+    }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use welkin_proto::{AccountKey, NodeAddr, Order, ReceiptFile, SignedByAccount, StageTime};
 use welkin_types::{LeaseId, LeaseState, Reason, UnixMillis};
 
+use super::KeptTask;
 use crate::identity::{self, IdentityError};
 use crate::outside;
 
@@ -73,6 +74,9 @@ pub struct KeptLease {
     pub by_agent: bool,
     /// How often it was placed before.
     pub tries: u32,
+    /// The lease whose task it took over when that one's host was lost.
+    #[serde(default)]
+    pub replaces: Option<LeaseId>,
 }
 
 impl KeptLease {
@@ -122,6 +126,10 @@ impl Home {
 
     fn lease_path(&self, lease: LeaseId) -> PathBuf {
         self.dir.join("leases").join(format!("{lease}.json"))
+    }
+
+    fn task_path(&self, lease: LeaseId) -> PathBuf {
+        self.dir.join("tasks").join(format!("{lease}.json"))
     }
 
     /// Where a receipt is.
@@ -174,6 +182,48 @@ impl Home {
         Ok((leases, damaged))
     }
 
+    /// The lease that took this one's place, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`] if the folder can't be read.
+    pub fn successor(&self, lease: LeaseId) -> Result<Option<KeptLease>, HomeError> {
+        let (leases, _) = self.leases()?;
+        Ok(leases.into_iter().find(|kept| kept.replaces == Some(lease)))
+    }
+
+    /// Keeps what it takes to place a lease again.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`]
+    pub fn save_task(&self, lease: LeaseId, task: &KeptTask) -> Result<(), HomeError> {
+        write_json(&self.task_path(lease), task)
+    }
+
+    /// What it takes to place a lease again, if that is still wanted.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`] if its file is damaged.
+    pub fn task(&self, lease: LeaseId) -> Result<Option<KeptTask>, HomeError> {
+        read_json(&self.task_path(lease))
+    }
+
+    /// A lease is not to be placed again. Says whether it was.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`]
+    pub fn remove_task(&self, lease: LeaseId) -> Result<bool, HomeError> {
+        let path = self.task_path(lease);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(HomeError::Io { what: "remove", path, source }),
+        }
+    }
+
     /// Writes a receipt down.
     ///
     /// # Errors
@@ -198,6 +248,7 @@ impl Home {
     ///
     /// [`HomeError::Io`]
     pub fn remove(&self, lease: LeaseId) -> Result<(), HomeError> {
+        self.remove_task(lease)?;
         let path = self.lease_path(lease);
         let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         for result in [fs::remove_file(&path), fs::remove_dir_all(self.log_dir(lease))] {

@@ -13,11 +13,18 @@ use welkin_proto::{
 };
 use welkin_types::{LeaseState, Reason};
 
-use super::{Buyer, HostSession, KeptLease, Placed};
+use super::{Buyer, BuyerError, HostSession, KeptLease, Placed};
 use crate::outside;
 
 /// A host that can't be reached for so long has lost the lease.
 const LOST_AFTER: Duration = Duration::from_secs(30);
+/// The same before the command runs: nothing is lost then by placing it elsewhere.
+const UNSTARTED_LOST_AFTER: Duration = Duration::from_secs(3);
+/// A connection carries something at least every five seconds, if only to stay alive. One that
+/// carries nothing for so long before the command runs is taken for broken.
+const UNSTARTED_SILENCE_MAX: Duration = Duration::from_secs(7);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A host asks a running lease for a voucher every two seconds; one that says nothing for so long
 /// is dialled anew, long before its connection falls silent: it may have been restarted, and work
 /// that nobody pays for is stopped.
@@ -54,28 +61,59 @@ pub struct Keeper {
     voucher: Option<SignedByAccount<Voucher>>,
     lost_at: Option<Instant>,
     heard_at: Instant,
+    /// Bytes that the connection had brought when it was last looked at.
+    carried: u64,
+    /// Whether this process has reached the host before.
+    was_connected: bool,
     is_over: bool,
+    /// Why the lease is lost, where that is known before it was asked.
+    doomed: Option<String>,
 }
 
 impl Keeper {
     /// Keeps a lease that was just placed.
     pub fn new(buyer: Arc<Buyer>, placed: Placed, name: String, command: String) -> Self {
-        let order = placed.order;
         let kept = KeptLease {
             lease: placed.lease,
             name,
             command,
-            host: placed.offer.addr,
+            host: placed.offer.addr.clone(),
             stages: Vec::new(),
             detail: None,
             running_since: None,
             promised: 0,
             by_agent: false,
             tries: 0,
-            order,
+            replaces: None,
+            order: placed.order.clone(),
         };
+        Self::begin(buyer, placed, kept)
+    }
+
+    /// Keeps a lease that was placed in the stead of one that has ended.
+    pub fn replacing(buyer: Arc<Buyer>, placed: Placed, old: &KeptLease) -> Self {
+        let kept = KeptLease {
+            lease: placed.lease,
+            host: placed.offer.addr.clone(),
+            stages: Vec::new(),
+            detail: None,
+            running_since: None,
+            promised: 0,
+            tries: old.tries.saturating_add(1),
+            replaces: Some(old.lease),
+            order: placed.order.clone(),
+            ..old.clone()
+        };
+        Self::begin(buyer, placed, kept)
+    }
+
+    fn begin(buyer: Arc<Buyer>, placed: Placed, kept: KeptLease) -> Self {
         let payer = Payer::new(kept.order.message.clone(), 0);
-        let keeper = Self { session: Some(placed.session), ..Self::bare(buyer, kept, payer) };
+        let keeper = Self {
+            session: Some(placed.session),
+            was_connected: true,
+            ..Self::bare(buyer, kept, payer)
+        };
         keeper.save();
         keeper
     }
@@ -95,7 +133,10 @@ impl Keeper {
             voucher: None,
             lost_at: None,
             heard_at: Instant::now(),
+            carried: 0,
+            was_connected: false,
             is_over: false,
+            doomed: None,
         }
     }
 
@@ -104,15 +145,44 @@ impl Keeper {
         &self.buyer
     }
 
+    /// The same, to be kept by another lease.
+    pub fn shared_buyer(&self) -> Arc<Buyer> {
+        Arc::clone(&self.buyer)
+    }
+
+    /// Takes in how sending the files went. Where the host was lost meanwhile the lease is: its files
+    /// can't be sent a second time, so it would never start.
+    ///
+    /// # Errors
+    ///
+    /// What is no fault of the connection.
+    pub async fn files_sent(&mut self, sent: Result<(), BuyerError>) -> Result<(), BuyerError> {
+        match sent {
+            Err(error @ (BuyerError::HostLost | BuyerError::Wire(_))) => {
+                self.stop(Duration::ZERO).await;
+                self.doom(&format!("the files could not be sent: {}", crate::chain(&error)));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Adds to what is known of how it ended.
+    pub fn remark(&mut self, text: &str) {
+        let before = self.kept.detail.take();
+        self.kept.detail =
+            Some(before.map_or_else(|| text.to_owned(), |before| format!("{before}; {text}")));
+        self.save();
+    }
+
     /// What is remembered of the lease.
     pub const fn kept(&self) -> &KeptLease {
         &self.kept
     }
 
-    /// Says who keeps it and how often it was tried before.
-    pub fn mark(&mut self, by_agent: bool, tries: u32) {
+    /// Says who keeps it.
+    pub fn mark(&mut self, by_agent: bool) {
         self.kept.by_agent = by_agent;
-        self.kept.tries = tries;
         self.save();
     }
 
@@ -151,7 +221,11 @@ impl Keeper {
             if self.is_over {
                 return None;
             }
+            if let Some(why) = self.doomed.take() {
+                return Some(self.lose(why));
+            }
             let is_running = self.kept.state().0 == LeaseState::Running;
+            let is_unstarted = self.is_unstarted();
             let silent_at = self.heard_at + SILENCE_MAX;
             let Some(session) = &mut self.session else {
                 if let Some(event) = self.reconnect().await {
@@ -161,6 +235,21 @@ impl Keeper {
             };
             let heard = if is_running {
                 tokio::time::timeout_at(silent_at, session.recv()).await.unwrap_or_default()
+            } else if is_unstarted {
+                match tokio::time::timeout(LOOK_EVERY, session.recv()).await {
+                    Ok(heard) => heard,
+                    Err(_) => {
+                        let carried = session.connection().traffic().received_bytes;
+                        if carried != self.carried {
+                            self.carried = carried;
+                            self.heard_at = Instant::now();
+                        }
+                        if self.heard_at.elapsed() < UNSTARTED_SILENCE_MAX {
+                            continue;
+                        }
+                        None
+                    }
+                }
             } else {
                 session.recv().await
             };
@@ -177,21 +266,35 @@ impl Keeper {
         }
     }
 
+    /// Whether the command does not run yet.
+    fn is_unstarted(&self) -> bool {
+        !self.has_run() && !self.kept.state().0.is_final()
+    }
+
+    /// What follows is the loss.
+    fn doom(&mut self, why: &str) {
+        self.doomed = Some(why.to_owned());
+    }
+
     async fn reconnect(&mut self) -> Option<LeaseEvent> {
         let since = *self.lost_at.get_or_insert_with(Instant::now);
-        match self.buyer.connect(&self.kept.host).await {
-            Ok(session) => {
+        let is_brief = self.was_connected && self.is_unstarted();
+        let lost_at = since + if is_brief { UNSTARTED_LOST_AFTER } else { LOST_AFTER };
+        match tokio::time::timeout_at(lost_at, self.buyer.connect(&self.kept.host)).await {
+            Ok(Ok(session)) => {
                 let resume = session.send(ToHost::Resume(self.kept.lease)).await;
                 if resume.is_ok() {
                     self.session = Some(session);
                     self.lost_at = None;
+                    self.was_connected = true;
                     self.heard_at = Instant::now();
                     return Some(LeaseEvent::Reconnected);
                 }
             }
-            Err(error) => debug!(error = %crate::chain(&error), "the host is not there"),
+            Ok(Err(error)) => debug!(error = %crate::chain(&error), "the host is not there"),
+            Err(_) => debug!("the host does not answer"),
         }
-        if since.elapsed() > LOST_AFTER {
+        if lost_at <= Instant::now() {
             return Some(self.lose("the host can't be reached any more".to_owned()));
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;

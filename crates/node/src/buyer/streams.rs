@@ -217,22 +217,29 @@ impl HostSession {
         Ok(ExecSession { send, recv })
     }
 
-    /// Fetches a file or folder of a running lease as a tar stream.
+    /// Fetches a file or folder of a running lease as a tar stream of at most so many bytes: how
+    /// much comes is the host's to say.
     ///
     /// # Errors
     ///
-    /// [`BuyerError::Said`] where there is no such file or it may not be read.
+    /// [`BuyerError::Said`] where there is no such file or it may not be read, and
+    /// [`BuyerError::TooLarge`] where more comes.
     pub async fn get(
         &self,
         lease: LeaseId,
         path: &str,
+        bytes_max: u64,
         sink: &mut (dyn AsyncWrite + Unpin + Send),
     ) -> Result<(), BuyerError> {
         let hello = StreamHello::Get { lease, path: path.to_owned() };
         let (_send, mut recv) = self.stream(&hello).await?;
+        let mut left = bytes_max;
         loop {
             match wire::recv(&mut recv).await.map_err(BuyerError::Wire)? {
                 Some(DataFrame::Data(bytes)) => {
+                    left = left
+                        .checked_sub(bytes.len() as u64)
+                        .ok_or(BuyerError::TooLarge { bytes_max })?;
                     sink.write_all(&bytes).await.map_err(io("write"))?
                 }
                 Some(DataFrame::End) => return sink.flush().await.map_err(io("write")),

@@ -46,7 +46,8 @@ pub(crate) async fn keep(host: Arc<Host>, indexer: NodeAddr) {
 async fn session(host: &Arc<Host>, caller: &Caller) -> Result<(), CallError> {
     let connection = caller.connection().await?;
     let (mut send, mut recv) = connection.open().await.map_err(CallError::Lost)?;
-    let hello = IndexHello::Host(Box::new(signed(host).map_err(as_call)?));
+    let (revision, capability) = signed(host).map_err(as_call)?;
+    let hello = IndexHello::Host(Box::new(capability));
     wire::send(&mut send, &hello).await.map_err(CallError::Wire)?;
     match wire::expect(&mut recv, WELCOME_TIMEOUT).await.map_err(CallError::Wire)? {
         IndexerToHost::Welcome => {
@@ -61,7 +62,7 @@ async fn session(host: &Arc<Host>, caller: &Caller) -> Result<(), CallError> {
     }
     let (holds, mut queue) = mpsc::channel(HOLDS_MAX);
     let reading = read(&mut recv, holds);
-    let writing = write(host, &mut send, &mut queue);
+    let writing = write(host, &mut send, &mut queue, revision);
     tokio::select! {
         read = reading => read.map_err(CallError::Wire),
         written = writing => written.map_err(as_call),
@@ -72,9 +73,27 @@ const fn as_call(error: WireError) -> CallError {
     CallError::Wire(error)
 }
 
-fn signed(host: &Host) -> Result<Signed<welkin_proto::Capability>, WireError> {
+/// What the host says of itself, with its revision.
+fn signed(host: &Host) -> Result<(u64, Signed<welkin_proto::Capability>), WireError> {
     let malformed = |error: CodecError| WireError::Malformed(error);
-    Signed::sign(&host.domain, &host.key, &host.capability()).map_err(malformed)
+    let capability = host.capability();
+    let signed = Signed::sign(&host.domain, &host.key, &capability).map_err(malformed)?;
+    Ok((capability.revision, signed))
+}
+
+/// Renews what the host says of itself, for all indexers at once: a beat names the revision that
+/// its indexer was told, so each is told of a new one before the next beat.
+pub(crate) async fn keep_renewing(host: Arc<Host>) {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        renew(&host);
+    }
+}
+
+/// Makes all indexers hear anew of the host.
+pub(crate) fn renew(host: &Host) {
+    host.revision.fetch_add(1, Ordering::AcqRel);
+    host.changed.notify_waiters();
 }
 
 /// Frames are read by one task of their own: a frame half read must not be given up.
@@ -91,17 +110,22 @@ async fn write(
     host: &Arc<Host>,
     send: &mut SendStream,
     queue: &mut mpsc::Receiver<IndexerToHost>,
+    mut revision: u64,
 ) -> Result<(), WireError> {
     let mut sequence = 0;
-    let mut renew_at = Instant::now() + RENEW_EVERY;
     loop {
         let changed = host.changed.notified();
         tokio::pin!(changed);
         // Registered before the state is read, so that no change falls between.
         changed.as_mut().enable();
+        if host.revision.load(Ordering::Acquire) != revision {
+            let (next, capability) = signed(host)?;
+            wire::send(send, &HostToIndexer::Announce(Box::new(capability))).await?;
+            revision = next;
+        }
         sequence += 1;
         let beat = Beat {
-            revision: host.revision.load(Ordering::Acquire),
+            revision,
             sequence,
             free: host.slots().all_unleased(),
             draining: host.draining.load(Ordering::Acquire),
@@ -124,11 +148,6 @@ async fn write(
                 Some(IndexerToHost::Welcome) => (),
                 None => return Ok(()),
             },
-        }
-        if Instant::now() >= renew_at {
-            renew_at = Instant::now() + RENEW_EVERY;
-            host.revision.fetch_add(1, Ordering::AcqRel);
-            wire::send(send, &HostToIndexer::Announce(Box::new(signed(host)?))).await?;
         }
     }
 }

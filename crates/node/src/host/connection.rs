@@ -13,6 +13,7 @@ use welkin_types::{AccountId, LeaseId, NodeId};
 
 use super::registry::{Command, LeaseHandle, View};
 use super::{Host, open, restore, streams};
+use crate::gate::{Busy, CODE_TOO_MANY, Pass};
 use crate::outside;
 use crate::wire::{self, WireError};
 
@@ -24,7 +25,7 @@ const OUT_MAX: usize = 256;
 const FOLLOWED_MAX: usize = 512;
 
 /// Serves a connection until it ends. Its leases live on.
-pub(crate) async fn serve(host: Arc<Host>, connection: Connection) {
+pub(crate) async fn serve(host: Arc<Host>, connection: Connection, pass: Pass) {
     let Ok(Ok((send, mut recv))) = tokio::time::timeout(HELLO_TIMEOUT, connection.accept()).await
     else {
         connection.close(2, b"no hello");
@@ -38,11 +39,17 @@ pub(crate) async fn serve(host: Arc<Host>, connection: Connection) {
             return;
         }
     };
+    if let Err(why) = pass.identify(buyer) {
+        connection.close(CODE_TOO_MANY, why.to_string().as_bytes());
+        return;
+    }
     let mut tasks = JoinSet::new();
     let (out, queue) = mpsc::channel(OUT_MAX);
+    let busy = Busy::new();
     tasks.spawn(write(send, queue));
-    tasks.spawn(streams::accept(Arc::clone(&host), connection.clone(), buyer));
-    let mut control = Control { host, buyer, out, tasks, followed: 0 };
+    tasks.spawn(streams::accept(Arc::clone(&host), connection.clone(), buyer, busy.clone()));
+    tasks.spawn(close_idle(Arc::clone(&host), connection.clone(), buyer, busy.clone()));
+    let mut control = Control { host, buyer, out, tasks, busy, followed: 0 };
     if let Err(error) = control.run(&mut recv).await {
         debug!(%error, "a control stream ended");
         if error.is_peers_fault() {
@@ -52,6 +59,19 @@ pub(crate) async fn serve(host: Arc<Host>, connection: Connection) {
     }
     // The peer has said all it wants to say; the followers go on until the connection is gone.
     connection.closed().await;
+}
+
+/// Closes a connection on which nothing is under way, unless its buyer has a lease here.
+async fn close_idle(host: Arc<Host>, connection: Connection, buyer: AccountId, busy: Busy) {
+    loop {
+        busy.idle().await;
+        let leases = host.registry.of(buyer);
+        if leases.iter().all(|handle| handle.view.borrow().record.receipt.is_some()) {
+            host.gate.close_idle(&connection);
+            return;
+        }
+        busy.note();
+    }
 }
 
 async fn hello(
@@ -81,12 +101,14 @@ struct Control {
     buyer: AccountId,
     out: mpsc::Sender<FromHost>,
     tasks: JoinSet<()>,
+    busy: Busy,
     followed: usize,
 }
 
 impl Control {
     async fn run(&mut self, recv: &mut RecvStream) -> Result<(), WireError> {
         while let Some(message) = wire::recv::<ToHost>(recv).await? {
+            self.busy.note();
             self.take(message).await;
         }
         Ok(())
@@ -111,7 +133,9 @@ impl Control {
                             abandon(&opener, lease, buyer).await;
                         }
                     });
+                    let work = self.busy.begin();
                     self.tasks.spawn(async move {
+                        let _work = work;
                         match opened.await {
                             Ok(Ok(accepted)) => {
                                 let _ = out.send(FromHost::Accepted(accepted)).await;
@@ -129,7 +153,11 @@ impl Control {
                 if let Some(handle) = self.find(lease).await
                     && self.may_follow()
                 {
-                    self.tasks.spawn(follow(lease, handle, self.out.clone()));
+                    let (work, out) = (self.busy.begin(), self.out.clone());
+                    self.tasks.spawn(async move {
+                        follow(lease, handle, out).await;
+                        drop(work);
+                    });
                 }
             }
             ToHost::Voucher(voucher) => self.voucher(voucher).await,

@@ -9,13 +9,14 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use welkin_lease::{Effect, HostLease, Input, LeaseRecord, ResourcesUsed};
 use welkin_proto::lease::{Secret, TermSize};
-use welkin_proto::settle::SettleRefusal;
-use welkin_proto::{Exit, LogSummary, Receipt, Signed, Wipe};
+use welkin_proto::settle::LeaseView;
+use welkin_proto::{Exit, LogSummary, Receipt, Signed, Voucher, Wipe};
 use welkin_runtime::inventory::Gpu;
 use welkin_store::{Batch, LogLimits};
 use welkin_types::{BasisPoints, LeaseId, LeaseState, Reason, UnixMillis, Usd};
 
 use super::Host;
+use super::cashier::{Cashier, Said};
 use super::registry::{Command, LeaseHandle, View};
 use super::restore::LEASES;
 use super::sandboxes::{RunningSandbox, StartSpec};
@@ -34,8 +35,6 @@ const REDEEM_SECONDS: u64 = 120;
 const UNCASHED_SECONDS_MAX: u64 = 480;
 /// How long outputs may take to end once every process is gone.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pauses between tries to settle.
-const SETTLE_PAUSE: [u64; 5] = [1, 2, 5, 15, 60];
 
 /// What only lives in memory: it dies with this process.
 #[derive(Debug, Default)]
@@ -87,6 +86,7 @@ pub(crate) fn spawn(
         spool: None,
         sandbox: None,
         pumps: None,
+        cashier: Cashier::new(host.settle.clone(), lease),
         redeemed,
     };
     host.shutdown.spawn_until_asked("lease", task.run(queue, survivor));
@@ -101,6 +101,8 @@ struct LeaseTask {
     spool: Option<Spool>,
     sandbox: Option<RunningSandbox>,
     pumps: Option<Pumps>,
+    cashier: Cashier,
+    /// Covered seconds of the last voucher that was cashed.
     redeemed: u64,
 }
 
@@ -109,6 +111,7 @@ enum Happening {
     Command(Option<Command>),
     Prepared(Result<RunningSandbox, (Reason, String)>),
     Exited(Option<Exit>),
+    Said(Said),
     Time,
 }
 
@@ -130,6 +133,7 @@ impl LeaseTask {
                     }
                 } => Happening::Prepared(prepared),
                 exit = exited(self.sandbox.as_mut()) => Happening::Exited(exit),
+                said = self.cashier.said() => Happening::Said(said),
                 () = sleep_until(wake) => Happening::Time,
             };
             match happening {
@@ -144,6 +148,7 @@ impl LeaseTask {
                     let text = "the sandbox helper died and its sandboxes with it".to_owned();
                     self.input(Input::Broken(Reason::SandboxLost, text));
                 }
+                Happening::Said(said) => self.said(said),
                 Happening::Time => self.input(Input::Tick),
             }
             self.start_if_complete();
@@ -273,8 +278,8 @@ impl LeaseTask {
                         view.asked = (view.asked.0 + 1, seconds, covered);
                     });
                 }
-                Effect::Redeem => self.redeem().await,
-                Effect::Close => self.close().await,
+                Effect::Redeem => self.redeem(),
+                Effect::Close => self.cashier.close(self.machine.record().voucher.clone()),
                 Effect::Receipt => self.receipt().await,
             }
         }
@@ -387,24 +392,36 @@ impl LeaseTask {
         self.input(Input::Wiped(wipe, logs, used));
     }
 
-    async fn redeem(&mut self) {
+    fn redeem(&mut self) {
         let record = self.machine.record();
-        let Some(voucher) = record.voucher.clone() else { return };
-        let covered = voucher.message.seconds;
         let order = &record.order.message;
-        let aside = hold(order.price, order.budget);
+        if let Some(voucher) = record.voucher.clone() {
+            self.cashier.redeem(voucher, hold(order.price, order.budget));
+        }
+    }
+
+    fn said(&mut self, said: Said) {
+        match said {
+            Said::Redeemed { voucher, answer } => self.redeemed(&voucher.message, answer),
+            Said::Closed(paid) => self.input(Input::Settled(paid)),
+        }
+    }
+
+    fn redeemed(&mut self, voucher: &Voucher, answer: Result<LeaseView, SettlementError>) {
+        let covered = voucher.seconds;
+        let order = &self.machine.record().order.message;
         // Enough for the time until the next voucher is cashed, or it is time to stop.
         let needed = order.price.cost(REDEEM_SECONDS + self.host.policy.exposure_seconds);
-        let left = order.budget.saturating_sub(voucher.message.amount);
-        match self.host.settle.redeem(voucher, aside).await {
+        let left = order.budget.saturating_sub(voucher.amount);
+        match answer {
             Ok(view) => {
                 self.redeemed = covered;
                 if view.held < needed.min(left) || left.is_zero() {
                     self.input(Input::FundsExhausted);
                 }
             }
-            Err(SettlementError::Refused(refusal)) if refusal != SettleRefusal::Storage => {
-                warn!(%refusal, lease = %self.lease, "a voucher can't be cashed");
+            Err(error) if !error.is_retryable() => {
+                warn!(error = %crate::chain(&error), lease = %self.lease, "a voucher can't be cashed");
                 self.input(Input::FundsExhausted);
             }
             Err(error) => {
@@ -416,39 +433,10 @@ impl LeaseTask {
         }
     }
 
-    /// Cashes the last voucher; tries until it is done. A restart goes on here.
-    async fn close(&mut self) {
-        let voucher = self.machine.record().voucher.clone();
-        for pause in SETTLE_PAUSE.into_iter().chain(std::iter::repeat(60)) {
-            match self.host.settle.close(self.lease, voucher.clone()).await {
-                Ok(_) => break,
-                Err(SettlementError::Refused(refusal)) if refusal != SettleRefusal::Storage => {
-                    warn!(%refusal, lease = %self.lease, "the lease is not settled");
-                    // What was not paid must not stand in the receipt as if it had been.
-                    self.give_up_unpaid().await;
-                    break;
-                }
-                Err(error) => {
-                    warn!(error = %crate::chain(&error), lease = %self.lease, "waiting to settle");
-                    tokio::time::sleep(Duration::from_secs(pause)).await;
-                }
-            }
-        }
-        self.input(Input::Settled);
-    }
-
-    /// Takes back from the record what the settlement service has not paid.
-    async fn give_up_unpaid(&mut self) {
-        let paid = self.host.settle.lease(self.lease).await.map_or(Usd::ZERO, |view| view.paid);
-        if paid < self.machine.record().cost() {
-            self.machine.record_mut().voucher = None;
-        }
-    }
-
     async fn receipt(&mut self) {
         let record = self.machine.record();
         let order = &record.order.message;
-        let cost = record.cost();
+        let cost = self.machine.cost();
         let receipt = Receipt {
             lease: order.lease,
             buyer: order.buyer,

@@ -63,7 +63,11 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
     if host.registry.of(buyer).len() >= LEASES_PER_BUYER_MAX {
         return Err(invalid("too many of your leases are remembered here: `welkin rm` old ones"));
     }
-    if host.registry.contains(order.lease) {
+    if host.unsure.is_full() {
+        let text = "the settlement service has not answered for long: no new leases until it does";
+        return Err((RefusalCode::Internal, text.to_owned()));
+    }
+    if host.registry.contains(order.lease) || host.unsure.contains(order.lease) {
         return Err(invalid("the lease id is in use"));
     }
     let claim = claim(host, &open, now)?;
@@ -74,7 +78,10 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
     }
     let record = LeaseRecord::new(open.order.clone(), host.delegation.clone(), launch, claim, now);
     host.changed.notify_waiters();
-    if let Err(refused) = reserve_and_write(host, &record).await {
+    if let Err((refused, is_maybe_held)) = reserve_and_write(host, &record).await {
+        if is_maybe_held {
+            host.unsure.add(order.lease, order.expires).await;
+        }
         // The record first: while it is being removed the id must not be taken again.
         restore::forget(host, order.lease).await;
         host.slots().release(order.lease);
@@ -151,8 +158,9 @@ fn claim(host: &Host, open: &Open, now: UnixMillis) -> Result<Claim, Refused> {
     })
 }
 
-/// Money aside and the lease on the disk, both at once.
-async fn reserve_and_write(host: &Host, record: &LeaseRecord) -> Result<(), Refused> {
+/// Money aside and the lease on the disk, both at once. An error comes with whether money may be
+/// held all the same.
+async fn reserve_and_write(host: &Host, record: &LeaseRecord) -> Result<(), (Refused, bool)> {
     let order = &record.order.message;
     let aside = lease::hold(order.price, order.budget);
     let (reserved, written) = tokio::join!(
@@ -160,17 +168,18 @@ async fn reserve_and_write(host: &Host, record: &LeaseRecord) -> Result<(), Refu
         lease::write_first(host, record),
     );
     if let Err(error) = reserved {
-        return Err(match error {
+        let is_maybe_held = error.is_retryable() || matches!(error, SettlementError::Confused);
+        let refused = match error {
             SettlementError::Refused(refusal @ SettleRefusal::Funds { .. }) => {
                 (RefusalCode::Funds, refusal.to_string())
             }
             SettlementError::Refused(refusal) => invalid(refusal.to_string()),
             other => (RefusalCode::Internal, crate::chain(&other)),
-        });
+        };
+        return Err((refused, is_maybe_held));
     }
     if let Err(error) = written {
-        let _ = host.settle.close(order.lease, None).await;
-        return Err((RefusalCode::Internal, format!("the host can't write: {error}")));
+        return Err(((RefusalCode::Internal, format!("the host can't write: {error}")), true));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use welkin_net::{Connection, RecvStream, SendStream};
 use welkin_proto::Signed;
 use welkin_proto::check::{Probe, ProbeReply};
@@ -19,8 +20,10 @@ const PROBES_MAX: u32 = 4_096;
 /// Answers the probes of one connection, one after the other.
 pub(crate) async fn serve(host: &Host, connection: Connection) {
     let checker = NodeId::from_bytes(connection.peer());
-    for _ in 0..PROBES_MAX {
-        let Ok((send, recv)) = connection.accept().await else { return };
+    let mut none = JoinSet::<()>::new();
+    for count in 0..PROBES_MAX {
+        let next = host.gate.next_stream(&connection, count == 0, &mut none).await;
+        let Some((send, recv)) = next else { return };
         if let Err(error) = answer(host, checker, send, recv).await {
             tracing::debug!(%error, "a probe was not answered");
             if error.is_peers_fault() {

@@ -22,6 +22,7 @@ use super::lease::log_dir;
 use super::registry::{Command, LeaseHandle};
 use super::spool::Spool;
 use super::stdio::{self, log_name};
+use crate::gate::Busy;
 use crate::wire::{self, WireError};
 
 /// How long a stream may take to say what it is.
@@ -34,7 +35,7 @@ const FILES_IDLE_MAX: Duration = Duration::from_secs(60);
 const START_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Takes the streams of a connection until it ends.
-pub(crate) async fn accept(host: Arc<Host>, connection: Connection, buyer: AccountId) {
+pub(crate) async fn accept(host: Arc<Host>, connection: Connection, buyer: AccountId, busy: Busy) {
     let mut streams = JoinSet::new();
     while let Ok((send, recv)) = connection.accept().await {
         while streams.try_join_next().is_some() {}
@@ -42,8 +43,9 @@ pub(crate) async fn accept(host: Arc<Host>, connection: Connection, buyer: Accou
             connection.close(5, b"too many streams");
             return;
         }
-        let host = Arc::clone(&host);
+        let (host, work) = (Arc::clone(&host), busy.begin());
         streams.spawn(async move {
+            let _work = work;
             if let Err(error) = serve(&host, buyer, send, recv).await {
                 debug!(%error, "a stream ended");
             }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +18,7 @@ use welkin_ledger::{AccountRow, Changes, LeaseRow, Ledger, RestoreError};
 use welkin_proto::Domain;
 use welkin_proto::settle::{EpochView, SettleRefusal, SettleReply, SettleRequest};
 use welkin_store::{Batch, CommitError, Db, OpenError};
-use welkin_types::{AccountId, LeaseId, NodeId, Usd};
+use welkin_types::{AccountId, LeaseId, NodeId, UnixMillis, Usd};
 
 use super::{BoxFuture, Settlement, SettlementError};
 use crate::outside;
@@ -31,6 +32,8 @@ const CHECKERS: &[u8] = b"checkers";
 
 /// The most changes that wait for the disk at once; further callers wait for a place.
 const CALLS_MAX: usize = 4_096;
+/// How often room is made in full books.
+const ROOM_EVERY: Duration = Duration::from_secs(60);
 /// The most checkers that the embedded service keeps.
 const CHECKERS_MAX: usize = 10_000;
 
@@ -85,6 +88,8 @@ pub struct Embedded {
 struct Books {
     ledger: Ledger,
     checkers: BTreeSet<NodeId>,
+    /// When room may be made next.
+    room_at: UnixMillis,
 }
 
 fn rows<K: TryFrom<Vec<u8>>, V: DeserializeOwned>(
@@ -150,7 +155,7 @@ impl Embedded {
             }
             db.commit(batch_of(&changes)).await.map_err(EmbeddedError::Read)?;
         }
-        let books = Mutex::new(Books { ledger, checkers });
+        let books = Mutex::new(Books { ledger, checkers, room_at: UnixMillis(0) });
         let calls = Semaphore::new(CALLS_MAX);
         Ok(Self { config, seed, books, db, failed: AtomicBool::new(false), calls })
     }
@@ -177,6 +182,9 @@ impl Embedded {
         // Queued under the lock, so that the disk sees the changes in the order of memory.
         let (reply, write) = {
             let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+            if books.ledger.is_full() {
+                self.make_room(&mut books);
+            }
             match self.answer(&mut books, caller, node, request) {
                 Ok((reply, None)) => return reply,
                 Ok((reply, Some(batch))) => (reply, self.db.queue(batch)),
@@ -190,6 +198,20 @@ impl Embedded {
                 tracing::error!(%error, "the books can't be written: nothing more is settled");
                 SettleReply::Refused(SettleRefusal::Storage)
             }
+        }
+    }
+
+    /// Forgets what ended long ago, at most once in [`ROOM_EVERY`]: looking for it takes a while.
+    fn make_room(&self, books: &mut Books) {
+        let now = outside::now();
+        if now < books.room_at {
+            return;
+        }
+        books.room_at = now.after(ROOM_EVERY);
+        let changes = books.ledger.forget(now);
+        if !changes.is_empty() && books.ledger.apply(&changes).is_ok() {
+            // In the order of memory like every change; one that fails makes the next fail, too.
+            drop(self.db.queue(batch_of(&changes)));
         }
     }
 

@@ -53,3 +53,18 @@ async fn without_an_indexer_the_buyer_says_so() {
     assert!(matches!(buyer.offers(None).await, Err(BuyerError::NoIndexerNamed)));
     buyer.close().await;
 }
+
+#[tokio::test]
+async fn a_host_is_renewed_at_all_its_indexers_without_leaving_any() {
+    let mut world = World::start().await;
+    world.indexer(3).await;
+    let host = world.host(10).await;
+    eventually(async || host.welcomes() == 2).await;
+    for _ in 0..20 {
+        host.renew();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // One that refused a beat would have let the host go, which then comes back.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(host.welcomes(), 2);
+}

@@ -41,17 +41,8 @@ impl World {
         let service = books(&dir.path().join("books.redb")).await;
         let settle_endpoint = endpoint([1; 32], &[ALPN_SETTLE]).await;
         let settle_addr = wire::from_net(&settle_endpoint.addr());
-        let (server, inner) = (Arc::clone(&service), shutdown.clone());
-        shutdown.spawn_until_asked("settlement", async move {
-            while let Some(incoming) = settle_endpoint.accept().await {
-                let (server, shutdown) = (Arc::clone(&server), inner.clone());
-                inner.spawn_until_asked("connection", async move {
-                    if let Ok(connection) = incoming.handshake().await {
-                        settlement::serve(server, connection, shutdown).await;
-                    }
-                });
-            }
-        });
+        let serving = settlement::serve(Arc::clone(&service), settle_endpoint, shutdown.clone());
+        shutdown.spawn_until_asked("settlement", serving);
         let key = NodeKey::from_secret(&[2; 32]);
         let settle =
             Settle::new(LocalSettlement::new(Arc::clone(&service), account(2).id(), key.id()));
@@ -66,6 +57,16 @@ impl World {
             relay: None,
         };
         Self { network, service, shutdown, dir }
+    }
+
+    /// One more indexer, with this number as its key.
+    pub(crate) async fn indexer(&mut self, n: u8) {
+        let key = NodeKey::from_secret(&[n; 32]);
+        let settle =
+            Settle::new(LocalSettlement::new(Arc::clone(&self.service), account(n).id(), key.id()));
+        let endpoint = endpoint([n; 32], &indexer::ALPNS).await;
+        let deps = indexer::Deps { endpoint, key, domain: Domain::LOCAL, settle };
+        self.network.indexers.push(indexer::start(deps, &self.shutdown));
     }
 
     /// A host without sandboxes: it announces itself and offers nothing.

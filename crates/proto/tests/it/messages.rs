@@ -90,7 +90,7 @@ impl Make for RefusalCode {
 
 impl Make for SettleRefusal {
     fn make(source: &mut Source<'_>) -> Self {
-        match source.choice(10) {
+        match source.choice(11) {
             0 => Self::NotAllowed,
             1 => Self::Signature,
             2 => Self::Funds { needed: Usd::make(source), available: Usd::make(source) },
@@ -100,6 +100,7 @@ impl Make for SettleRefusal {
             6 => Self::Uncovered { amount: Usd::make(source), covered: Usd::make(source) },
             7 => Self::Range,
             8 => Self::NoFaucet,
+            9 => Self::Full,
             _ => Self::Storage,
         }
     }

@@ -77,6 +77,8 @@ pub(crate) async fn stop(context: &Context, args: &cli::Stop) -> anyhow::Result<
         .map_err(|error| Usage::new(format!("--grace: {error}"), "write it like `10s` or `2m`"))?;
     let is_json = context.is_json;
     each(context, "stop", &args.leases, move |buyer, kept| async move {
+        // What a person ends is not placed again, also where its host is lost.
+        buyer.home().remove_task(kept.lease).map_err(BuyerError::Home)?;
         let ended = if kept.state().0.is_final() {
             Ended::of_before(&buyer, &kept)
         } else {

@@ -103,6 +103,10 @@ struct Row {
     price: Price,
     host: NodeId,
     command: String,
+    /// How often the task was placed before.
+    tries: u32,
+    /// The lease whose place it took.
+    replaces: Option<LeaseId>,
 }
 
 fn row(home: &Home, kept: &KeptLease, said: &Said) -> Row {
@@ -121,6 +125,8 @@ fn row(home: &Home, kept: &KeptLease, said: &Said) -> Row {
         price,
         host: kept.host.node,
         command: kept.command.clone(),
+        tries: kept.tries,
+        replaces: kept.replaces,
     };
     if known.is_final() {
         if let Ok(Some(file)) = home.receipt(kept.lease)

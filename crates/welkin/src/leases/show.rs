@@ -12,7 +12,7 @@ use welkin_node::settlement::SettlementError;
 use welkin_proto::lease::LeaseInfo;
 use welkin_proto::settle::{LeaseView, SettleRefusal};
 use welkin_proto::{Exit, Receipt, StageTime};
-use welkin_types::{LeaseState, Reason, UnixMillis};
+use welkin_types::{LeaseId, LeaseState, Reason, UnixMillis};
 
 use super::{ask_host, exit_text};
 use crate::client::{self, Client};
@@ -45,6 +45,11 @@ pub(crate) async fn show(context: &Context, args: &cli::Id) -> anyhow::Result<()
             copied(&home.log_dir(kept.lease), "stdout"),
             copied(&home.log_dir(kept.lease), "stderr"),
         ],
+        successor: home.successor(kept.lease).map_err(BuyerError::Home)?.map(|new| new.lease),
+        is_placed_again: home
+            .task(kept.lease)
+            .map_err(BuyerError::Home)?
+            .is_some_and(|task| task.is_due(&kept)),
         lease: kept,
         host,
         settlement_problem: settlement.as_ref().err().cloned(),
@@ -98,6 +103,10 @@ fn copied(folder: &Path, name: &str) -> u64 {
 #[derive(Debug, Serialize)]
 struct Shown {
     lease: KeptLease,
+    /// The lease that took its place after its host was lost.
+    successor: Option<LeaseId>,
+    /// Whether another one is being looked for.
+    is_placed_again: bool,
     /// What the host says, where it was asked and answered.
     host: Option<LeaseInfo>,
     /// What the settlement service says.
@@ -177,6 +186,14 @@ impl Shown {
         }
         if kept.tries > 0 {
             lines.line("tries", format!("{} before this one", kept.tries));
+        }
+        if let Some(old) = kept.replaces {
+            lines.line("replaces", old);
+        }
+        if let Some(new) = self.successor {
+            lines.line("again", format!("placed again as {new}"));
+        } else if self.is_placed_again {
+            lines.line("again", "the agent looks for another container");
         }
     }
 
@@ -260,6 +277,8 @@ mod tests {
     fn shown(host: Option<LeaseInfo>) -> Shown {
         Shown {
             lease: kept(LeaseState::Running),
+            successor: None,
+            is_placed_again: false,
             host,
             settlement: None,
             settlement_problem: Some("the settlement service does not answer".to_owned()),

@@ -6,7 +6,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use welkin_types::{LeaseState, Reason};
 
 use crate::services::{HERE, Services};
-use crate::support::{DEADLINE, Network, Proc, eventually, until};
+use crate::support::{
+    DEADLINE, Network, Proc, contains, eventually, files_below, processes_with, until,
+};
 
 /// Prints numbers, one each 50 ms.
 const COUNT: &str = "i=0; while [ $i -lt 400 ]; do echo $i; i=$((i+1)); sleep 0.05; done";
@@ -109,6 +111,25 @@ fn a_host_without_its_sandboxes_ends_the_lease_and_frees_the_slot() {
 }
 
 #[test]
+fn a_host_lost_before_the_start_is_noticed_within_seconds() {
+    let Some(services) = Services::start("", HERE) else { return };
+    let host = services.host("host", HERE);
+    services.fund("5");
+    let helpers = || services.place.helpers().into_iter().filter_map(Pid::from_raw);
+    helpers().for_each(|pid| kill_process(pid, Signal::STOP).unwrap());
+    let mut job = services.client("buyer", HERE, &["run", "--", "true"]);
+    job.wait_stderr("placed in");
+    let killed = Instant::now();
+    host.kill_9();
+    job.ended_within(Duration::from_secs(30)).expect(69).says("lost");
+    let took = killed.elapsed();
+    helpers().for_each(|pid| kill_process(pid, Signal::CONT).unwrap());
+    assert!(took < Duration::from_secs(13), "{took:?}");
+    let lease = services.leases().last();
+    assert_eq!((lease.state().0, lease.promised), (LeaseState::Lost, 0));
+}
+
+#[test]
 fn a_killed_helper_loses_its_leases_but_not_its_host() {
     let Some(services) = Services::start("", HERE) else { return };
     let mut host = services.host("host", HERE);
@@ -208,4 +229,114 @@ fn two_hosts_share_the_work_and_one_may_die() {
     for job in jobs {
         assert!(job.finish_within(2 * DEADLINE).expect(0).text().ends_with("done\n"));
     }
+}
+
+/// Two hosts, and a detached job with a secret and a file; returns the host that has it.
+#[track_caller]
+fn detached_on_two(services: &Services) -> (Proc, Proc) {
+    let mut hosts = [services.host("host-1", HERE), services.host("host-2", HERE)];
+    services.fund("5");
+    services.wait_free(&services.observer(), 6);
+    let task = services.place.path().join("task.yaml");
+    std::fs::write(services.place.path().join("data"), "of the file").unwrap();
+    let script = "echo begun $KEY; cat /work/data; echo; sleep 600";
+    let text = format!(
+        "name: job\ncommand: [sh, -c, '{script}']\nsecrets: [KEY]\nfiles:\n  - {{from: data, to: /work/}}\n\
+         retry: {{max: 1, on: [host-lost]}}\n"
+    );
+    std::fs::write(&task, text).unwrap();
+    let args = ["run", "-d", "-f", &task.to_string_lossy()];
+    let mut command = services.command("buyer", HERE, &args);
+    command.env("KEY", "word");
+    Proc::spawn(command).finish().expect(0);
+    eventually(DEADLINE, "the job prints", || {
+        let output = services.run(&["logs", "job"]);
+        (output.text() == "begun word\nof the file\n").then_some(())
+    });
+    let node = services.leases().last().host.node.to_string();
+    hosts[0].wait_stdout("\n");
+    let is_first = String::from_utf8_lossy(&hosts[0].stdout()).contains(&node);
+    let [one, two] = hosts;
+    if is_first { (one, two) } else { (two, one) }
+}
+
+#[test]
+fn a_detached_lease_is_placed_again_when_its_host_is_lost() {
+    let Some(services) = Services::start("", HERE) else { return };
+    let (lost, _other) = detached_on_two(&services);
+    let old = services.leases().last();
+    until(DEADLINE, "the log is copied", || {
+        let folder = services.dir("buyer").join("buyer/logs").join(old.lease.to_string());
+        files_below(&folder).iter().any(|file| file.metadata().is_ok_and(|meta| meta.len() > 20))
+    });
+    lost.kill_9();
+    let new = eventually(2 * DEADLINE, "the task is placed again", || {
+        services.leases().all().into_iter().find(|kept| kept.replaces == Some(old.lease))
+    });
+    assert_eq!((new.name.as_str(), new.tries, new.by_agent), ("job", 1, true));
+    assert_ne!(new.host.node, old.host.node);
+    until(DEADLINE, "it runs", || services.leases().last().state().0 == LeaseState::Running);
+    let kept = services.leases().all().into_iter().find(|kept| kept.lease == old.lease).unwrap();
+    assert_eq!(kept.state(), (LeaseState::Lost, Reason::HostUnreachable));
+    // Each has its own log, by its id; the name is the newest one's.
+    let (old, new) = (old.lease.to_string(), new.lease.to_string());
+    for name in [old.as_str(), new.as_str(), "job"] {
+        let output = services.run(&["logs", name]).expect(0);
+        assert_eq!(output.text(), "begun word\nof the file\n", "{name}: {}", output.stderr);
+    }
+    let shown = services.run(&["show", &old]).expect(0).text();
+    assert!(shown.contains("lost (host_unreachable)") && shown.contains(&new), "{shown}");
+    let shown = services.run(&["show", "job"]).expect(0).text();
+    assert!(shown.contains(&new) && shown.contains(&old) && shown.contains("running"), "{shown}");
+    let shown = services.run(&["ps", "-a"]).expect(0).text();
+    assert!(shown.contains(&old[..12]) && shown.contains(&new[..12]), "{shown}");
+    // Nothing of the secret is in a file of this machine.
+    for file in files_below(&services.dir("buyer")) {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        let is_log = file.components().any(|part| part.as_os_str() == "logs");
+        assert!(is_log || !contains(&bytes, b"word"), "{}", file.display());
+    }
+    services.run(&["stop", "job"]).expect(0);
+    services.leases().ended_as(LeaseState::Stopped, Reason::BuyerStopped);
+}
+
+#[test]
+fn what_a_person_stops_is_not_placed_again() {
+    let Some(services) = Services::start("", HERE) else { return };
+    let (lost, _other) = detached_on_two(&services);
+    lost.kill_9();
+    // Its host is gone: the end is not confirmed, yet wanted.
+    services.run(&["stop", "job"]);
+    until(2 * DEADLINE, "it is given up", || services.leases().last().state().0.is_final());
+    until(DEADLINE, "the agent has ended", || {
+        services.run(&["ps", "-a"]).expect(0);
+        services.leases().all().len() == 1
+    });
+    assert!(!services.dir("buyer").join("buyer/tasks").read_dir().unwrap().any(|_| true));
+}
+
+#[test]
+fn detached_leases_are_paid_for_also_after_a_crash_of_their_agent() {
+    let Some(network) = Network::start() else { return };
+    network.run(&["run", "-d", "--name", "job", "--", "sleep", "600"]).expect(0);
+    let promised = || network.leases().last().promised;
+    until(DEADLINE, "it is paid for", || promised() > 0);
+    // The one that works, not the one that watches it.
+    let agents = || {
+        let dir = network.dir().to_string_lossy().into_owned();
+        let line = |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut agents = processes_with(&dir);
+        agents.retain(|pid| line(pid).ends_with(b"\0agent\0"));
+        agents
+    };
+    for _ in 0..2 {
+        let before = eventually(DEADLINE, "an agent works", || agents().pop());
+        kill_process(Pid::from_raw(before).unwrap(), Signal::KILL).unwrap();
+        let paid = promised();
+        // Longer than a host works without being paid.
+        until(DEADLINE, "it is paid for again", || promised() > paid + 14);
+        assert_ne!(agents(), [before]);
+    }
+    assert_eq!(network.leases().last().state().0, LeaseState::Running);
+    network.run(&["stop", "job"]).expect(0);
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use welkin_net::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
-use welkin_node::{identity, outside, wire};
+use welkin_net::{Connection, ConnectionLost, Endpoint, EndpointConfig, RecvStream, SendStream};
+use welkin_node::{CODE_IDLE, CODE_TOO_MANY, identity, outside, wire};
 use welkin_proto::index::IndexHello;
 use welkin_proto::lease::{
     FromHost, Launch, LogFrame, LogFrom, Open, Output, RefusalCode, StreamHello, ToHost,
@@ -21,6 +21,8 @@ use crate::support::{Observer, Proc, memory_kib, until};
 
 const WITHIN: Duration = Duration::from_secs(15);
 const HOUR: Duration = Duration::from_secs(3_600);
+/// Roles close what says nothing after this; on a slow machine the crowd does not get full by then.
+const SILENT_MAX: Duration = Duration::from_secs(10);
 const DOMAIN: Domain = Domain::LOCAL;
 
 /// A network with one host, and a client without manners.
@@ -40,13 +42,23 @@ pub(crate) struct Raw {
 
 impl Raw {
     async fn new() -> Self {
-        Self::accepting(Vec::new()).await
+        Self::at("127.0.0.1").await
+    }
+
+    /// A node at this address of the machine.
+    async fn at(ip: &str) -> Self {
+        Self::bound(ip, Vec::new()).await
     }
 
     /// One that others may connect to.
     pub(crate) async fn accepting(alpns: Vec<Vec<u8>>) -> Self {
+        Self::bound("127.0.0.1", alpns).await
+    }
+
+    async fn bound(ip: &str, alpns: Vec<Vec<u8>>) -> Self {
         let key = NodeKey::from_secret(&outside::random());
-        let config = EndpointConfig { alpns, ..EndpointConfig::new(*key.secret()) };
+        let listen = vec![format!("{ip}:0").parse().unwrap()];
+        let config = EndpointConfig { alpns, listen, ..EndpointConfig::new(*key.secret()) };
         let endpoint = Endpoint::bind(config).await.unwrap();
         let account = AccountKey::from_secret(&outside::random()).unwrap();
         Self { endpoint, key, account }
@@ -513,4 +525,95 @@ fn crowds_do_not_keep_others_out() {
     target.works();
     drop(kept);
     until(WITHIN, "all slots are free", || target.observer.free() == 3);
+}
+
+/// Opens so many connections and holds them without a word; returns those that are still open after
+/// a moment, and how many were told that they are too many.
+async fn crowd(raw: &Raw, addr: &NodeAddr, alpn: &[u8], count: usize) -> (Vec<Connection>, usize) {
+    let (mut kept, mut told) = (Vec::new(), 0);
+    let mut left = count;
+    while left > 0 {
+        let batch = left.min(100);
+        left -= batch;
+        let mut opening = tokio::task::JoinSet::new();
+        for _ in 0..batch {
+            let (endpoint, addr, alpn) = (raw.endpoint.clone(), wire::to_net(addr), alpn.to_vec());
+            opening.spawn(async move { endpoint.connect(&addr, &alpn, WITHIN).await });
+        }
+        while let Some(opened) = opening.join_next().await {
+            kept.extend(opened.unwrap());
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    kept.retain(|connection| match connection.close_reason() {
+        None => true,
+        Some(ConnectionLost::ClosedByPeer { code, reason }) => {
+            if code == u64::from(CODE_TOO_MANY) {
+                let text = String::from_utf8_lossy(&reason).into_owned();
+                assert!(text.contains("from your address already"), "{text}");
+                told += 1;
+            }
+            false
+        }
+        Some(_) => false,
+    });
+    (kept, told)
+}
+
+#[test]
+fn one_peer_with_thousands_of_connections_keeps_nobody_else_out() {
+    let Some(mut target) = Target::start() else { return };
+    let network = target.services.network();
+    let held = target.block_on(async {
+        let raw = Raw::at("127.0.0.2").await;
+        let mut held = Vec::new();
+        let everybody = [
+            (&target.host_addr, ALPN_CHECK),
+            (&network.indexers[0], ALPN_INDEX),
+            (&network.settlement, ALPN_SETTLE),
+            (&target.host_addr, ALPN_LEASE),
+        ];
+        for (addr, alpn) in everybody {
+            let began = std::time::Instant::now();
+            let (kept, told) = crowd(&raw, addr, alpn, 550).await;
+            let took = began.elapsed();
+            eprintln!("{} of 550 are open, {told} were told why, in {took:?}", kept.len());
+            assert!(kept.len() <= 512, "{} are open", kept.len());
+            assert!(told > 0 || took > SILENT_MAX, "nobody was told why");
+            held.extend(kept);
+        }
+        // Another one is served at once, while all of that is held.
+        let other = Raw::at("127.0.0.3").await;
+        let mut control = other.hello(&target.host_addr).await;
+        control.say(&ToHost::Resume(LeaseId::from_bytes([1; 16]))).await;
+        assert!(matches!(control.hear().await, FromHost::Refused(_)));
+        held
+    });
+    // Also with a whole lease, from its offer to its last cent.
+    target.works();
+    target.block_on(async {
+        for connection in &held {
+            let closed = tokio::time::timeout(Duration::from_secs(30), connection.closed()).await;
+            assert!(closed.is_ok(), "a connection without a word is kept");
+        }
+    });
+}
+
+#[test]
+fn a_connection_on_which_nothing_is_under_way_is_closed() {
+    let Some(target) = Target::start() else { return };
+    target.block_on(async {
+        let raw = Raw::new().await;
+        // Who said hello may take its time, and is gone in the end.
+        let mut control = raw.hello(&target.host_addr).await;
+        control.say(&ToHost::Resume(LeaseId::from_bytes([1; 16]))).await;
+        assert!(matches!(control.hear().await, FromHost::Refused(_)));
+        let began = std::time::Instant::now();
+        let lost = tokio::time::timeout(Duration::from_secs(100), control.connection.closed());
+        let lost = lost.await.expect("an idle connection is kept");
+        assert!(began.elapsed() > Duration::from_secs(30), "{lost:?}");
+        let is_idle = matches!(lost, ConnectionLost::ClosedByPeer { code, .. }
+            if code == u64::from(CODE_IDLE));
+        assert!(is_idle, "{lost:?}");
+    });
 }

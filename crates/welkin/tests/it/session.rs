@@ -116,6 +116,12 @@ fn files_go_both_ways() {
     network.run(&["cp", &inside("/work/one"), &path("one")]).expect(0);
     assert_eq!(std::fs::read_to_string(here.join("one")).unwrap(), "text\n");
 
+    // How much comes is bounded here, and what was too much leaves nothing behind.
+    let output = network.run(&["cp", "--max-size", "1MiB", &inside("/work/tree"), &path("much")]);
+    assert_ne!(output.code, 0);
+    output.says("larger than 1 MiB").says("--max-size");
+    assert!(!here.join("much").exists());
+
     network.run(&["cp", &inside("/work/nothing"), &path("nothing")]).says("nothing");
     assert!(!here.join("nothing").exists());
     // What the job may not read is not fetched by a detour.

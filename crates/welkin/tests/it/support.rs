@@ -401,6 +401,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let is_log = |path: &PathBuf| path.file_name().is_some_and(|name| name == "agent.log");
+            for path in files_below(self.path()).into_iter().filter(is_log) {
+                eprintln!("--- an agent:\n{}", std::fs::read_to_string(path).unwrap_or_default());
+            }
+        }
         // The helpers first: one that is killed leaves its sandboxes to a successor.
         self.stop_helpers();
         for pid in processes_with(&self.path().to_string_lossy()) {

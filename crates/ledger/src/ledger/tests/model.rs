@@ -101,10 +101,12 @@ impl Model {
 
     pub(super) fn close(&mut self, id: u8, amount: Option<i128>, now: u64) -> bool {
         let Some(lease) = self.leases.get(&id).cloned() else { return false };
-        let amount = amount.unwrap_or(lease.paid);
+        let promised = amount.unwrap_or(lease.paid);
         if lease.is_closed {
-            return amount <= lease.paid;
+            return true;
         }
+        let amount =
+            if promised > lease.budget { promised } else { promised.min(lease.aside_in_all) };
         let is_paid = self.pay(id, lease, amount, now);
         if let Some(lease) = self.leases.get_mut(&id).filter(|_| is_paid) {
             lease.is_closed = true;
