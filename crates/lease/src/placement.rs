@@ -92,17 +92,35 @@ pub struct Retry {
     pub on_failed: bool,
     /// How often at most.
     pub max: u32,
+    /// And until when at most.
+    pub until: Option<UnixMillis>,
 }
 
 impl Retry {
     /// Whether to place it again after `tries` retries.
-    pub const fn again(&self, state: LeaseState, tries: u32) -> bool {
+    pub fn again(&self, state: LeaseState, tries: u32, now: UnixMillis) -> bool {
         let wanted = match state {
             LeaseState::Lost => self.on_lost,
             LeaseState::Preempted => self.on_preempted,
             LeaseState::Failed => self.on_failed,
             _ => false,
         };
-        wanted && tries < self.max
+        wanted && tries < self.max && self.until.is_none_or(|until| now < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_bounded_by_kind_number_and_time() {
+        let retry = Retry { on_lost: true, max: 2, until: Some(UnixMillis(9)), ..Retry::default() };
+        let lost = |tries, at| retry.again(LeaseState::Lost, tries, UnixMillis(at));
+        assert!(lost(0, 0) && lost(1, 8));
+        assert!(!lost(2, 0), "twice is enough");
+        assert!(!lost(0, 9), "it is too late");
+        assert!(!retry.again(LeaseState::Failed, 0, UnixMillis(0)), "nobody asked for that");
+        assert!(!Retry { on_lost: false, ..retry }.again(LeaseState::Lost, 0, UnixMillis(0)));
     }
 }

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use welkin_node::buyer::{
     BuyerError, Keeper, KeptLease, KeptTask, PlaceProgress, Placed, pack, place,
 };
+use welkin_node::outside;
 use welkin_proto::Offer;
 use welkin_types::{LeaseState, Usd};
 
@@ -54,7 +55,7 @@ async fn placed(
             Ended::Detached => return Ok(()),
             Ended::Lease { kept, code } => {
                 let ((state, _), tries) = (kept.state(), kept.tries);
-                if !job.retry.again(state, tries) {
+                if !job.retry.again(state, tries, outside::now()) {
                     return if code == 0 { Ok(()) } else { Err(Quit(code).into()) };
                 }
                 let max = job.retry.max;

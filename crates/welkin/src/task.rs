@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use welkin_node::buyer::{self, Ask};
+use welkin_node::outside;
 use welkin_proto::lease::{Launch, Secret};
 use welkin_types::Region;
 use welkin_types::task::{self, EnvValue, Files, Retry, RetryOn, TaskSpec, Text, TextForm};
@@ -153,6 +154,7 @@ fn retry(retry: Option<&Retry>) -> buyer::Retry {
         on_preempted: retry.on.contains(&RetryOn::Preempted),
         on_failed: retry.on.contains(&RetryOn::Failed),
         max: u32::from(retry.max),
+        until: retry.within.map(|Text(span)| outside::now().after(span.duration())),
     }
 }
 

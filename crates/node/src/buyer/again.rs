@@ -53,7 +53,7 @@ impl KeptTask {
 
     /// Whether the lease, ended like this, is to be placed again.
     pub fn is_due(&self, kept: &KeptLease) -> bool {
-        self.retry.again(kept.state().0, kept.tries)
+        self.retry.again(kept.state().0, kept.tries, crate::outside::now())
     }
 
     /// What to ask for, with these secrets; `None` where a secret is not among them. Nobody is

@@ -200,7 +200,7 @@ pub struct Retry {
     pub on: Vec<RetryOn>,
     /// How many times at most.
     pub max: u16,
-    /// For how long after the first start at most.
+    /// For how long after the task was given at most.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub within: Option<Text<Span>>,
 }

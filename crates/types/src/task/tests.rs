@@ -121,7 +121,7 @@ fn every_documented_key_is_read_and_what_is_not_carried_out_is_listed() {
     assert_eq!(
         keys.join(" "),
         "files.ignore where.rtt_ms trust.isolation trust.attestation trust.data \
-         retry.for timeouts.idle volumes checkpoint ports network health scale model stream notify"
+         timeouts.idle volumes checkpoint ports network health scale model stream notify"
     );
     let again = parse("task.json", &spec.to_json().to_string()).unwrap();
     assert_eq!(again, spec);

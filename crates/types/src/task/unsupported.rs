@@ -36,7 +36,7 @@ impl TaskSpec {
         list
     }
 
-    fn base_gaps(&self) -> [(bool, &'static str, &'static str); 15] {
+    fn base_gaps(&self) -> [(bool, &'static str, &'static str); 14] {
         const AT_LEAST: &str = "an upper bound is not looked at yet; leave it out";
         let (asked, trust, price) = (&self.resources, &self.trust, &self.price);
         let is_strong = trust.isolation.is_some_and(|tier| tier > Tier::Container);
@@ -64,11 +64,6 @@ impl TaskSpec {
                 "scratch space is not encrypted yet",
             ),
             (price.spot == Spot::Only, "price.spot", "there are no spot containers yet"),
-            (
-                self.retry.as_ref().is_some_and(|retry| retry.within.is_some()),
-                "retry.for",
-                "retries are bounded by `max` only yet",
-            ),
             (self.timeouts.idle.is_some(), "timeouts.idle", "idle tasks are not noticed yet"),
         ]
     }
