@@ -67,9 +67,9 @@ fn destroy_is_complete_and_may_be_repeated() {
         let world = World::new().await;
         let id = world.prepare().await;
         let script =
-            "dd if=/dev/zero of=/work/x bs=1M count=4 2>/dev/null; sleep 1000 & sleep 1000";
+            "dd if=/dev/zero of=/work/x bs=1M count=4 2>/dev/null; sleep 1000 & >/work/up; wait";
         let _streams = world.start_sh(id, script).await;
-        let wait = "until [ \"$(stat -c %s /work/x)\" = 4194304 ]; do :; done";
+        let wait = "until [ -e /work/up ]; do :; done";
         assert!(world.exec_sh(id, wait).await.exit.is_success());
         let record = world.runtime.destroy(id).await.unwrap();
         assert!(record.wiped && record.unmounted && record.cgroup_removed, "{record:?}");

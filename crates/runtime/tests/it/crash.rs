@@ -1,5 +1,6 @@
 //! Deaths of the host process and of the helper.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
@@ -110,13 +111,16 @@ fn a_killed_helper_leaves_nothing_to_its_successor() {
         start_kept(&world, id, "sleep 1000 & exec sleep 1000").await;
         start_kept(&world, frozen, "sleep 1000 & exec sleep 1000").await;
         world.runtime.pause(frozen).await.unwrap();
-        let pids: Vec<i32> = world
+        // With one hierarchy or several: each process once.
+        let pids: BTreeSet<i32> = world
             .cgroups()
             .iter()
             .filter_map(|dir| std::fs::read_to_string(dir.join("cgroup.procs")).ok())
             .flat_map(|text| text.lines().map(|l| l.parse().unwrap()).collect::<Vec<i32>>())
+            .filter(|pid| *pid != 0)
             .collect();
-        assert!(pids.len() >= 6, "{pids:?}");
+        // Two inits, two commands; how far those came before the freeze is their business.
+        assert!(pids.len() >= 4, "{pids:?}");
         let helper = Pid::from_raw(world.helper_pid()).unwrap();
         rustix::process::kill_process(helper, Signal::KILL).unwrap();
         world.runtime.0 = None;
