@@ -9,6 +9,7 @@ mod cashier;
 mod config;
 mod connection;
 mod exec;
+mod input;
 mod lease;
 mod open;
 mod pool;
