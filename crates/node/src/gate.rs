@@ -48,7 +48,7 @@ pub struct GateLimits {
 }
 
 impl GateLimits {
-    /// Shares of a whole: half for relays, [`SHARE`] for one address and for one account.
+    /// Shares of a whole: half for relays, 512 for one address and for one account.
     pub const fn of(total: usize) -> Self {
         Self { total, from_address: SHARE, through_relays: total / 2, of_account: SHARE }
     }
