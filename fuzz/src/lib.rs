@@ -216,7 +216,7 @@ pub fn receipt_file(bytes: &[u8]) {
 /// A lease as it stands on a host's disk: a restarted host takes it up, whatever it says.
 pub fn lease_record(bytes: &[u8]) {
     let Some(record) = message::<LeaseRecord>(bytes) else { return };
-    let _ = (record.state(), record.covered(), record.seconds(NOW), record.cost());
+    let _ = (record.state(), record.covered(), record.seconds(NOW));
     for found in [Found::Running, Found::Nothing] {
         let mut lease = HostLease::restore(record.clone(), Policy::default(), NOW);
         lease.handle(NOW, Input::Restored(found));

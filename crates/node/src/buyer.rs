@@ -8,6 +8,7 @@
 mod again;
 mod files;
 mod home;
+mod input;
 mod keep;
 mod logs;
 mod place;
@@ -29,11 +30,12 @@ use welkin_types::{AccountId, LeaseId, NodeId, Reason};
 pub use again::KeptTask;
 pub use files::{TarError, free_bytes, pack, scratch, scratch_dir, unpack};
 pub use home::{Home, HomeError, KeptLease};
+pub use input::{Carried, Input};
 pub use keep::{Keeper, LeaseEvent};
 pub use logs::{LogCopy, LogEvent, LogStream};
 pub use place::{Ask, PlaceProgress, Placed, place};
-pub use session::HostSession;
-pub use streams::{ExecInput, ExecOutput, ExecSession, ForwardStream, Forwarder, InputStream};
+pub use session::{HostSession, Line};
+pub use streams::{ExecInput, ExecOutput, ExecSession, ForwardStream, Forwarder};
 
 pub use welkin_lease::Retry;
 

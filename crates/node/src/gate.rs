@@ -48,7 +48,7 @@ pub struct GateLimits {
 }
 
 impl GateLimits {
-    /// Shares of a whole: half for relays, [`SHARE`] for one address and for one account.
+    /// Shares of a whole: half for relays, 512 for one address and for one account.
     pub const fn of(total: usize) -> Self {
         Self { total, from_address: SHARE, through_relays: total / 2, of_account: SHARE }
     }
@@ -386,6 +386,8 @@ impl Drop for Work {
 
 #[cfg(test)]
 mod tests {
+    use welkin_net::{ConnectionLost, Endpoint, EndpointConfig};
+
     use super::*;
 
     const LIMITS: GateLimits =
@@ -445,5 +447,71 @@ mod tests {
         let began = Instant::now();
         busy.idle().await;
         assert!(began.elapsed() >= IDLE_MAX && began.elapsed() < 3 * IDLE_MAX);
+    }
+
+    async fn endpoint(ip: [u8; 4]) -> Endpoint {
+        let mut config = EndpointConfig::new(crate::outside::random());
+        config.listen = vec![(ip, 0).into()];
+        config.alpns = vec![b"gate".to_vec()];
+        Endpoint::bind(config).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_crowd_is_told_why_and_others_come_in() {
+        let gate = Gate::new(LIMITS);
+        let server = endpoint([127, 0, 0, 1]).await;
+        let addr = server.addr();
+        let serving = Arc::clone(&gate);
+        let shutdown = crate::Shutdown::default();
+        let inner = shutdown.clone();
+        shutdown.spawn_until_asked("accept", async move {
+            while let Some(incoming) = server.accept().await {
+                let gate = Arc::clone(&serving);
+                inner.spawn_until_asked("serve", async move {
+                    if let Some((connection, _pass)) = gate.admit(incoming).await {
+                        let mut none = JoinSet::<()>::new();
+                        while gate.next_stream(&connection, true, &mut none).await.is_some() {}
+                    }
+                });
+            }
+        });
+        let crowd = endpoint([127, 0, 0, 2]).await;
+        let connect = async |from: &Endpoint| {
+            from.connect(&addr, b"gate", Duration::from_secs(10)).await.unwrap()
+        };
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            held.push(connect(&crowd).await);
+        }
+        let (mut told, mut began) = (0, Instant::now());
+        while told < 7 {
+            assert!(began.elapsed() < Duration::from_secs(5), "{told} were told");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            told = held.iter().filter(|held| held.close_reason().is_some()).count();
+        }
+        for refused in held.iter().filter_map(Connection::close_reason) {
+            let ConnectionLost::ClosedByPeer { code, reason } = refused else { panic!() };
+            assert_eq!(code, u64::from(CODE_TOO_MANY));
+            assert!(reason.starts_with(b"there are 3 connections from your address"), "{reason:?}");
+        }
+        // Meanwhile somebody else comes in, and stays.
+        let elsewhere = endpoint([127, 0, 0, 3]).await;
+        let other = connect(&elsewhere).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(other.close_reason().is_none());
+        assert_eq!(
+            gate.counters(),
+            GateCounters { open: 4, taken: 4, refused: [0, 7, 0, 0], idle: 0 }
+        );
+        // Who says nothing goes after a while, and makes room.
+        began = Instant::now();
+        for connection in &held {
+            connection.closed().await;
+        }
+        assert!(began.elapsed() < 2 * FIRST_STREAM_TIMEOUT);
+        let again = connect(&crowd).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(again.close_reason().is_none());
+        shutdown.finish(Duration::from_secs(1)).await;
     }
 }

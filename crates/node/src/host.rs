@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod exec;
 mod gpus;
+mod input;
 mod lease;
 mod open;
 mod pool;

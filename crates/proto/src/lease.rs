@@ -253,7 +253,7 @@ pub enum StreamHello {
         /// Whether to go on until the lease has ended.
         follow: bool,
     },
-    /// Standard input of a lease. [`DataFrame`]s follow.
+    /// Standard input of a lease. [`DataFrame`]s follow; answered by [`InputState`]s.
     Stdin(LeaseId),
     /// One more command in a running lease. [`ExecIn`] and [`ExecOut`] follow.
     Exec {
@@ -355,6 +355,19 @@ pub enum DataFrame {
     End,
     /// The end, and why it is not well.
     Failed(String),
+}
+
+/// From host to buyer on a stream of standard input: first how far it is, then what it takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InputState {
+    /// The command was given so many bytes in all, over all streams.
+    Taken(u64),
+    /// The host was restarted and does not know; it counts from here.
+    Unknown,
+    /// The command's input is closed, as it or the buyer wished.
+    Done,
+    /// No input is taken, and why.
+    Closed(String),
 }
 
 /// From buyer to a further command.

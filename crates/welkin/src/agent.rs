@@ -22,7 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use welkin_node::buyer::{Buyer, BuyerError, Keeper, LeaseEvent, LogCopy, LogEvent};
+use welkin_node::buyer::{Buyer, BuyerError, Input, Keeper, LeaseEvent, LogCopy, LogEvent};
 use welkin_proto::lease::{Output, Secret};
 use welkin_types::LeaseId;
 
@@ -326,6 +326,11 @@ async fn follow(keeper: &mut Keeper) {
 async fn copy_outputs(keeper: &Keeper, outputs: &mut JoinSet<()>) {
     // Until the old ones are gone the copies on this machine are still theirs.
     outputs.shutdown().await;
+    if let Some(line) = keeper.line() {
+        // Nobody types any more: a command that reads must not wait for that, and bill.
+        let lease = keeper.kept().lease;
+        outputs.spawn(async move { Input::close(lease, &line).await });
+    }
     for output in [Output::Stdout, Output::Stderr] {
         let mut copy = LogCopy::new(keeper.buyer(), keeper.kept().lease, output);
         if copy.connect(keeper).await.is_ok() {

@@ -1,26 +1,23 @@
 //! Being there while a lease runs: its output, its input, its states, and Ctrl-C.
 
-use std::io::Read as _;
+mod input;
+mod outputs;
+
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use welkin_node::buyer::{InputStream, Keeper, KeptLease, LeaseEvent, LogCopy, LogEvent};
-use welkin_proto::lease::{Output, ToHost};
+use welkin_node::buyer::{Keeper, KeptLease, LeaseEvent};
+use welkin_proto::lease::ToHost;
 use welkin_proto::{ReceiptFile, StageTime};
 use welkin_types::LeaseState;
 
+use crate::attach::input::Typing;
+use crate::attach::outputs::Outputs;
 use crate::run::{self, STOP_GRACE, code_of};
 use crate::task::Job;
 use crate::terminal::{self, RawMode};
 use crate::{Context, out};
-
-/// Pieces of standard input on the way.
-const INPUT_MAX: usize = 16;
-/// How long the outputs may take to arrive once the lease is over.
-const OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How being there ended.
 #[derive(Debug)]
@@ -47,20 +44,13 @@ pub(crate) async fn attach(
     let mut session = Attached {
         context,
         job,
-        outputs: JoinSet::new(),
+        outputs: Outputs::show(&keeper),
         began: Instant::now(),
         stages: Vec::new(),
         exit: None,
         asking: None,
-        input: None,
-        feeding: JoinSet::new(),
+        typing: (job.ask.stdin || tty).then(|| Typing::begin(&keeper)),
     };
-    session.open_outputs(&keeper).await;
-    if let Ok(stream) = keeper.input().await {
-        let (input, queue) = mpsc::channel(1);
-        session.input = Some(input);
-        session.feeding.spawn(feed(stream, queue));
-    }
     let ended = session.follow(&mut keeper, tty).await;
     drop(raw);
     ended
@@ -69,16 +59,13 @@ pub(crate) async fn attach(
 struct Attached<'a> {
     context: &'a Context,
     job: &'a Job,
-    outputs: JoinSet<()>,
+    outputs: Outputs,
     began: Instant,
     stages: Vec<StageTime>,
     exit: Option<u8>,
     /// Since when the person is being asked what Ctrl-C means.
     asking: Option<Instant>,
-    /// To the task that sends standard input: a command that does not read must not keep this side
-    /// from paying.
-    input: Option<mpsc::Sender<Vec<u8>>>,
-    feeding: JoinSet<()>,
+    typing: Option<Typing>,
 }
 
 /// The signals that mean something here.
@@ -107,31 +94,26 @@ impl Attached<'_> {
         }
     }
 
-    async fn open_outputs(&mut self, keeper: &Keeper) {
-        // Until the old ones are gone the copies on this machine are still theirs.
-        self.outputs.shutdown().await;
-        for output in [Output::Stdout, Output::Stderr] {
-            let mut copy = LogCopy::new(keeper.buyer(), keeper.kept().lease, output);
-            if copy.connect(keeper).await.is_ok() {
-                self.outputs.spawn(show(copy, output));
-            }
-        }
-    }
-
     async fn follow(&mut self, keeper: &mut Keeper, tty: bool) -> anyhow::Result<Ended> {
         let mut signals = Signals::new()?;
-        let mut typed = self.input.is_some().then(read_stdin);
+        let mut typed = self.typing.is_some().then(input::read_stdin);
         loop {
-            let full =
-                self.input.clone().filter(|input| self.asking.is_none() && input.capacity() == 0);
+            let typing = self.typing.as_ref().filter(|_| self.asking.is_none());
+            let full = typing.and_then(Typing::full);
             tokio::select! {
                 event = keeper.next() => {
                     let Some(event) = event else { break };
-                    if let Some(ended) = self.event(keeper, event).await {
+                    if let Some(ended) = self.event(keeper, event, &mut signals).await {
                         return Ok(ended);
                     }
                 }
-                () = room(full.as_ref()), if full.is_some() => (),
+                () = input::room(full.as_ref()), if full.is_some() => (),
+                why = refused(self.typing.as_mut()) => {
+                    // Said even to those who want to hear nothing else: what they type is lost.
+                    out::note(&format!("welkin: standard input ends here: {why}"));
+                    typed = None;
+                    self.typing = None;
+                }
                 chunk = next_chunk(&mut typed), if full.is_none() => match chunk {
                     Some(bytes) => {
                         if let Some(ended) = self.typed(keeper, bytes).await? {
@@ -140,8 +122,9 @@ impl Attached<'_> {
                     }
                     None => {
                         typed = None;
-                        // The last sender gone, the input is closed behind what is still on its way.
-                        self.input = None;
+                        if let Some(typing) = &mut self.typing {
+                            typing.end();
+                        }
                     }
                 },
                 _ = signals.interrupt.recv() => self.interrupted(keeper).await,
@@ -154,10 +137,16 @@ impl Attached<'_> {
                 }
             }
         }
+        self.last_words(&mut signals).await;
         Ok(ended(keeper, None))
     }
 
-    async fn event(&mut self, keeper: &Keeper, event: LeaseEvent) -> Option<Ended> {
+    async fn event(
+        &mut self,
+        keeper: &Keeper,
+        event: LeaseEvent,
+        signals: &mut Signals,
+    ) -> Option<Ended> {
         match event {
             LeaseEvent::Stage(stage, detail) => self.stage(stage, detail.as_deref()),
             LeaseEvent::Disconnected => {
@@ -165,11 +154,18 @@ impl Attached<'_> {
             }
             LeaseEvent::Reconnected => {
                 self.say("the host is there again");
-                self.open_outputs(keeper).await;
+                self.outputs.connected(keeper);
+                if let Some(typing) = &self.typing {
+                    typing.connected(keeper);
+                }
             }
             LeaseEvent::Paid(_) => (),
-            LeaseEvent::Receipt(file) => return Some(self.receipt(keeper, &file).await),
+            LeaseEvent::Receipt(file) => {
+                self.last_words(signals).await;
+                return Some(self.receipt(keeper, &file));
+            }
             LeaseEvent::Lost(why) => {
+                self.last_words(signals).await;
                 self.say(&format!("lost: {why}; nothing more is paid; the logs are kept"));
                 return Some(ended(keeper, None));
             }
@@ -200,10 +196,17 @@ impl Attached<'_> {
         }
     }
 
-    async fn receipt(&mut self, keeper: &Keeper, file: &ReceiptFile) -> Ended {
-        // Everything printed is shown before the end is.
-        let all = async { while self.outputs.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(OUTPUT_TIMEOUT, all).await;
+    /// Everything printed is shown before the end is, unless a person does not want to wait.
+    async fn last_words(&mut self, signals: &mut Signals) {
+        tokio::select! {
+            () = self.outputs.all_shown() => (),
+            _ = signals.interrupt.recv() => (),
+            _ = signals.terminate.recv() => (),
+            _ = signals.hangup.recv() => (),
+        }
+    }
+
+    fn receipt(&mut self, keeper: &Keeper, file: &ReceiptFile) -> Ended {
         match file.verify() {
             Ok(receipt) => {
                 self.exit = receipt.exit.map(|exit| exit.shell_code());
@@ -245,10 +248,8 @@ impl Attached<'_> {
         bytes: Vec<u8>,
     ) -> anyhow::Result<Option<Ended>> {
         if self.asking.take().is_none() {
-            if let Some(input) = &self.input
-                && input.try_send(bytes).is_err()
-            {
-                self.input = None;
+            if let Some(typing) = &mut self.typing {
+                typing.send(bytes);
             }
             return Ok(None);
         }
@@ -264,6 +265,10 @@ impl Attached<'_> {
     }
 
     async fn detach(&mut self, keeper: &mut Keeper) -> anyhow::Result<Ended> {
+        // Nobody will type any more: a command that reads must not wait for that, and bill.
+        if let Some(typing) = &mut self.typing {
+            typing.ended().await;
+        }
         run::hand_over(self.context, keeper, self.job).await?;
         self.say(&format!("detached; `welkin logs -f {}`", out::short(&keeper.kept().lease)));
         Ok(Ended::Detached)
@@ -275,20 +280,10 @@ fn ended(keeper: &Keeper, exit: Option<u8>) -> Ended {
     Ended::Lease { code: code_of(kept.state().0, exit), kept }
 }
 
-/// Sends standard input on, and its end.
-async fn feed(mut stream: InputStream, mut queue: mpsc::Receiver<Vec<u8>>) {
-    while let Some(bytes) = queue.recv().await {
-        if stream.send(bytes).await.is_err() {
-            return;
-        }
-    }
-    stream.finish().await;
-}
-
-/// Completes when more input can be taken.
-async fn room(input: Option<&mpsc::Sender<Vec<u8>>>) {
-    if let Some(input) = input {
-        let _ = input.reserve().await;
+async fn refused(typing: Option<&mut Typing>) -> String {
+    match typing {
+        Some(typing) => typing.refused().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -297,51 +292,4 @@ async fn next_chunk(typed: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u
         Some(typed) => typed.recv().await,
         None => std::future::pending().await,
     }
-}
-
-/// Standard input is read by a thread of its own: a read from a terminal can't be cancelled, and
-/// must not keep the process.
-fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
-    let (send, receive) = mpsc::channel(INPUT_MAX);
-    std::thread::spawn(move || {
-        let mut stdin = std::io::stdin().lock();
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(len @ 1..) = stdin.read(&mut buffer) {
-            if send.blocking_send(buffer[..len].to_vec()).is_err() {
-                return;
-            }
-        }
-    });
-    receive
-}
-
-/// Copies one output to this process's own, as it comes.
-async fn show(mut copy: LogCopy, output: Output) {
-    let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
-    loop {
-        let written = match copy.next().await {
-            LogEvent::Data(_, bytes) => match output {
-                Output::Stdout => write(&mut stdout, &bytes).await,
-                Output::Stderr => write(&mut stderr, &bytes).await,
-            },
-            LogEvent::Gap(bytes) => {
-                out::note(&format!("welkin: [{bytes} bytes were not kept]"));
-                Ok(())
-            }
-            LogEvent::End | LogEvent::Broken(_) => return,
-        };
-        if written.is_err() {
-            // Nobody reads any more; the copy on this machine is still made.
-            while let LogEvent::Data(..) | LogEvent::Gap(_) = copy.next().await {}
-            return;
-        }
-    }
-}
-
-async fn write<W: tokio::io::AsyncWrite + Unpin>(
-    sink: &mut W,
-    bytes: &[u8],
-) -> std::io::Result<()> {
-    sink.write_all(bytes).await?;
-    sink.flush().await
 }

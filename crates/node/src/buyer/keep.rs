@@ -13,7 +13,7 @@ use welkin_proto::{
 };
 use welkin_types::{LeaseState, Reason};
 
-use super::{Buyer, BuyerError, HostSession, KeptLease, Placed};
+use super::{Buyer, BuyerError, HostSession, KeptLease, Line, Placed};
 use crate::outside;
 
 /// A host that can't be reached for so long has lost the lease.
@@ -189,6 +189,11 @@ impl Keeper {
     /// The connection for streams, while there is one.
     pub(super) fn connection(&self) -> Option<Connection> {
         self.session.as_ref().map(|session| session.connection().clone())
+    }
+
+    /// The connection for tasks of their own, while there is one.
+    pub fn line(&self) -> Option<Line> {
+        self.session.as_ref().map(HostSession::line)
     }
 
     /// The session, while there is one.

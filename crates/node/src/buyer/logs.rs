@@ -8,7 +8,7 @@ use welkin_store::{LogLimits, LogPiece, LogReader, LogStart, LogWriter, log_exis
 use welkin_types::{LeaseId, UnixMillis};
 
 use super::session::open_stream;
-use super::{Buyer, BuyerError, HostSession, Keeper};
+use super::{Buyer, BuyerError, HostSession, Keeper, Line};
 use crate::wire::{LogMessage, LogReceiver};
 
 /// How much of a copy is read at a time.
@@ -63,9 +63,18 @@ impl LogCopy {
     ///
     /// [`BuyerError::HostLost`]
     pub async fn connect(&mut self, keeper: &Keeper) -> Result<(), BuyerError> {
-        let connection = keeper.connection().ok_or(BuyerError::HostLost)?;
+        let line = keeper.line().ok_or(BuyerError::HostLost)?;
+        self.connect_on(&line).await
+    }
+
+    /// The same on a connection at hand.
+    ///
+    /// # Errors
+    ///
+    /// [`BuyerError::HostLost`]
+    pub async fn connect_on(&mut self, line: &Line) -> Result<(), BuyerError> {
         let from = LogFrom::Offset(self.position);
-        let recv = request(&connection, self.lease, self.output, from, true).await?;
+        let recv = request(line.connection(), self.lease, self.output, from, true).await?;
         self.recv = Some(recv);
         Ok(())
     }

@@ -25,6 +25,16 @@ pub struct HostSession {
     written: oneshot::Receiver<()>,
 }
 
+/// A connection to a lease's host, for tasks that open streams of their own on it.
+#[derive(Clone, Debug)]
+pub struct Line(Connection);
+
+impl Line {
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.0
+    }
+}
+
 impl HostSession {
     /// Opens the control stream and says hello, without waiting for an answer.
     pub(super) async fn start(
@@ -82,6 +92,11 @@ impl HostSession {
     /// The connection itself, for streams of their own tasks.
     pub(super) const fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The connection, for others.
+    pub(super) fn line(&self) -> Line {
+        Line(self.connection.clone())
     }
 
     /// Ends the connection.

@@ -41,56 +41,7 @@ async fn done(recv: &mut RecvStream) -> Result<(), BuyerError> {
     }
 }
 
-/// Where standard input of a lease goes.
-#[derive(Debug)]
-pub struct InputStream(SendStream);
-
-impl InputStream {
-    /// Sends some input.
-    ///
-    /// # Errors
-    ///
-    /// [`BuyerError`] where the command takes no more.
-    pub async fn send(&mut self, bytes: Vec<u8>) -> Result<(), BuyerError> {
-        wire::send(&mut self.0, &DataFrame::Data(bytes)).await.map_err(BuyerError::Wire)
-    }
-
-    /// Closes the command's input.
-    pub async fn finish(mut self) {
-        // A command that has ended needs no end of input.
-        let _ = wire::send(&mut self.0, &DataFrame::End).await;
-        let _ = self.0.finish();
-    }
-
-    /// Copies everything from a source, then closes the command's input. A command that has closed
-    /// its input ends this, too.
-    ///
-    /// # Errors
-    ///
-    /// [`BuyerError`] where the source can't be read.
-    pub async fn copy(
-        mut self,
-        source: &mut (dyn AsyncRead + Unpin + Send),
-    ) -> Result<(), BuyerError> {
-        match send_all(&mut self.0, source).await {
-            Err(BuyerError::Wire(_)) => Ok(()),
-            other => other,
-        }
-    }
-}
-
 impl Keeper {
-    /// Opens standard input of the lease.
-    ///
-    /// # Errors
-    ///
-    /// [`BuyerError::HostLost`]
-    pub async fn input(&self) -> Result<InputStream, BuyerError> {
-        let connection = self.connection().ok_or(BuyerError::HostLost)?;
-        let (send, _) = open_stream(&connection, &StreamHello::Stdin(self.kept().lease)).await?;
-        Ok(InputStream(send))
-    }
-
     /// Sends the files of the task (a tar stream); the command starts when they are there.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use welkin_types::{BasisPoints, LeaseId, LeaseState, Reason, UnixMillis, Usd};
 
 use super::Host;
 use super::cashier::{Cashier, Said};
+use super::input::Stdin;
 use super::registry::{Command, LeaseHandle, View};
 use super::restore::LEASES;
 use super::sandboxes::{RunningSandbox, StartSpec};
@@ -171,7 +172,8 @@ impl LeaseTask {
     fn adopt(&mut self, survivor: Survivor) {
         let exit = survivor.sandbox.known_exit();
         if let Some(ours) = survivor.ours {
-            self.pump(ours, None);
+            let input = Stdin::kept(ours.input());
+            self.pump(ours, input);
         }
         let found = match exit {
             Some(exit) => welkin_lease::Found::Exited(exit),
@@ -349,11 +351,11 @@ impl LeaseTask {
             return Err(failed(&"its sandbox is gone"));
         };
         sandbox.start(spec).await.map_err(|error| failed(&error))?;
-        self.pump(stdio.ours, input);
+        self.pump(stdio.ours, Stdin::fresh(input));
         Ok(())
     }
 
-    fn pump(&mut self, ours: Ours, input: Option<std::os::fd::OwnedFd>) {
+    fn pump(&mut self, ours: Ours, input: Stdin) {
         let limits =
             LogLimits { bytes_max: self.host.config.log_bytes_max, ..LogLimits::default() };
         match Pumps::start(&log_dir(&self.host, self.lease), ours, input, limits) {

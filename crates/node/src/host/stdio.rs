@@ -18,6 +18,7 @@ use welkin_proto::lease::{Output, TermSize};
 use welkin_runtime::Pty;
 use welkin_store::{LogError, LogLimits, LogWriter, Watch};
 
+use super::input::Stdin;
 use crate::outside;
 
 /// How long a pump waits before it tries a full disk again.
@@ -98,15 +99,8 @@ pub(crate) struct Terminal {
     pub(crate) logs: [watch::Receiver<Watch>; 2],
     /// Who follows them.
     pub(crate) attached: [Arc<Attached>; 2],
-    /// Where standard input goes, until it is closed.
-    pub(crate) input: Arc<Mutex<Option<OwnedFd>>>,
-}
-
-impl Terminal {
-    /// Takes the input end, once.
-    pub(crate) fn take_input(&self) -> Option<OwnedFd> {
-        self.input.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
+    /// Where standard input goes.
+    pub(crate) input: Arc<Stdin>,
 }
 
 /// The ends for the command, and those that stay here.
@@ -127,6 +121,16 @@ pub(crate) enum Ours {
     Pipes(OwnedFd, OwnedFd),
     /// A terminal's master.
     Pty(OwnedFd),
+}
+
+impl Ours {
+    /// The end for standard input, where it is one of these.
+    pub(crate) fn input(&self) -> Option<OwnedFd> {
+        match self {
+            Self::Pipes(..) => None,
+            Self::Pty(master) => master.try_clone().ok(),
+        }
+    }
 }
 
 /// Makes pipes for a command.
@@ -197,7 +201,7 @@ impl Pumps {
     pub(crate) fn start(
         folder: &Path,
         ours: Ours,
-        input: Option<OwnedFd>,
+        input: Stdin,
         limits: LogLimits,
     ) -> Result<Self, LogError> {
         let mut out = LogWriter::open(folder, log_name(Output::Stdout), limits)?;
@@ -205,7 +209,7 @@ impl Pumps {
         let terminal = Terminal {
             logs: [out.watch(), err.watch()],
             attached: [Arc::default(), Arc::default()],
-            input: Arc::new(Mutex::new(input)),
+            input: Arc::new(input),
         };
         let [out_attached, err_attached] = terminal.attached.clone();
         let mut tasks = tokio::task::JoinSet::new();
@@ -241,7 +245,7 @@ impl Pumps {
 
     /// Waits until everything printed is in the logs, at most so long; returns how much there is.
     pub(crate) async fn drained(mut self, within: Duration) -> (u64, u64) {
-        self.terminal.take_input();
+        self.terminal.input.close().await;
         self.master = None;
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(within, all).await.is_err() {

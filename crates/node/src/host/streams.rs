@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tracing::debug;
 use welkin_net::{Connection, RecvStream, SendStream};
 use welkin_proto::lease::{
-    DATA_BYTES_MAX, DataFrame, LeaseInfo, LogFrame, LogFrom, Output, StreamHello,
+    DATA_BYTES_MAX, DataFrame, InputState, LeaseInfo, LogFrame, LogFrom, Output, StreamHello,
 };
 use welkin_store::{LogPiece, LogReader, LogStart};
 use welkin_types::{AccountId, LeaseId, LeaseState};
@@ -71,7 +71,7 @@ async fn serve(
         StreamHello::Logs { lease, output, from, follow } => {
             logs(host, handle, Asked { lease, output, from, follow }, &mut send).await
         }
-        StreamHello::Stdin(_) => stdin(handle, recv).await,
+        StreamHello::Stdin(_) => stdin(handle, send, recv).await,
         StreamHello::Exec { argv, env, cwd, tty, .. } => match running(&handle) {
             Some(sandbox) => {
                 let Some(sandboxes) = &host.sandboxes else { return Ok(()) };
@@ -220,7 +220,11 @@ async fn send_log(
     }
 }
 
-async fn stdin(mut handle: LeaseHandle, mut recv: RecvStream) -> Result<(), WireError> {
+async fn stdin(
+    mut handle: LeaseHandle,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), WireError> {
     let Ok(view) = handle
         .view
         .wait_for(|view| view.terminal.is_some() || view.record.state().is_final())
@@ -229,20 +233,10 @@ async fn stdin(mut handle: LeaseHandle, mut recv: RecvStream) -> Result<(), Wire
     else {
         return Ok(());
     };
-    let Some(input) = view.terminal.and_then(|terminal| terminal.take_input()) else {
-        return Ok(());
-    };
-    let Ok(input) = stdio::register(File::from(input), Interest::WRITABLE) else {
-        return Ok(());
-    };
-    while let Some(frame) = wire::recv(&mut recv).await? {
-        let DataFrame::Data(bytes) = frame else { return Ok(()) };
-        // The command may have closed its input: not an error of the buyer's.
-        if exec::write_all(&input, &bytes).await.is_err() {
-            return Ok(());
-        }
+    match view.terminal {
+        Some(terminal) => terminal.input.serve(&mut send, &mut recv).await,
+        None => wire::send(&mut send, &InputState::Done).await,
     }
-    Ok(())
 }
 
 async fn get(

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use welkin_proto::check::{Probe, ProbeReply, Report};
 use welkin_proto::index::{HostToIndexer, IndexHello, IndexReply, IndexerToHost};
 use welkin_proto::lease::{
-    DataFrame, ExecIn, ExecOut, FromHost, Launch, LeaseInfo, LogFrame, StreamHello, ToHost,
+    DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame, StreamHello,
+    ToHost,
 };
 use welkin_proto::settle::{SettleCall, SettleReply};
 use welkin_proto::{
@@ -150,6 +151,7 @@ hostile! {
     stream_hello: StreamHello, nothing;
     log_frame: LogFrame, nothing;
     data_frame: DataFrame, nothing;
+    input_state: InputState, nothing;
     exec_in: ExecIn, nothing;
     exec_out: ExecOut, |message: &ExecOut| {
         if let ExecOut::Exit(exit) = message {

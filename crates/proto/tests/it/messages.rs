@@ -6,8 +6,8 @@ use welkin_proto::index::{
     Listing, Nearest, WhyNot,
 };
 use welkin_proto::lease::{
-    Accepted, DataFrame, ExecIn, ExecOut, FromHost, Launch, LeaseInfo, LogFrame, LogFrom, Open,
-    Output, Refusal, RefusalCode, Secret, StreamHello, TermSize, ToHost,
+    Accepted, DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame,
+    LogFrom, Open, Output, Refusal, RefusalCode, Secret, StreamHello, TermSize, ToHost,
 };
 use welkin_proto::settle::{
     AccountView, EpochView, LeaseView, SettleCall, SettleRefusal, SettleReply, SettleRequest,
@@ -274,6 +274,7 @@ make_enum! {
     LogFrame [4] {
         0 => Data { offset, at, len }, 1 => Gap { from, to }, 2 => End { total }, 3 => Failed(a),
     }
+    InputState [4] { 0 => Taken(a), 1 => Unknown, 2 => Done, 3 => Closed(a) }
     DataFrame [3] { 0 => Data(a), 1 => End, 2 => Failed(a) }
     ExecIn [3] { 0 => Data(a), 1 => Eof, 2 => Resize(a) }
     ExecOut [3] { 0 => Data(a, b), 1 => Exit(a), 2 => Failed(a) }

@@ -35,7 +35,7 @@ pub(crate) async fn ps(context: &Context, args: &cli::Ps) -> anyhow::Result<()> 
         client::network(context)?;
     }
     if !args.all {
-        leases.retain(|kept| !kept.state().0.is_final());
+        leases.retain(|kept| !kept.state().0.is_final() || is_placed_again(&home, kept));
     }
     let said = ask_hosts(context, &leases).await;
     let now = outside::now();
@@ -51,6 +51,12 @@ pub(crate) async fn ps(context: &Context, args: &cli::Ps) -> anyhow::Result<()> 
         return Ok(());
     }
     out::text(&table(&rows, now))
+}
+
+/// Whether the agent looks for another container for it.
+fn is_placed_again(home: &Home, kept: &KeptLease) -> bool {
+    let task = kept.may_be_replaced().then(|| home.task(kept.lease).ok().flatten()).flatten();
+    task.is_some_and(|task| task.is_due(kept))
 }
 
 /// Asks the hosts of all leases that have not ended, at the same time.

@@ -1,11 +1,14 @@
 //! What remains true when a host dies in the middle of a job.
 
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use welkin_types::{LeaseState, Reason};
 
 use crate::services::{HERE, Services};
+use crate::session::on_terminal_of;
 use crate::support::{
     DEADLINE, Network, Proc, contains, eventually, files_below, processes_with, until,
 };
@@ -339,4 +342,96 @@ fn detached_leases_are_paid_for_also_after_a_crash_of_their_agent() {
     }
     assert_eq!(network.leases().last().state().0, LeaseState::Running);
     network.run(&["stop", "job"]).expect(0);
+}
+
+/// Says back what it reads, line by line.
+const ECHO: &str = "echo ready; while read x; do echo got $x; done; echo end";
+
+#[test]
+fn input_goes_on_after_a_lost_connection_without_loss_or_repetition() {
+    let Some(services) = Services::start("", HERE) else { return };
+    let host = services.host("host", HERE);
+    services.fund("5");
+    let mut job = services.client("buyer", HERE, &["run", "--", "sh", "-c", ECHO]);
+    job.wait_stdout("ready\n");
+    let mut expected = String::from("ready\n");
+    let mut type_line = |job: &mut Proc, i: u32| {
+        writeln!(job.stdin(), "{i}").unwrap();
+        writeln!(expected, "got {i}").unwrap();
+    };
+    for i in 0..20 {
+        type_line(&mut job, i);
+    }
+    job.wait_stdout("got 19\n");
+    // The host falls silent for so long that its buyer comes again; input goes on meanwhile.
+    host.signal(Signal::STOP);
+    for i in 20..40 {
+        type_line(&mut job, i);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    job.wait_stderr("the connection to the host is lost");
+    for i in 40..60 {
+        type_line(&mut job, i);
+    }
+    host.signal(Signal::CONT);
+    job.wait_stderr("the host is there again");
+    for i in 60..80 {
+        type_line(&mut job, i);
+    }
+    let output = job.finish().expect(0);
+    expected.push_str("end\n");
+    assert_eq!(output.text(), expected);
+}
+
+#[test]
+fn a_terminal_can_be_typed_on_after_a_restart_of_its_host() {
+    let Some(services) = Services::start("", HERE) else { return };
+    let host = services.host("host", HERE);
+    services.fund("5");
+    let args = ["run", "-y", "-t", "--", "sh", "-c", ECHO];
+    let mut job = on_terminal_of(&services.command("buyer", HERE, &args));
+    job.wait_stdout("ready\r\n");
+    job.stdin().write_all(b"one\r").unwrap();
+    job.wait_stdout("got one\r\n");
+    host.kill_9();
+    let _host = services.host("host", HERE);
+    job.wait_stdout("the host is there again");
+    job.stdin().write_all(b"two\r").unwrap();
+    job.wait_stdout("got two\r\n");
+    job.stdin().write_all(b"\x04").unwrap();
+    job.wait_stdout("end\r\n");
+    job.ended().expect(0);
+}
+
+#[test]
+fn who_types_into_a_pipe_that_is_gone_is_told() {
+    let Some(services) = Services::start("", HERE) else { return };
+    let host = services.host("host", HERE);
+    services.fund("5");
+    let script = format!("{ECHO}; sleep 8");
+    let mut job = services.client("buyer", HERE, &["run", "-q", "--", "sh", "-c", &script]);
+    job.wait_stdout("ready\n");
+    host.kill_9();
+    let _host = services.host("host", HERE);
+    job.wait_stderr("standard input ends here: the host was restarted");
+    // The command saw the end of its input when the host died.
+    let output = job.ended().expect(0);
+    assert_eq!(output.text(), "ready\nend\n");
+}
+
+#[test]
+fn a_slow_reader_gets_everything_before_the_exit_code() {
+    let Some(network) = Network::start() else { return };
+    let script = "seq 1 300000; exit 5";
+    let command = network.command(&["run", "--", "sh", "-c", script]);
+    let (mut job, mut stdout) = Proc::spawn_unread(command);
+    job.wait_stderr("failed (exited_non_zero)");
+    // Longer than anything on the way waits for.
+    std::thread::sleep(Duration::from_secs(14));
+    assert!(job.is_running(), "there is more to show than a pipe holds");
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    job.ended().expect(5);
+    let all: String = (1..=300_000).map(|i| format!("{i}\n")).collect();
+    assert!(text == all, "{} of {} bytes", text.len(), all.len());
 }

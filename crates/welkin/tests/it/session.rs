@@ -219,7 +219,11 @@ fn receipts_can_be_checked_by_anybody_and_forgeries_are_found() {
 
 /// Runs a `welkin` command on a terminal of 33 lines and 101 columns.
 fn on_terminal(network: &Network, args: &[&str]) -> Proc {
-    let welkin = network.command(args);
+    on_terminal_of(&network.command(args))
+}
+
+/// Runs a command on such a terminal.
+pub(crate) fn on_terminal_of(welkin: &std::process::Command) -> Proc {
     let mut line = vec![quote(&welkin.get_program().to_string_lossy())];
     line.extend(welkin.get_args().map(|arg| quote(&arg.to_string_lossy())));
     let line = format!("stty rows 33 cols 101; exec {}", line.join(" "));
