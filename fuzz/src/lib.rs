@@ -11,7 +11,7 @@ use welkin_lease::{Effect, Found, HostLease, Input, LeaseRecord, Policy};
 use welkin_proto::check::{Probe, ProbeReply, Report};
 use welkin_proto::index::{HostToIndexer, IndexHello, IndexReply, IndexRequest, IndexerToHost};
 use welkin_proto::lease::{
-    DataFrame, ExecIn, ExecOut, FromHost, Launch, LeaseInfo, LogFrame, StreamHello, ToHost,
+    DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame, LogSeen, StreamHello, ToHost,
 };
 use welkin_proto::settle::{SettleCall, SettleReply};
 use welkin_proto::{
@@ -136,6 +136,16 @@ pub fn stream_hello(bytes: &[u8]) {
 /// A piece of a log.
 pub fn log_frame(bytes: &[u8]) {
     let _ = message::<LogFrame>(bytes);
+}
+
+/// What was taken of a log.
+pub fn log_seen(bytes: &[u8]) {
+    let _ = message::<LogSeen>(bytes);
+}
+
+/// How far standard input has come.
+pub fn input_state(bytes: &[u8]) {
+    let _ = message::<InputState>(bytes);
 }
 
 /// A piece of a stream of bytes.

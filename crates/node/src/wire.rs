@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use welkin_net::{Bytes, BytesMut, FrameError, RecvStream, SendStream, read_frame, write_frame};
-use welkin_proto::lease::{DATA_BYTES_MAX, LogFrame};
+use welkin_proto::lease::{DATA_BYTES_MAX, LOG_FRAMES_AHEAD_MAX, LogFrame, LogSeen};
 use welkin_proto::{CodecError, FRAME_BYTES_MAX, NodeAddr, RelayAddr, decode, encode};
 use welkin_types::{NodeId, UnixMillis};
 
@@ -104,27 +104,72 @@ pub fn from_net_relay(relay: &welkin_net::RelayAddr) -> RelayAddr {
     }
 }
 
-/// Sends [`LogFrame::Data`] with its bytes after it, which are not copied.
-///
-/// # Errors
-///
-/// [`WireError`] if the connection broke.
-pub async fn send_log_data(
-    stream: &mut SendStream,
-    offset: u64,
-    at: UnixMillis,
-    bytes: Bytes,
-) -> Result<(), WireError> {
-    let too_large = |_| WireError::Malformed(CodecError::TooLarge { bytes: bytes.len() });
-    let len = u32::try_from(bytes.len()).map_err(too_large)?;
-    send(stream, &LogFrame::Data { offset, at, len }).await?;
-    stream.write_chunk(bytes).await.map_err(|error| FrameError::Write(error).into())
+/// Sends a log.
+#[derive(Debug)]
+pub struct LogSender {
+    stream: SendStream,
+    seen: RecvStream,
+    /// Pieces that the reader has not said to have taken.
+    ahead: u32,
+}
+
+impl LogSender {
+    /// Sends on a stream, and hears on the other half what was taken.
+    pub const fn new(stream: SendStream, seen: RecvStream) -> Self {
+        Self { stream, seen, ahead: 0 }
+    }
+
+    /// Sends [`LogFrame::Data`] with its bytes after it, which are not copied. Waits for a reader
+    /// that pauses.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] if the connection broke.
+    pub async fn data(
+        &mut self,
+        offset: u64,
+        at: UnixMillis,
+        bytes: Bytes,
+    ) -> Result<(), WireError> {
+        while self.ahead >= LOG_FRAMES_AHEAD_MAX {
+            let seen: LogSeen = recv(&mut self.seen).await?.ok_or(WireError::Ended)?;
+            self.ahead = self.ahead.saturating_sub(seen.frames);
+        }
+        let too_large = |_| WireError::Malformed(CodecError::TooLarge { bytes: bytes.len() });
+        let len = u32::try_from(bytes.len()).map_err(too_large)?;
+        self.frame(&LogFrame::Data { offset, at, len }).await?;
+        self.ahead += 1;
+        self.stream.write_chunk(bytes).await.map_err(|error| FrameError::Write(error).into())
+    }
+
+    /// Sends anything else.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] if the connection broke.
+    pub async fn frame(&mut self, frame: &LogFrame) -> Result<(), WireError> {
+        send(&mut self.stream, frame).await
+    }
+
+    /// Sends the last frame.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] if the connection broke.
+    pub async fn end(&mut self, total: u64) -> Result<(), WireError> {
+        self.frame(&LogFrame::End { total }).await?;
+        let _ = self.stream.finish();
+        Ok(())
+    }
 }
 
 /// Receives a log.
 #[derive(Debug)]
 pub struct LogReceiver {
     stream: RecvStream,
+    seen: SendStream,
+    /// Pieces that were taken and not told of.
+    taken: u32,
     /// Of the bytes that come now: how many are still to come, and when they were printed.
     left: u32,
     at: UnixMillis,
@@ -141,9 +186,9 @@ pub enum LogMessage {
 }
 
 impl LogReceiver {
-    /// Receives the log that comes on a stream.
-    pub fn new(stream: RecvStream) -> Self {
-        Self { stream, left: 0, at: UnixMillis(0), buffer: BytesMut::new() }
+    /// Receives the log that comes on a stream, and says on the other half what was taken.
+    pub fn new(seen: SendStream, stream: RecvStream) -> Self {
+        Self { stream, seen, taken: 0, left: 0, at: UnixMillis(0), buffer: BytesMut::new() }
     }
 
     /// The next piece; `None` at the clean end of the stream. Not to be cancelled and retried.
@@ -153,6 +198,11 @@ impl LogReceiver {
     /// [`WireError`] if the connection broke or what came is no such piece.
     pub async fn next(&mut self) -> Result<Option<LogMessage>, WireError> {
         while self.left == 0 {
+            if self.taken >= LOG_FRAMES_AHEAD_MAX / 4 {
+                let frames = std::mem::take(&mut self.taken);
+                // A host that has sent the last piece does not listen any more.
+                let _ = send(&mut self.seen, &LogSeen { frames }).await;
+            }
             match recv(&mut self.stream).await? {
                 Some(LogFrame::Data { at, len, .. }) => {
                     if len as usize > DATA_BYTES_MAX {
@@ -160,6 +210,7 @@ impl LogReceiver {
                         return Err(WireError::Malformed(CodecError::TooLarge { bytes }));
                     }
                     (self.at, self.left) = (at, len);
+                    self.taken += 1;
                 }
                 other => return Ok(other.map(LogMessage::Other)),
             }

@@ -24,6 +24,8 @@ use crate::signed::Signed;
 
 /// The most data in one frame of a data stream, in bytes.
 pub const DATA_BYTES_MAX: usize = 256 << 10;
+/// The most pieces of a log on their way to a reader.
+pub const LOG_FRAMES_AHEAD_MAX: u32 = 512;
 /// The most arguments of a command.
 pub const ARGS_MAX: usize = 4_096;
 /// The most bytes in all arguments and variables of a command.
@@ -242,7 +244,7 @@ impl RefusalCode {
 /// The first frame of a data stream: what it carries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamHello {
-    /// What a lease printed. Answered by [`LogFrame`]s.
+    /// What a lease printed. Answered by [`LogFrame`]s; [`LogSeen`]s follow.
     Logs {
         /// Which lease.
         lease: LeaseId,
@@ -344,6 +346,15 @@ pub enum LogFrame {
     },
     /// The log can't be read.
     Failed(String),
+}
+
+/// From the reader of a log: so many further [`LogFrame::Data`] were taken. The host sends at most
+/// [`LOG_FRAMES_AHEAD_MAX`] that were not. A reader that pauses has small ones in store then, not a
+/// stream full of them, which transports give up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSeen {
+    /// How many, since the last time.
+    pub frames: u32,
 }
 
 /// A piece of a stream of bytes.

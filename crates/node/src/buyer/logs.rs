@@ -119,9 +119,8 @@ async fn request(
     follow: bool,
 ) -> Result<LogReceiver, BuyerError> {
     let hello = StreamHello::Logs { lease, output, from, follow };
-    let (mut send, recv) = open_stream(connection, &hello).await?;
-    let _ = send.finish();
-    Ok(LogReceiver::new(recv))
+    let (send, recv) = open_stream(connection, &hello).await?;
+    Ok(LogReceiver::new(send, recv))
 }
 
 async fn receive(recv: &mut LogReceiver) -> LogEvent {

@@ -23,7 +23,7 @@ use super::registry::{Command, LeaseHandle};
 use super::spool::Spool;
 use super::stdio::{self, log_name};
 use crate::gate::Busy;
-use crate::wire::{self, WireError};
+use crate::wire::{self, LogSender, WireError};
 
 /// How long a stream may take to say what it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,7 +69,8 @@ async fn serve(
     };
     match hello {
         StreamHello::Logs { lease, output, from, follow } => {
-            logs(host, handle, Asked { lease, output, from, follow }, &mut send).await
+            let sender = LogSender::new(send, recv);
+            logs(host, handle, Asked { lease, output, from, follow }, sender).await
         }
         StreamHello::Stdin(_) => stdin(handle, send, recv).await,
         StreamHello::Exec { argv, env, cwd, tty, .. } => match running(&handle) {
@@ -144,7 +145,7 @@ async fn logs(
     host: &Host,
     mut handle: LeaseHandle,
     asked: Asked,
-    send: &mut SendStream,
+    mut sender: LogSender,
 ) -> Result<(), WireError> {
     let start = match asked.from {
         LogFrom::Start => LogStart::Offset(0),
@@ -166,31 +167,25 @@ async fn logs(
         None if welkin_store::log_exists(&folder, name) => {
             LogReader::finished(&folder, name, start)
         }
-        None => return end(send, 0).await,
+        None => return sender.end(0).await,
     };
     let reader = match reader {
         Ok(reader) => reader,
         Err(error) => {
-            return wire::send(send, &LogFrame::Failed(crate::chain(&error))).await;
+            return sender.frame(&LogFrame::Failed(crate::chain(&error))).await;
         }
     };
     let place = terminal
         .filter(|_| asked.follow)
         .map(|terminal| terminal.attached[index].join(reader.position()));
-    send_log(reader, place, asked.follow, send).await
-}
-
-async fn end(send: &mut SendStream, total: u64) -> Result<(), WireError> {
-    wire::send(send, &LogFrame::End { total }).await?;
-    let _ = send.finish();
-    Ok(())
+    send_log(reader, place, asked.follow, sender).await
 }
 
 async fn send_log(
     mut reader: LogReader,
     place: Option<stdio::Reader>,
     follow: bool,
-    send: &mut SendStream,
+    mut sender: LogSender,
 ) -> Result<(), WireError> {
     loop {
         // A new one each time: it is handed to the transport without a copy.
@@ -198,13 +193,13 @@ async fn send_log(
         let piece = match reader.next(&mut buffer, DATA_BYTES_MAX) {
             Ok(piece) => piece,
             Err(error) => {
-                return wire::send(send, &LogFrame::Failed(crate::chain(&error))).await;
+                return sender.frame(&LogFrame::Failed(crate::chain(&error))).await;
             }
         };
         match piece {
             LogPiece::Data { offset } => {
                 let at = reader.time_of(offset);
-                wire::send_log_data(send, offset, at, buffer.into()).await?;
+                sender.data(offset, at, buffer.into()).await?;
                 if let Some(place) = &place {
                     place.moved(reader.position());
                 }
@@ -212,10 +207,10 @@ async fn send_log(
                 // this task would not wait for anything, and so keep it from sending.
                 tokio::task::yield_now().await;
             }
-            LogPiece::Gap { from, to } => wire::send(send, &LogFrame::Gap { from, to }).await?,
-            LogPiece::End { total } => return end(send, total).await,
+            LogPiece::Gap { from, to } => sender.frame(&LogFrame::Gap { from, to }).await?,
+            LogPiece::End { total } => return sender.end(total).await,
             LogPiece::Later if follow => reader.ready().await,
-            LogPiece::Later => return end(send, reader.position()).await,
+            LogPiece::Later => return sender.end(reader.position()).await,
         }
     }
 }

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use welkin_proto::check::{Probe, ProbeReply, Report};
 use welkin_proto::index::{HostToIndexer, IndexHello, IndexReply, IndexerToHost};
 use welkin_proto::lease::{
-    DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame, StreamHello,
-    ToHost,
+    DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame, LogSeen,
+    StreamHello, ToHost,
 };
 use welkin_proto::settle::{SettleCall, SettleReply};
 use welkin_proto::{
@@ -150,6 +150,7 @@ hostile! {
     };
     stream_hello: StreamHello, nothing;
     log_frame: LogFrame, nothing;
+    log_seen: LogSeen, nothing;
     data_frame: DataFrame, nothing;
     input_state: InputState, nothing;
     exec_in: ExecIn, nothing;

@@ -7,7 +7,7 @@ use welkin_proto::index::{
 };
 use welkin_proto::lease::{
     Accepted, DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame,
-    LogFrom, Open, Output, Refusal, RefusalCode, Secret, StreamHello, TermSize, ToHost,
+    LogFrom, LogSeen, Open, Output, Refusal, RefusalCode, Secret, StreamHello, TermSize, ToHost,
 };
 use welkin_proto::settle::{
     AccountView, EpochView, LeaseView, SettleCall, SettleRefusal, SettleReply, SettleRequest,
@@ -182,6 +182,7 @@ make_struct! {
         image, argv, env, cwd, cpu_milli, memory_bytes, disk_bytes, shm_bytes, run_seconds_max,
         start_seconds_max, name,
     }
+    LogSeen { frames }
     LeaseInfo { lease, name, stages, seconds, covered, exit, cpu_us, memory_bytes }
 
     StageTime { state, reason, at }

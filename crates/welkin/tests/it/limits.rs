@@ -100,6 +100,29 @@ fn endless_output_to_a_slow_reader_is_held_back() {
     network.works();
 }
 
+/// Regression: 2 049 small packets of one stream that nobody reads end a connection of noq 1.4.
+#[test]
+fn a_reader_that_pauses_keeps_its_connection() {
+    let Some(mut network) = Network::start() else { return };
+    let script = "import sys, time\nfor i in range(9000):\n    print(f'{i:0199}', flush=True)\n    \
+                  time.sleep(0.0005)";
+    let (mut job, mut stdout) = crate::support::Proc::spawn_unread(network.command(&[
+        "run",
+        "--",
+        "/usr/bin/python3",
+        "-c",
+        script,
+    ]));
+    job.wait_stderr("succeeded (exited_zero)");
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    let output = job.ended().expect(0);
+    let all: String = (0..9_000).map(|i| format!("{i:0199}\n")).collect();
+    assert!(text == all, "{} of {} bytes", text.len(), all.len());
+    assert!(!output.stderr.contains("is lost"), "{}", output.stderr);
+    network.works();
+}
+
 #[test]
 fn a_job_cannot_reach_the_host() {
     let Some(mut network) = Network::start() else { return };
