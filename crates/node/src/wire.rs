@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use welkin_net::{Bytes, BytesMut, FrameError, RecvStream, SendStream, read_frame, write_frame};
-use welkin_proto::lease::{DATA_BYTES_MAX, LOG_FRAMES_AHEAD_MAX, LogFrame, LogSeen};
+use welkin_proto::lease::{DATA_BYTES_MAX, FRAMES_AHEAD_MAX, LogFrame, LogSeen};
 use welkin_proto::{CodecError, FRAME_BYTES_MAX, NodeAddr, RelayAddr, decode, encode};
 use welkin_types::{NodeId, UnixMillis};
 
@@ -131,7 +131,7 @@ impl LogSender {
         at: UnixMillis,
         bytes: Bytes,
     ) -> Result<(), WireError> {
-        while self.ahead >= LOG_FRAMES_AHEAD_MAX {
+        while self.ahead >= FRAMES_AHEAD_MAX {
             let seen: LogSeen = recv(&mut self.seen).await?.ok_or(WireError::Ended)?;
             self.ahead = self.ahead.saturating_sub(seen.frames);
         }
@@ -198,7 +198,7 @@ impl LogReceiver {
     /// [`WireError`] if the connection broke or what came is no such piece.
     pub async fn next(&mut self) -> Result<Option<LogMessage>, WireError> {
         while self.left == 0 {
-            if self.taken >= LOG_FRAMES_AHEAD_MAX / 4 {
+            if self.taken >= FRAMES_AHEAD_MAX / 4 {
                 let frames = std::mem::take(&mut self.taken);
                 // A host that has sent the last piece does not listen any more.
                 let _ = send(&mut self.seen, &LogSeen { frames }).await;

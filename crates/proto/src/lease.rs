@@ -24,8 +24,8 @@ use crate::signed::Signed;
 
 /// The most data in one frame of a data stream, in bytes.
 pub const DATA_BYTES_MAX: usize = 256 << 10;
-/// The most pieces of a log on their way to a reader.
-pub const LOG_FRAMES_AHEAD_MAX: u32 = 512;
+/// The most pieces of a log, or of what a further command prints, on their way to a reader.
+pub const FRAMES_AHEAD_MAX: u32 = 512;
 /// The most arguments of a command.
 pub const ARGS_MAX: usize = 4_096;
 /// The most bytes in all arguments and variables of a command.
@@ -349,7 +349,7 @@ pub enum LogFrame {
 }
 
 /// From the reader of a log: so many further [`LogFrame::Data`] were taken. The host sends at most
-/// [`LOG_FRAMES_AHEAD_MAX`] that were not. A reader that pauses has small ones in store then, not a
+/// [`FRAMES_AHEAD_MAX`] that were not. A reader that pauses has small ones in store then, not a
 /// stream full of them, which transports give up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSeen {
@@ -390,6 +390,8 @@ pub enum ExecIn {
     Eof,
     /// A new terminal size.
     Resize(TermSize),
+    /// So many further [`ExecOut::Data`] were taken, as with [`LogSeen`].
+    Seen(u32),
 }
 
 /// From a further command to the buyer.

@@ -70,6 +70,7 @@ async fn run(
     let size = args.tty.then(terminal::size).flatten();
     let command = session.exec(kept.lease, args.command, env, size).await?;
     let (input, output) = command.split();
+    let (seen, taken) = mpsc::channel(1);
     // Restored when this function ends, whichever way.
     let _raw = if args.tty {
         Some(RawMode::enter().context("failed to take over the terminal")?)
@@ -77,16 +78,20 @@ async fn run(
         None
     };
     let exit = tokio::select! {
-        exit = print(output) => exit,
-        never = feed(input, args.tty) => match never? {},
+        exit = print(output, seen) => exit,
+        never = feed(input, args.tty, taken) => match never? {},
     };
     session.close();
     exit
 }
 
 /// Prints what comes, until the command has ended.
-async fn print(mut output: ExecOutput) -> anyhow::Result<Option<Exit>> {
+async fn print(mut output: ExecOutput, seen: mpsc::Sender<u32>) -> anyhow::Result<Option<Exit>> {
     loop {
+        if let Some(frames) = output.seen() {
+            // Whoever sends it ends no sooner than this.
+            let _ = seen.send(frames).await;
+        }
         let written = match output.next().await? {
             ExecOut::Data(Output::Stdout, bytes) => {
                 let mut stdout = io::stdout().lock();
@@ -106,13 +111,18 @@ async fn print(mut output: ExecOutput) -> anyhow::Result<Option<Exit>> {
 }
 
 /// Sends input, its end, and new sizes of the terminal. Never ends by itself: the command does.
-async fn feed(mut input: ExecInput, is_tty: bool) -> anyhow::Result<std::convert::Infallible> {
+async fn feed(
+    mut input: ExecInput,
+    is_tty: bool,
+    mut taken: mpsc::Receiver<u32>,
+) -> anyhow::Result<std::convert::Infallible> {
     let mut stdin = Some(read_stdin());
     let mut resized =
         signal(SignalKind::window_change()).context("failed to watch the terminal")?;
     loop {
         let message = tokio::select! {
             piece = next(&mut stdin) => piece.map_or(ExecIn::Eof, ExecIn::Data),
+            Some(frames) = taken.recv() => ExecIn::Seen(frames),
             changed = resized.recv(), if is_tty => match (changed, terminal::size()) {
                 (Some(()), Some(size)) => ExecIn::Resize(size),
                 _ => continue,

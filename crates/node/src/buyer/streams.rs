@@ -3,7 +3,7 @@
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use welkin_net::{Connection, RecvStream, SendStream};
 use welkin_proto::lease::{
-    DATA_BYTES_MAX, DataFrame, ExecIn, ExecOut, LeaseInfo, StreamHello, TermSize,
+    DATA_BYTES_MAX, DataFrame, ExecIn, ExecOut, FRAMES_AHEAD_MAX, LeaseInfo, StreamHello, TermSize,
 };
 use welkin_types::LeaseId;
 
@@ -72,12 +72,16 @@ pub struct ExecInput(SendStream);
 
 /// The receiving half of an [`ExecSession`].
 #[derive(Debug)]
-pub struct ExecOutput(RecvStream);
+pub struct ExecOutput {
+    recv: RecvStream,
+    /// Pieces that were taken and not told of.
+    taken: u32,
+}
 
 impl ExecSession {
     /// The two halves.
     pub fn split(self) -> (ExecInput, ExecOutput) {
-        (ExecInput(self.send), ExecOutput(self.recv))
+        (ExecInput(self.send), ExecOutput { recv: self.recv, taken: 0 })
     }
 }
 
@@ -99,7 +103,17 @@ impl ExecOutput {
     ///
     /// [`BuyerError`] where the host was lost.
     pub async fn next(&mut self) -> Result<ExecOut, BuyerError> {
-        wire::recv(&mut self.0).await.map_err(BuyerError::Wire)?.ok_or(BuyerError::HostLost)
+        let out = wire::recv(&mut self.recv).await.map_err(BuyerError::Wire)?;
+        if let Some(ExecOut::Data(..)) = out {
+            self.taken += 1;
+        }
+        out.ok_or(BuyerError::HostLost)
+    }
+
+    /// How many pieces to tell the host of with [`ExecIn::Seen`], once there are some. It waits
+    /// where it hears of none.
+    pub fn seen(&mut self) -> Option<u32> {
+        (self.taken >= FRAMES_AHEAD_MAX / 4).then(|| std::mem::take(&mut self.taken))
     }
 }
 

@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use welkin_net::{RecvStream, SendStream};
 use welkin_proto::lease::{
-    ARGS_MAX, COMMAND_BYTES_MAX, DATA_BYTES_MAX, ExecIn, ExecOut, Output, TermSize,
+    ARGS_MAX, COMMAND_BYTES_MAX, DATA_BYTES_MAX, ExecIn, ExecOut, FRAMES_AHEAD_MAX, Output,
+    TermSize,
 };
 use welkin_runtime::{Command, Pty};
 
@@ -100,9 +102,14 @@ async fn run(
         tasks.spawn(read_output(output, fd, out.clone()));
     }
     drop(out);
-    inputs.spawn(write_input(recv, ends.input, ends.master));
+    let ahead = Arc::new(Semaphore::new(FRAMES_AHEAD_MAX as usize));
+    inputs.spawn(take_input(recv, ends.input, ends.master, Arc::clone(&ahead)));
     // Outputs end when the command and all that it started have closed them.
     while let Some(message) = queue.recv().await {
+        // A buyer that is gone says no more what it took: then the stream ends this.
+        if let Ok(permit) = ahead.acquire().await {
+            permit.forget();
+        }
         wire::send(send, &message).await.map_err(|error| error.to_string())?;
     }
     let exit = sandboxes.wait_exec(id).await.map_err(|error| crate::chain(&error))?;
@@ -128,16 +135,28 @@ async fn read_output(output: Output, fd: OwnedFd, out: mpsc::Sender<ExecOut>) {
     }
 }
 
-async fn write_input(mut recv: RecvStream, input: OwnedFd, master: Option<OwnedFd>) {
-    let Ok(input) = stdio::register(File::from(input), Interest::WRITABLE) else { return };
+async fn take_input(
+    mut recv: RecvStream,
+    input: OwnedFd,
+    master: Option<OwnedFd>,
+    ahead: Arc<Semaphore>,
+) {
+    let mut input = stdio::register(File::from(input), Interest::WRITABLE).ok();
     while let Ok(Some(message)) = wire::recv(&mut recv).await {
         match message {
             ExecIn::Data(bytes) => {
-                if write_all(&input, &bytes).await.is_err() {
-                    return;
+                // A command may have closed its input: not an error of the buyer's.
+                if let Some(end) = &input
+                    && write_all(end, &bytes).await.is_err()
+                {
+                    input = None;
                 }
             }
-            ExecIn::Eof => return,
+            ExecIn::Eof => input = None,
+            ExecIn::Seen(frames) => {
+                let room = (FRAMES_AHEAD_MAX as usize).saturating_sub(ahead.available_permits());
+                ahead.add_permits(room.min(frames as usize));
+            }
             ExecIn::Resize(size) => {
                 if let Some(master) = &master {
                     let _ = stdio::resize(master, size);
@@ -145,6 +164,7 @@ async fn write_input(mut recv: RecvStream, input: OwnedFd, master: Option<OwnedF
             }
         }
     }
+    ahead.close();
 }
 
 /// Writes all bytes to a non-blocking end.

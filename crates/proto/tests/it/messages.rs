@@ -277,6 +277,6 @@ make_enum! {
     }
     InputState [4] { 0 => Taken(a), 1 => Unknown, 2 => Done, 3 => Closed(a) }
     DataFrame [3] { 0 => Data(a), 1 => End, 2 => Failed(a) }
-    ExecIn [3] { 0 => Data(a), 1 => Eof, 2 => Resize(a) }
+    ExecIn [4] { 0 => Data(a), 1 => Eof, 2 => Resize(a), 3 => Seen(a) }
     ExecOut [3] { 0 => Data(a, b), 1 => Exit(a), 2 => Failed(a) }
 }

@@ -120,6 +120,23 @@ fn a_reader_that_pauses_keeps_its_connection() {
     let all: String = (0..9_000).map(|i| format!("{i:0199}\n")).collect();
     assert!(text == all, "{} of {} bytes", text.len(), all.len());
     assert!(!output.stderr.contains("is lost"), "{}", output.stderr);
+
+    // The same of one more command. It waits for its reader here, so how long is up to this test.
+    network.run(&["run", "--detach", "--name", "box", "--", "sleep", "600"]).expect(0);
+    let (job, mut stdout) = crate::support::Proc::spawn_unread(network.command(&[
+        "exec",
+        "box",
+        "--",
+        "/usr/bin/python3",
+        "-c",
+        script,
+    ]));
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    job.ended().expect(0);
+    assert!(text == all, "{} of {} bytes", text.len(), all.len());
+    network.run(&["stop", "box"]).expect(0);
     network.works();
 }
 
