@@ -181,8 +181,12 @@ pub struct LogReceiver {
 pub enum LogMessage {
     /// Bytes that were printed at the latest then; never none.
     Data(UnixMillis, Bytes),
-    /// Anything else.
-    Other(LogFrame),
+    /// So many bytes were not kept.
+    Gap(u64),
+    /// Nothing more will come.
+    End,
+    /// The log can't be read, and why.
+    Failed(String),
 }
 
 impl LogReceiver {
@@ -212,7 +216,12 @@ impl LogReceiver {
                     (self.at, self.left) = (at, len);
                     self.taken += 1;
                 }
-                other => return Ok(other.map(LogMessage::Other)),
+                Some(LogFrame::Gap { from, to }) => {
+                    return Ok(Some(LogMessage::Gap(to.saturating_sub(from))));
+                }
+                Some(LogFrame::End { .. }) => return Ok(Some(LogMessage::End)),
+                Some(LogFrame::Failed(why)) => return Ok(Some(LogMessage::Failed(why))),
+                None => return Ok(None),
             }
         }
         // What has come is handed on. Packets are joined: whoever prints or keeps the bytes does

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use welkin_net::{Bytes, Connection};
-use welkin_proto::lease::{LogFrame, LogFrom, Output, StreamHello};
+use welkin_proto::lease::{LogFrom, Output, StreamHello};
 use welkin_store::{LogLimits, LogPiece, LogReader, LogStart, LogWriter, log_exists};
 use welkin_types::{LeaseId, UnixMillis};
 
@@ -126,13 +126,9 @@ async fn request(
 async fn receive(recv: &mut LogReceiver) -> LogEvent {
     match recv.next().await {
         Ok(Some(LogMessage::Data(at, bytes))) => LogEvent::Data(at, bytes),
-        Ok(Some(LogMessage::Other(frame))) => match frame {
-            // Its bytes are handed on in its place.
-            LogFrame::Data { at, .. } => LogEvent::Data(at, Bytes::new()),
-            LogFrame::Gap { from, to } => LogEvent::Gap(to.saturating_sub(from)),
-            LogFrame::End { .. } => LogEvent::End,
-            LogFrame::Failed(why) => LogEvent::Broken(why),
-        },
+        Ok(Some(LogMessage::Gap(bytes))) => LogEvent::Gap(bytes),
+        Ok(Some(LogMessage::End)) => LogEvent::End,
+        Ok(Some(LogMessage::Failed(why))) => LogEvent::Broken(why),
         Ok(None) => LogEvent::Broken("the host ended the log early".to_owned()),
         Err(error) => LogEvent::Broken(crate::chain(&error)),
     }

@@ -203,9 +203,6 @@ async fn send_log(
                 if let Some(place) = &place {
                     place.moved(reader.position());
                 }
-                // Writing wakes the transport's task on this thread. While there is more to read
-                // this task would not wait for anything, and so keep it from sending.
-                tokio::task::yield_now().await;
             }
             LogPiece::Gap { from, to } => sender.frame(&LogFrame::Gap { from, to }).await?,
             LogPiece::End { total } => return sender.end(total).await,
