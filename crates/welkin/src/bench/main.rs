@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod data;
 mod leases;
 mod network;
 mod start;
@@ -22,7 +23,10 @@ fn main() -> ExitCode {
             "start-warm" => start::warm().await,
             "leases-200" => leases::many(200).await,
             "stdout" => stdout::throughput().await,
-            stdout::SERVE => return stdout::serve().await.map(|()| None),
+            stdout::SERVE => {
+                let name = std::env::args().nth(2).unwrap_or_default();
+                return stdout::serve(&name).await.map(|()| None);
+            }
             _ => anyhow::bail!("usage: welkin-bench start-warm | leases-200 | stdout"),
         }
         .map(Some)

@@ -1,4 +1,5 @@
-//! How fast a command's output arrives, beside a plain stream of the same transport.
+//! How fast a command's output arrives, beside a plain stream of the same transport, for text and for
+//! bytes that can't be compressed.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -7,13 +8,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use welkin_net::{BytesMut, Endpoint, EndpointConfig, NodeAddr};
-use welkin_node::buyer::{Buyer, Keeper, LogEvent, place};
+use welkin_node::buyer::{Buyer, Keeper, LogEvent, pack, place};
 use welkin_proto::lease::{LogFrom, Output};
 
+use crate::data::{Data, SAMPLE_BYTES};
 use crate::network::{Up, ask};
 
+/// Samples of one round.
+const SAMPLES: usize = 64;
 /// Bytes of one round.
-const BYTES: u64 = 512 << 20;
+const BYTES: u64 = (SAMPLES * SAMPLE_BYTES) as u64;
 /// Rounds of each, interleaved.
 const ROUNDS: usize = 5;
 
@@ -21,13 +25,39 @@ const ROUNDS: usize = 5;
 pub(crate) async fn throughput() -> anyhow::Result<String> {
     let up = Up::start("", &[])?;
     let buyer = up.buyer().await?;
-    let (mut ours, mut plain) = (Vec::new(), Vec::new());
+    let mut text = Rates::default();
+    let mut random = Rates::default();
     for _ in 0..ROUNDS {
-        plain.push(quic().await?);
-        ours.push(lease(&buyer).await?);
+        text.round(&up, &buyer, Data::Text).await?;
+        random.round(&up, &buyer, Data::Random).await?;
     }
-    let (ours, plain) = (median(ours), median(plain));
-    Ok(format!("mib_s={ours:.0} quic_mib_s={plain:.0} ratio_vs_quic={:.2}", ours / plain))
+    let (ours, plain) = text.medians();
+    let (random_ours, random_plain) = random.medians();
+    Ok(format!(
+        "mib_s={ours:.0} quic_mib_s={plain:.0} ratio_vs_quic={:.2} random_mib_s={random_ours:.0} \
+         random_quic_mib_s={random_plain:.0} ratio_random={:.2}",
+        ours / plain,
+        random_ours / random_plain,
+    ))
+}
+
+/// What was measured with one kind of bytes.
+#[derive(Default)]
+struct Rates {
+    ours: Vec<f64>,
+    plain: Vec<f64>,
+}
+
+impl Rates {
+    async fn round(&mut self, up: &Up, buyer: &Arc<Buyer>, data: Data) -> anyhow::Result<()> {
+        self.plain.push(quic(data).await?);
+        self.ours.push(lease(up, buyer, data).await?);
+        Ok(())
+    }
+
+    fn medians(self) -> (f64, f64) {
+        (median(self.ours), median(self.plain))
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -51,15 +81,17 @@ async fn bind(secret: u8) -> anyhow::Result<Endpoint> {
     Ok(Endpoint::bind(config).await?)
 }
 
-/// Says its address, then sends zeros to the first who asks.
-pub(crate) async fn serve() -> anyhow::Result<()> {
+/// Says its address, then sends such bytes to the first who asks.
+pub(crate) async fn serve(name: &str) -> anyhow::Result<()> {
+    let sample = Data::named(name).context("no such data")?.sample();
     let server = bind(1).await?;
     crate::say(&serde_json::to_string(&server.addr())?);
     let connection = server.accept().await.context("closed")?.handshake().await?;
     let (mut send, _recv) = connection.accept().await?;
-    let block = vec![0_u8; 256 << 10];
-    for _ in 0..BYTES / (256 << 10) {
-        send.write_all(&block).await?;
+    for _ in 0..SAMPLES {
+        for piece in sample.chunks(256 << 10) {
+            send.write_all(piece).await?;
+        }
     }
     send.finish()?;
     let _ = connection.closed().await;
@@ -68,9 +100,9 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
 }
 
 /// A plain stream from another process to this one, as between a host and its buyer.
-async fn quic() -> anyhow::Result<f64> {
+async fn quic(data: Data) -> anyhow::Result<f64> {
     let mut server = tokio::process::Command::new(std::env::current_exe()?)
-        .arg(SERVE)
+        .args([SERVE, data.name()])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
@@ -97,13 +129,19 @@ async fn quic() -> anyhow::Result<f64> {
     Ok(rate(total, took))
 }
 
-/// The output of a command in a lease.
-async fn lease(buyer: &Arc<Buyer>) -> anyhow::Result<f64> {
-    let count = (BYTES >> 20).to_string();
-    let dd = ["dd", "if=/dev/zero", "bs=1M", &format!("count={count}"), "status=none"];
-    let ask = ask(&dd, 64 << 20, 16 << 20, 1_000);
+/// The output of a command in a lease: it only copies a file that is in its memory.
+async fn lease(up: &Up, buyer: &Arc<Buyer>, data: Data) -> anyhow::Result<f64> {
+    let file = up.dir.join(data.name());
+    std::fs::write(&file, data.sample())?;
+    let files = pack(&[(file, format!("work/{}", data.name()), true)])?;
+    let mut argv = vec![data.name(); SAMPLES];
+    argv.insert(0, "cat");
+    let mut ask = ask(&argv, 64 << 20, 2 * SAMPLE_BYTES as u64, 1_000);
+    ask.files = true;
     let placed = place(buyer, &ask, Vec::new(), &mut |_| ()).await?;
     let mut keeper = Keeper::new(Arc::clone(buyer), placed, String::new(), String::new());
+    let sent = keeper.files(&mut tokio::fs::File::from_std(files)).await;
+    keeper.files_sent(sent).await?;
     let kept = keeper.kept().clone();
     let session = keeper.session().context("no session")?;
     let mut stream = session.logs(kept.lease, Output::Stdout, LogFrom::Start, true).await?;
