@@ -169,6 +169,7 @@ impl Runtime {
     /// When it cannot be started or reached.
     pub async fn connect(config: &RuntimeConfig) -> Result<Self, RuntimeError> {
         let mut launches_left = Self::LAUNCHES_MAX;
+        let lock_end = Instant::now() + Self::LOCK_GRACE;
         let others_end = Instant::now() + config.orphan_grace + Self::OTHERS_GRACE;
         loop {
             let gone = match Self::attach(config).await {
@@ -188,13 +189,18 @@ impl Runtime {
             if launches_left == 0 {
                 return Err(gone);
             }
-            launches_left -= 1;
             match launch::launch(config).await {
-                Err(error) if launches_left == 0 => return Err(error),
-                // The dying one may still hold the directory.
-                Err(_) => tokio::time::sleep(Self::LAUNCH_PAUSE).await,
-                Ok(()) => {}
+                Ok(()) => {
+                    launches_left -= 1;
+                    continue;
+                }
+                // One that is about to end no longer listens but still holds the directory, for as
+                // long as it takes to unmount and remove.
+                Err(error) if error.is_in_use() && Instant::now() < lock_end => {}
+                Err(error) if launches_left == 1 => return Err(error),
+                Err(_) => launches_left -= 1,
             }
+            tokio::time::sleep(Self::LAUNCH_PAUSE).await;
         }
     }
 
@@ -528,6 +534,9 @@ impl Runtime {
 
     /// Beyond the grace time, how long to wait for another user's helper to remove its sandboxes.
     const OTHERS_GRACE: Duration = Duration::from_secs(5);
+
+    /// How long to wait for a helper that ends and still holds the directory.
+    const LOCK_GRACE: Duration = Duration::from_secs(10);
 
     /// How often starting the helper is tried, and how long to wait in between.
     const LAUNCHES_MAX: u32 = 3;

@@ -48,6 +48,9 @@ impl Failure {
     }
 }
 
+/// How a helper says that its directory is taken.
+const IN_USE: &str = "another helper already uses";
+
 /// Why a call of [`Runtime`](crate::Runtime) failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -110,6 +113,12 @@ impl RuntimeError {
         }
     }
 
+    /// Whether the helper did not start because another one still holds its directory. It says so
+    /// in words only: what it prints is all that a start gives.
+    pub(crate) fn is_in_use(&self) -> bool {
+        matches!(self, Self::Spawn { text } if text.contains(IN_USE))
+    }
+
     /// What the helper said, when it answered.
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
@@ -134,7 +143,7 @@ pub enum SandboxdError {
     #[error("must start in a process with one thread")]
     Threads,
     /// Another one holds the state directory.
-    #[error("another helper already uses {state}")]
+    #[error("{IN_USE} {state}")]
     Locked {
         /// The directory.
         state: PathBuf,

@@ -103,6 +103,24 @@ fn orphans_are_removed_after_their_grace() {
 }
 
 #[test]
+fn a_helper_that_is_about_to_end_is_waited_for() {
+    with_root(|| async {
+        let mut world = World::new().await;
+        let runtime = world.runtime.0.take().unwrap();
+        runtime.shutdown().await.unwrap();
+        // Stands for a helper that still unmounts: it does not listen, and holds the directory.
+        let held = std::fs::File::open(world.config.state.join("lock")).unwrap();
+        held.lock().unwrap();
+        let config = world.config.clone();
+        let mut next = std::pin::pin!(Runtime::connect(&config));
+        // Longer than the attempts that a helper is given that fails for another reason.
+        tokio::time::timeout(Duration::from_secs(1), &mut next).await.unwrap_err();
+        drop(held);
+        world.runtime = Client(Some(next.await.unwrap()));
+    });
+}
+
+#[test]
 fn a_killed_helper_leaves_nothing_to_its_successor() {
     with_root(|| async {
         let mut world = World::with_grace(Duration::from_secs(1)).await;
