@@ -13,11 +13,13 @@
 
 #![forbid(unsafe_code)]
 
+mod escrow;
 mod ledger;
 mod meter;
 mod restore;
 mod row;
 
+pub use escrow::{Escrow, EscrowAccount, EscrowLane, EscrowRefusal, EscrowTerms};
 pub use ledger::{
     ACCOUNTS_MAX, FORGET_AFTER, FORGOTTEN_MAX, LEASES_MAX, Ledger, RELEASE_GRACE, StaleChanges,
 };

@@ -110,6 +110,7 @@ impl LeaseRow {
             fee: self.fee,
             refunded: self.refunded,
             closed: self.closed,
+            transaction: None,
         }
     }
 }

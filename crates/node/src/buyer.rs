@@ -42,7 +42,7 @@ pub use welkin_lease::Retry;
 use crate::connect::{CallError, Caller};
 use crate::identity::{self, IdentityError};
 use crate::network::Network;
-use crate::settlement::{RemoteSettlement, Settle};
+use crate::settlement::{self, EvmConfig, EvmSettlement, Settle};
 use crate::wire::{self, WireError};
 use crate::{Shutdown, outside};
 
@@ -160,11 +160,10 @@ impl Buyer {
         let mut config = EndpointConfig::new(*key.secret());
         config.relay = network.relay.as_ref().and_then(wire::to_net_relay);
         let endpoint = Endpoint::bind(config).await.map_err(BuyerError::Bind)?;
-        let settle = Settle::new(RemoteSettlement::new(
-            endpoint.clone(),
-            network.settlement.clone(),
-            delegation.clone(),
-        ));
+        let (service, permit) = (network.settlement.clone(), delegation.clone());
+        let line = settlement::Line::remote(endpoint.clone(), service, permit);
+        let evm = EvmConfig::of(domain);
+        let settle = Settle::new(EvmSettlement::new(line, account.clone(), evm, &shutdown));
         let indexers = network
             .indexers
             .iter()

@@ -38,6 +38,9 @@ pub enum CallError {
     /// The service takes no more connections from this side.
     #[error("it says: {0}")]
     TooMany(String),
+    /// The chain's node does not answer.
+    #[error("the chain's node does not answer")]
+    Node(#[source] welkin_chain::rpc::TransportError),
 }
 
 /// Asks one service; keeps the connection.

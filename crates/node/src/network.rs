@@ -15,6 +15,9 @@ pub struct Network {
     /// The settlement service.
     #[serde(with = "text")]
     pub settlement: NodeAddr,
+    /// Where the chain's node answers JSON-RPC over HTTP, for wallets and tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpc: Option<String>,
     /// The indexers, at most 16.
     #[serde(with = "texts")]
     pub indexers: Vec<NodeAddr>,

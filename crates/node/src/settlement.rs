@@ -1,11 +1,16 @@
 //! Settlement: who has how much, what is set aside, what was paid.
 //!
-//! [`Settlement`] is the face that every role sees. [`Embedded`] keeps the books of
-//! `welkin-ledger` in an embedded database; [`LocalSettlement`] calls it within the process and
-//! [`RemoteSettlement`] over the network.
+//! [`Settlement`] is the face that every role sees. [`EvmSettlement`] carries its questions out on
+//! the contracts, in transactions that the role's own account signs. The chain's node is reached by
+//! a [`Line`]: the [`Service`] in this process or over the network, or any node by HTTP.
 
-mod embedded;
-mod remote;
+mod evm;
+mod history;
+mod line;
+mod local;
+mod question;
+mod refusal;
+mod serve;
 mod service;
 
 use std::fmt;
@@ -13,15 +18,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use welkin_proto::settle::{
-    AccountView, EpochView, LeaseView, SettleRefusal, SettleReply, SettleRequest, Totals,
-};
+use welkin_chain::sender::SendError;
+use welkin_proto::settle::{AccountView, EpochView, LeaseView, SettleRefusal, Totals};
 use welkin_proto::{Order, SignedByAccount, Voucher};
 use welkin_types::{AccountId, LeaseId, Usd};
 
-pub use embedded::{Embedded, EmbeddedConfig, EmbeddedError, LocalSettlement};
-pub use remote::RemoteSettlement;
-pub use service::serve;
+pub use evm::{EvmConfig, EvmSettlement};
+pub use line::Line;
+pub use local::{LocalChain, LocalChainError};
+pub use question::{Answer, Question};
+pub use serve::serve;
+pub use service::{Service, ServiceConfig, ServiceError};
 
 use crate::connect::CallError;
 use crate::outside;
@@ -42,19 +49,26 @@ pub enum SettlementError {
     /// The service answered something else than was asked.
     #[error("the settlement service gave an answer to another question")]
     Confused,
+    /// The chain did not take the transaction.
+    #[error("the chain did not take it")]
+    Chain(#[source] SendError),
 }
 
 impl SettlementError {
     /// Whether asking again may help.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Refused(SettleRefusal::Storage))
+        match self {
+            Self::Unreachable(_) | Self::Chain(_) => true,
+            Self::Refused(why) => matches!(why, SettleRefusal::Storage | SettleRefusal::StalePrice),
+            Self::Confused => false,
+        }
     }
 }
 
 /// The settlement service as one account's node sees it.
 pub trait Settlement: Send + Sync + fmt::Debug {
     /// Asks one question.
-    fn call(&self, request: SettleRequest) -> BoxFuture<'_, Result<SettleReply, SettlementError>>;
+    fn call(&self, request: Question) -> BoxFuture<'_, Result<Answer, SettlementError>>;
 }
 
 /// Named questions over [`Settlement::call`].
@@ -65,7 +79,7 @@ macro_rules! expect_reply {
     ($reply:expr, $pattern:pat => $value:expr) => {
         match $reply {
             $pattern => Ok($value),
-            SettleReply::Refused(refusal) => Err(SettlementError::Refused(refusal)),
+            Answer::Refused(refusal) => Err(SettlementError::Refused(refusal)),
             _ => Err(SettlementError::Confused),
         }
     };
@@ -77,7 +91,7 @@ impl Settle {
         Self(Arc::new(service))
     }
 
-    async fn call(&self, request: SettleRequest) -> Result<SettleReply, SettlementError> {
+    async fn call(&self, request: Question) -> Result<Answer, SettlementError> {
         self.0.call(request).await
     }
 
@@ -87,8 +101,8 @@ impl Settle {
     ///
     /// [`SettlementError`], as of every question here.
     pub async fn balance(&self, account: AccountId) -> Result<AccountView, SettlementError> {
-        let reply = self.call(SettleRequest::Balance { account }).await?;
-        expect_reply!(reply, SettleReply::Account(view) => view)
+        let reply = self.call(Question::Balance { account }).await?;
+        expect_reply!(reply, Answer::Account(view) => view)
     }
 
     /// Adds test money (local networks only).
@@ -101,8 +115,8 @@ impl Settle {
         account: AccountId,
         amount: Usd,
     ) -> Result<AccountView, SettlementError> {
-        let request = SettleRequest::Fund { account, amount, idempotency: outside::random() };
-        expect_reply!(self.call(request).await?, SettleReply::Account(view) => view)
+        let request = Question::Fund { account, amount, idempotency: outside::random() };
+        expect_reply!(self.call(request).await?, Answer::Account(view) => view)
     }
 
     /// Sets money of the order's buyer aside.
@@ -115,8 +129,8 @@ impl Settle {
         order: SignedByAccount<Order>,
         amount: Usd,
     ) -> Result<LeaseView, SettlementError> {
-        let request = SettleRequest::Reserve { order: Box::new(order), amount };
-        expect_reply!(self.call(request).await?, SettleReply::Lease(view) => view)
+        let request = Question::Reserve { order: Box::new(order), amount };
+        expect_reply!(self.call(request).await?, Answer::Lease(view) => view)
     }
 
     /// Cashes a voucher and asks for `amount` to be aside beyond it.
@@ -129,8 +143,8 @@ impl Settle {
         voucher: SignedByAccount<Voucher>,
         amount: Usd,
     ) -> Result<LeaseView, SettlementError> {
-        let request = SettleRequest::Redeem { voucher: Box::new(voucher), amount };
-        expect_reply!(self.call(request).await?, SettleReply::Lease(view) => view)
+        let request = Question::Redeem { voucher: Box::new(voucher), amount };
+        expect_reply!(self.call(request).await?, Answer::Lease(view) => view)
     }
 
     /// Pays the last voucher of a lease and gives the rest back.
@@ -143,8 +157,8 @@ impl Settle {
         lease: LeaseId,
         voucher: Option<SignedByAccount<Voucher>>,
     ) -> Result<LeaseView, SettlementError> {
-        let request = SettleRequest::Close { lease, voucher: voucher.map(Box::new) };
-        expect_reply!(self.call(request).await?, SettleReply::Lease(view) => view)
+        let request = Question::Close { lease, voucher: voucher.map(Box::new) };
+        expect_reply!(self.call(request).await?, Answer::Lease(view) => view)
     }
 
     /// Frees what an abandoned reservation holds.
@@ -153,8 +167,8 @@ impl Settle {
     ///
     /// [`SettlementError`]
     pub async fn release(&self, lease: LeaseId) -> Result<LeaseView, SettlementError> {
-        let reply = self.call(SettleRequest::Release { lease }).await?;
-        expect_reply!(reply, SettleReply::Lease(view) => view)
+        let reply = self.call(Question::Release { lease }).await?;
+        expect_reply!(reply, Answer::Lease(view) => view)
     }
 
     /// How a lease stands.
@@ -163,8 +177,8 @@ impl Settle {
     ///
     /// [`SettlementError`]
     pub async fn lease(&self, lease: LeaseId) -> Result<LeaseView, SettlementError> {
-        let reply = self.call(SettleRequest::Lease { lease }).await?;
-        expect_reply!(reply, SettleReply::Lease(view) => view)
+        let reply = self.call(Question::Lease { lease }).await?;
+        expect_reply!(reply, Answer::Lease(view) => view)
     }
 
     /// Makes this node known as a checker.
@@ -173,8 +187,8 @@ impl Settle {
     ///
     /// [`SettlementError`]
     pub async fn register_checker(&self) -> Result<(), SettlementError> {
-        let reply = self.call(SettleRequest::RegisterChecker).await?;
-        expect_reply!(reply, SettleReply::Done => ())
+        let reply = self.call(Question::RegisterChecker).await?;
+        expect_reply!(reply, Answer::Done => ())
     }
 
     /// An epoch's seed and checkers.
@@ -183,8 +197,8 @@ impl Settle {
     ///
     /// [`SettlementError`]
     pub async fn epoch(&self, epoch: u64) -> Result<EpochView, SettlementError> {
-        let reply = self.call(SettleRequest::Epoch { epoch }).await?;
-        expect_reply!(reply, SettleReply::Epoch(view) => view)
+        let reply = self.call(Question::Epoch { epoch }).await?;
+        expect_reply!(reply, Answer::Epoch(view) => view)
     }
 
     /// Sums over everything.
@@ -193,7 +207,7 @@ impl Settle {
     ///
     /// [`SettlementError`]
     pub async fn totals(&self) -> Result<Totals, SettlementError> {
-        let reply = self.call(SettleRequest::Totals).await?;
-        expect_reply!(reply, SettleReply::Totals(totals) => totals)
+        let reply = self.call(Question::Totals).await?;
+        expect_reply!(reply, Answer::Totals(totals) => totals)
     }
 }

@@ -124,6 +124,7 @@ impl AccountSignature {
 }
 
 /// An account's secret key. Never printed; wiped on drop.
+#[derive(Clone)]
 pub struct AccountKey {
     key: ecdsa::SigningKey,
     id: AccountId,

@@ -1,61 +1,20 @@
 //! What is said to the settlement service: one [`SettleRequest`] and one [`SettleReply`] a stream.
 //!
-//! The service keeps accounts, reservations and vouchers. It is the embedded stand-in for the
-//! contracts and has their verbs. Who asks is known by the delegation that travels along.
+//! The service is a node of the chain that holds the contracts. What moves money are transactions
+//! that accounts sign; the service carries them and can't make any. Who asks is known by the
+//! delegation that travels along.
 
 use serde::{Deserialize, Serialize};
-use welkin_types::{AccountId, LeaseId, NodeId, UnixMillis, Usd};
+use welkin_types::{AccountId, NodeId, TxId, UnixMillis, Usd};
 
-use crate::order::{Delegation, Order, SignedByAccount, Voucher};
+use crate::order::{Delegation, SignedByAccount};
 
-/// A question or command to the settlement service.
+/// A question to the settlement service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SettleRequest {
-    /// "What has this account?"
-    Balance {
-        /// The account.
-        account: AccountId,
-    },
-    /// Adds money from outside (local networks only).
-    Fund {
-        /// Whose account.
-        account: AccountId,
-        /// How much.
-        amount: Usd,
-        /// Drawn by the caller; the same key is carried out once.
-        idempotency: [u8; 16],
-    },
-    /// A host sets money of a buyer aside for an order that the buyer signed.
-    Reserve {
-        /// The order.
-        order: Box<SignedByAccount<Order>>,
-        /// How much to have aside now.
-        amount: Usd,
-    },
-    /// A host cashes the newest voucher and asks that `amount` be aside beyond it.
-    Redeem {
-        /// The voucher.
-        voucher: Box<SignedByAccount<Voucher>>,
-        /// How much to have aside beyond what is paid.
-        amount: Usd,
-    },
-    /// A host ends a lease: pays its last voucher, gives the rest back.
-    Close {
-        /// Which lease.
-        lease: LeaseId,
-        /// The last voucher, if anything is due.
-        voucher: Option<Box<SignedByAccount<Voucher>>>,
-    },
-    /// A buyer ends a reservation that its host has abandoned, after the order's expiry.
-    Release {
-        /// Which lease.
-        lease: LeaseId,
-    },
-    /// "How does this lease stand?"
-    Lease {
-        /// Which lease.
-        lease: LeaseId,
-    },
+    /// One JSON-RPC request to the chain's node, as bytes of JSON: at most [`RPC_BYTES_MAX`].
+    /// Everything about money goes this way, in transactions that the asking account signed.
+    Rpc(#[serde(with = "crate::hexed")] Vec<u8>),
     /// A checker makes itself known.
     RegisterChecker,
     /// The public seed of an epoch and who checks in it.
@@ -63,9 +22,10 @@ pub enum SettleRequest {
         /// Which epoch.
         epoch: u64,
     },
-    /// Sums over all accounts, to check that nothing was lost or made.
-    Totals,
 }
+
+/// The largest JSON-RPC request and answer, in bytes: with what stands around it, it fits a frame.
+pub const RPC_BYTES_MAX: usize = crate::FRAME_BYTES_MAX - 4_096;
 
 /// The first frame: who asks, and what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,14 +39,10 @@ pub struct SettleCall {
 /// The settlement service's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SettleReply {
-    /// How an account stands.
-    Account(AccountView),
-    /// How a lease stands.
-    Lease(LeaseView),
+    /// The node's JSON-RPC answer.
+    Rpc(#[serde(with = "crate::hexed")] Vec<u8>),
     /// An epoch's seed and checkers.
     Epoch(EpochView),
-    /// Sums over everything.
-    Totals(Totals),
     /// Done, nothing to say.
     Done,
     /// Not done, and why.
@@ -125,6 +81,8 @@ pub struct LeaseView {
     pub refunded: Usd,
     /// Whether it has ended.
     pub closed: bool,
+    /// The newest transaction that moved its money, where it is known.
+    pub transaction: Option<TxId>,
 }
 
 /// An epoch's public randomness and who checks in it.
@@ -206,4 +164,16 @@ pub enum SettleRefusal {
          again later, or use another network"
     )]
     Full,
+    /// The lane of the lease's id is taken by another open lease of the same two parties.
+    #[error("another open lease of the same buyer and operator has this lane: take another id")]
+    LaneBusy,
+    /// The order was taken before, or a later one was.
+    #[error("the order, or a later one of its lane, was taken before: sign a new one")]
+    Replayed,
+    /// The chain has no fresh price of ATH, so that nothing is paid until it has.
+    #[error("the price of ATH is stale: settling waits for a fresh one, work goes on")]
+    StalePrice,
+    /// The chain does not do this, for a reason that is not known here.
+    #[error("the settlement contract refuses this")]
+    Contract,
 }

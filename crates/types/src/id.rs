@@ -115,6 +115,10 @@ id! {
     AccountId, "account", "0x", 20
 }
 id! {
+    /// Names one transaction of the settlement chain: its Keccak-256.
+    TxId, "transaction", "0x", 32
+}
+id! {
     /// Names one container: a leasable endpoint of a host.
     ContainerId, "container id", "ctr_", 16
 }

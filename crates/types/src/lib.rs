@@ -13,7 +13,7 @@ mod state;
 pub mod task;
 mod time;
 
-pub use id::{AccountId, ContainerId, IdError, LeaseId, NodeId, OfferId};
+pub use id::{AccountId, ContainerId, IdError, LeaseId, NodeId, OfferId, TxId};
 pub use money::{BasisPoints, MoneyError, Price, Usd};
 pub use place::{Class, NameError, Region};
 pub use resources::{Gpu, Resources, Tier};

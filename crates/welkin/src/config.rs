@@ -92,6 +92,10 @@ pub(crate) struct SettlementConfig {
     pub(crate) dir: PathBuf,
     /// Where it listens; port 0 takes a free one.
     pub(crate) listen: String,
+    /// Where the chain's node answers JSON-RPC over HTTP; empty: nowhere.
+    pub(crate) rpc_listen: String,
+    /// Pages that may ask it from a browser, as `https://wallet.example`.
+    pub(crate) rpc_origins: Vec<String>,
     /// How long an epoch lasts, in seconds.
     pub(crate) epoch_seconds: u64,
     /// The most test money of one request, in US dollars; 0 gives none.
@@ -103,6 +107,8 @@ impl Default for SettlementConfig {
         Self {
             dir: PathBuf::new(),
             listen: "127.0.0.1:0".to_owned(),
+            rpc_listen: "127.0.0.1:0".to_owned(),
+            rpc_origins: Vec::new(),
             epoch_seconds: 60,
             faucet_usd_max: "10000".to_owned(),
         }

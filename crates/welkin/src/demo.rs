@@ -77,7 +77,7 @@ impl Demo<'_> {
             Some(receipt) => receipts.push(receipt),
             None => self.say("no python3 in /usr/bin: the training job is left out"),
         }
-        self.show_receipts(&receipts)?;
+        self.show_receipts(&receipts).await?;
         self.check_books(&receipts, before.available).await
     }
 
@@ -162,16 +162,31 @@ impl Demo<'_> {
         Ok(Some(done.receipt))
     }
 
-    fn show_receipts(&self, files: &[ReceiptFile]) -> anyhow::Result<()> {
+    async fn show_receipts(&self, files: &[ReceiptFile]) -> anyhow::Result<()> {
         let mut rows = Vec::new();
         for file in files {
             let receipt = file.verify().context("a receipt is wrong")?;
             ensure!(file.ack.is_some(), "a receipt lacks the buyer's signature");
-            rows.push(row(&receipt));
+            let view = self.buyer.settle().lease(receipt.lease).await?;
+            ensure!(view.closed, "{} is not settled", receipt.lease);
+            ensure!(view.paid == receipt.cost, "{} was paid for {}", view.paid, receipt.lease);
+            let transaction = view.transaction.context("a lease was settled by nothing")?;
+            rows.push(row(&receipt, &out::short(&transaction)));
         }
-        let head =
-            ["LEASE", "STATE", "PULL", "START", "RUN", "BILLED", "PRICE", "COST", "FEE", "WIPED"];
-        self.say("receipts, signed by host and buyer, verified here:");
+        let head = [
+            "LEASE",
+            "STATE",
+            "PULL",
+            "START",
+            "RUN",
+            "BILLED",
+            "PRICE",
+            "COST",
+            "FEE",
+            "WIPED",
+            "SETTLED BY",
+        ];
+        self.say("receipts, signed by host and buyer, verified here, settled on the chain:");
         out::text(&out::table(&head, &rows))
     }
 
@@ -414,7 +429,7 @@ async fn train(
     done
 }
 
-fn row(receipt: &Receipt) -> Vec<String> {
+fn row(receipt: &Receipt, settled_by: &str) -> Vec<String> {
     let at = |state| receipt.stages.iter().find(|stage| stage.state == state).map(|s| s.at);
     let between = |from, to| match (at(from), at(to)) {
         (Some(from), Some(to)) => format!("{} ms", to.since(from).as_millis()),
@@ -437,5 +452,6 @@ fn row(receipt: &Receipt) -> Vec<String> {
         receipt.cost.to_string(),
         receipt.fee.to_string(),
         format!("{wiped}, {} ms", receipt.wipe.elapsed_ms),
+        settled_by.to_owned(),
     ]
 }

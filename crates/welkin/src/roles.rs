@@ -6,12 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::net::TcpListener;
 use tracing::info;
+use welkin_evm::HttpConfig;
 use welkin_net::{BindError, Endpoint, EndpointConfig, Relay};
 use welkin_node::host::{SandboxdLaunch, Sandboxes};
 use welkin_node::network::Network;
 use welkin_node::relay::RelayStartError;
-use welkin_node::settlement::{self, Embedded, EmbeddedConfig, RemoteSettlement, Settle};
+use welkin_node::settlement::{
+    self, EvmConfig, EvmSettlement, Line, LocalChain, Service, ServiceConfig, Settle,
+};
 use welkin_node::{Shutdown, checker, host, identity, indexer, relay, wire};
 use welkin_proto::{
     ALPN_SETTLE, AccountKey, Delegation, Domain, NodeAddr, NodeKey, RelayAddr, SignedByAccount,
@@ -19,6 +23,7 @@ use welkin_proto::{
 use welkin_runtime::inventory::{self, Gpu, GpuSearch};
 
 use welkin_runtime::Launcher;
+use welkin_types::Usd;
 
 use crate::config::SettlementConfig;
 use crate::{Context, Usage, client, out};
@@ -123,12 +128,21 @@ impl Node {
     }
 
     /// The settlement service over the network, in this node's account.
-    pub(crate) fn remote_settle(&self, network: &Network) -> Settle {
-        Settle::new(RemoteSettlement::new(
-            self.endpoint.clone(),
-            network.settlement.clone(),
-            self.delegation.clone(),
-        ))
+    pub(crate) fn remote_settle(&self, network: &Network, shutdown: &Shutdown) -> Settle {
+        let (endpoint, addr) = (self.endpoint.clone(), network.settlement.clone());
+        let line = Line::remote(endpoint, addr, self.delegation.clone());
+        self.settle(line, network.domain(), shutdown)
+    }
+
+    /// The settlement service in this process, in this node's account.
+    pub(crate) fn local_settle(&self, service: &Arc<Service>, shutdown: &Shutdown) -> Settle {
+        let line = Line::local(Arc::clone(service), self.key.id());
+        self.settle(line, *service.domain(), shutdown)
+    }
+
+    fn settle(&self, line: Line, domain: Domain, shutdown: &Shutdown) -> Settle {
+        let config = EvmConfig::of(domain);
+        Settle::new(EvmSettlement::new(line, self.account.clone(), config, shutdown))
     }
 }
 
@@ -137,26 +151,74 @@ pub(crate) fn dir_or(named: &Path, context: &Context, name: &str) -> PathBuf {
     if named.as_os_str().is_empty() { context.dir.join(name) } else { named.to_owned() }
 }
 
-/// Opens the books and answers questions about them.
+/// Opens the chain and answers questions about it.
 pub(crate) async fn start_settlement(
     config: &SettlementConfig,
     dir: &Path,
     domain: Domain,
     listen: &str,
     shutdown: &Shutdown,
-) -> anyhow::Result<(Arc<Embedded>, Endpoint)> {
-    let faucet_max = config
+) -> anyhow::Result<Settlement> {
+    let faucet_max: Usd = config
         .faucet_usd_max
         .parse()
         .map_err(|error| Usage::new(format!("settlement.faucet_usd_max: {error}"), ""))?;
-    let embedded = EmbeddedConfig { domain, faucet_max, epoch_seconds: config.epoch_seconds };
     // First the key: it makes the folder, and makes it private.
     let node = node(dir, &domain, listen, &[ALPN_SETTLE], None).await?;
-    let service = Arc::new(Embedded::open(&dir.join("books.redb"), embedded).await?);
+    let setup = LocalChain { admin: node.account.id(), faucet_max };
+    let chain = setup.open(dir)?;
+    let service = ServiceConfig { domain, epoch_seconds: config.epoch_seconds };
+    let service = Arc::new(Service::open(&dir.join("checkers.redb"), chain, service).await?);
     let endpoint = node.endpoint.clone();
     let serving = settlement::serve(Arc::clone(&service), node.endpoint, shutdown.clone());
     shutdown.spawn_until_asked("settlement", serving);
-    Ok((service, endpoint))
+    let rpc = start_rpc(config, dir, &service, shutdown).await?;
+    Ok(Settlement { service, endpoint, rpc })
+}
+
+/// A settlement service at work.
+pub(crate) struct Settlement {
+    /// The service.
+    pub(crate) service: Arc<Service>,
+    /// Where it listens.
+    pub(crate) endpoint: Endpoint,
+    /// Where its chain answers JSON-RPC over HTTP, if it does.
+    pub(crate) rpc: Option<String>,
+}
+
+/// Answers JSON-RPC over HTTP; at the port of the last start where any will do.
+async fn start_rpc(
+    config: &SettlementConfig,
+    dir: &Path,
+    service: &Arc<Service>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<String>> {
+    if config.rpc_listen.is_empty() {
+        return Ok(None);
+    }
+    let wanted = socket_addr(&config.rpc_listen)?;
+    let dir = dir.join("rpc");
+    std::fs::create_dir_all(&dir).with_context(|| format!("failed to make {}", dir.display()))?;
+    let listener = match last_port(&dir, wanted) {
+        Some(before) => TcpListener::bind(before).await.ok(),
+        None => None,
+    };
+    let listener = match listener {
+        Some(listener) => listener,
+        None => TcpListener::bind(wanted)
+            .await
+            .with_context(|| format!("failed to listen on {wanted} for JSON-RPC"))?,
+    };
+    let addr = listener.local_addr()?;
+    remember_port(&dir, addr.port());
+    let http = HttpConfig { origins: config.rpc_origins.clone(), ..HttpConfig::default() };
+    let chain = Arc::clone(service.chain());
+    shutdown.spawn_until_asked("json-rpc", async move {
+        if let Err(error) = welkin_evm::serve_http(listener, chain, http).await {
+            tracing::error!(%error, "JSON-RPC over HTTP has ended");
+        }
+    });
+    Ok(Some(format!("http://{addr}")))
 }
 
 /// Starts the sandbox helper of a host; `None`, with the reason logged, where it can't isolate.
@@ -250,8 +312,12 @@ pub(crate) async fn settlement(context: &Context) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
     let config = &context.config.settlement;
     let dir = dir_or(&config.dir, context, "settlement");
-    let (_service, endpoint) =
+    let settlement =
         start_settlement(config, &dir, Domain::LOCAL, &config.listen, &shutdown).await?;
+    let endpoint = settlement.endpoint.clone();
+    if let Some(rpc) = &settlement.rpc {
+        tracing::info!(%rpc, "the chain answers JSON-RPC over HTTP");
+    }
     announce(context, "settlement", &wire::from_net(&endpoint.addr()).to_string())?;
     until_stopped(shutdown, endpoint).await
 }
@@ -275,7 +341,7 @@ pub(crate) async fn indexer(context: &Context) -> anyhow::Result<()> {
     let listen = &context.config.indexer.listen;
     let node =
         node(&dir, &network.domain(), listen, &indexer::ALPNS, network.relay.as_ref()).await?;
-    let (settle, endpoint) = (node.remote_settle(&network), node.endpoint.clone());
+    let (settle, endpoint) = (node.remote_settle(&network, &shutdown), node.endpoint.clone());
     let deps =
         indexer::Deps { endpoint: node.endpoint, key: node.key, domain: network.domain(), settle };
     let addr = indexer::start(deps, &shutdown);
@@ -292,7 +358,7 @@ pub(crate) async fn checker(context: &Context) -> anyhow::Result<()> {
     let node =
         node(&dir, &network.domain(), listen, &checker::ALPNS, network.relay.as_ref()).await?;
     let addr = node.addr().to_string();
-    let (settle, endpoint) = (node.remote_settle(&network), node.endpoint.clone());
+    let (settle, endpoint) = (node.remote_settle(&network, &shutdown), node.endpoint.clone());
     let deps = checker::Deps {
         endpoint: node.endpoint,
         key: node.key,
@@ -314,7 +380,7 @@ pub(crate) async fn host(context: &Context) -> anyhow::Result<()> {
     let node =
         node(&config.dir, &network.domain(), &config.listen, &host::ALPNS, network.relay.as_ref())
             .await?;
-    let (settle, endpoint) = (node.remote_settle(&network), node.endpoint.clone());
+    let (settle, endpoint) = (node.remote_settle(&network, &shutdown), node.endpoint.clone());
     let gpus = find_gpus(&config).await?;
     let launcher = context.launcher.as_ref();
     let handle = start_host(config, launcher, node, gpus, &network, settle, &shutdown).await?;
@@ -359,6 +425,7 @@ pub(crate) fn network(args: &crate::cli::NetworkArgs) -> anyhow::Result<()> {
         chain_id: Domain::LOCAL.chain_id,
         contract: Domain::LOCAL.contract,
         settlement: parse(&args.settlement)?,
+        rpc: None,
         indexers: indexers?,
         relay: relay.transpose()?,
     };

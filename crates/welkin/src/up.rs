@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use welkin_net::{Endpoint, Relay};
 use welkin_node::host::{ContainerConfig, HostHandle};
 use welkin_node::network::Network;
-use welkin_node::settlement::{Embedded, LocalSettlement, Settle};
+use welkin_node::settlement::{EvmConfig, EvmSettlement, Line, Service, Settle};
 use welkin_node::{Shutdown, checker, host, indexer, wire};
 use welkin_proto::Domain;
 use welkin_runtime::inventory::{self, Gpu};
@@ -85,7 +85,7 @@ async fn start(context: &Context, args: &Up, shutdown: &Shutdown) -> anyhow::Res
     let domain = Domain::LOCAL;
     let listen = any_port(config.up.listen_ip);
     let dir = roles::dir_or(&config.settlement.dir, context, "settlement");
-    let (settlement, settlement_endpoint) =
+    let roles::Settlement { service: settlement, endpoint: settlement_endpoint, rpc } =
         roles::start_settlement(&config.settlement, &dir, domain, &listen, shutdown).await?;
     let mut relay_config = config.relay.clone();
     relay_config.dir = roles::dir_or(&relay_config.dir, context, "relay");
@@ -95,6 +95,7 @@ async fn start(context: &Context, args: &Up, shutdown: &Shutdown) -> anyhow::Res
         chain_id: domain.chain_id,
         contract: domain.contract,
         settlement: wire::from_net(&settlement_endpoint.addr()),
+        rpc,
         indexers: Vec::new(),
         relay: Some(relay_addr),
     };
@@ -126,7 +127,7 @@ async fn start(context: &Context, args: &Up, shutdown: &Shutdown) -> anyhow::Res
         tracing::warn!("a host is not listed by the indexer yet");
     }
     write_network(context, &network)?;
-    credit(context, &settlement).await?;
+    credit(context, &settlement, shutdown).await?;
     Ok(Running { network, hosts: handles, checkers, endpoints, relay })
 }
 
@@ -141,20 +142,16 @@ async fn start_indexer(
     context: &Context,
     network: &mut Network,
     listen: &str,
-    settlement: &Arc<Embedded>,
+    settlement: &Arc<Service>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Endpoint> {
     let (domain, dir) = (network.domain(), context.dir.join("indexer"));
     let node = roles::node(&dir, &domain, listen, &indexer::ALPNS, None).await?;
-    let settle = local_settle(settlement, &node);
+    let settle = node.local_settle(settlement, shutdown);
     let endpoint = node.endpoint.clone();
     let deps = indexer::Deps { endpoint: node.endpoint, key: node.key, domain, settle };
     network.indexers.push(indexer::start(deps, shutdown));
     Ok(endpoint)
-}
-
-fn local_settle(service: &Arc<Embedded>, node: &roles::Node) -> Settle {
-    Settle::new(LocalSettlement::new(Arc::clone(service), node.account.id(), node.key.id()))
 }
 
 /// A host that is about to start.
@@ -188,7 +185,7 @@ async fn host_node(
 async fn start_host(
     context: &Context,
     network: &Network,
-    settlement: &Arc<Embedded>,
+    settlement: &Arc<Service>,
     host: HostNode,
     of: u32,
     shutdown: Shutdown,
@@ -197,7 +194,7 @@ async fn start_host(
     if config.containers.is_empty() {
         config.containers = share(number, of, &gpus);
     }
-    let settle = local_settle(settlement, &node);
+    let settle = node.local_settle(settlement, &shutdown);
     let launcher = context.launcher.as_ref();
     roles::start_host(config, launcher, node, gpus, network, settle, &shutdown).await
 }
@@ -248,14 +245,14 @@ async fn start_checker(
     context: &Context,
     network: &Network,
     listen: &str,
-    settlement: &Arc<Embedded>,
+    settlement: &Arc<Service>,
     number: u32,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Endpoint> {
     let dir = context.dir.join(format!("checker-{number}"));
     let domain = network.domain();
     let node = roles::node(&dir, &domain, listen, &checker::ALPNS, network.relay.as_ref()).await?;
-    let settle = local_settle(settlement, &node);
+    let settle = node.local_settle(settlement, shutdown);
     let endpoint = node.endpoint.clone();
     let deps = checker::Deps {
         endpoint: node.endpoint,
@@ -278,7 +275,11 @@ fn write_network(context: &Context, network: &Network) -> anyhow::Result<()> {
 }
 
 /// A new account gets test money, once.
-async fn credit(context: &Context, settlement: &Arc<Embedded>) -> anyhow::Result<()> {
+async fn credit(
+    context: &Context,
+    settlement: &Arc<Service>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
     let amount: Usd = context
         .config
         .up
@@ -287,9 +288,12 @@ async fn credit(context: &Context, settlement: &Arc<Embedded>) -> anyhow::Result
         .map_err(|error| Usage::new(format!("up.credit_usd: {error}"), ""))?;
     let key = client::home(context).account_key()?;
     let node = welkin_types::NodeId::from_bytes([0; 32]);
-    let settle = Settle::new(LocalSettlement::new(Arc::clone(settlement), key.id(), node));
-    if settle.balance(key.id()).await?.deposited.is_zero() && !amount.is_zero() {
-        settle.fund(key.id(), amount).await?;
+    let account = key.id();
+    let line = Line::local(Arc::clone(settlement), node);
+    let config = EvmConfig::of(*settlement.domain());
+    let settle = Settle::new(EvmSettlement::new(line, key, config, shutdown));
+    if settle.balance(account).await?.deposited.is_zero() && !amount.is_zero() {
+        settle.fund(account, amount).await?;
     }
     Ok(())
 }
@@ -301,6 +305,10 @@ fn welcome(context: &Context, running: &Running) -> anyhow::Result<()> {
     let dir = context.dir.display();
     let mut text = format!("network     {dir}\n");
     text.push_str(&format!("settlement  {}\n", running.network.settlement));
+    if let Some(rpc) = &running.network.rpc {
+        let chain = running.network.chain_id;
+        text.push_str(&format!("chain       {rpc}  (JSON-RPC, chain {chain}, gas is free)\n"));
+    }
     for indexer in &running.network.indexers {
         text.push_str(&format!("indexer     {indexer}\n"));
     }

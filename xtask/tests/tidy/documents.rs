@@ -125,6 +125,8 @@ fn pages() -> Vec<PathBuf> {
     for folder in ["docs", "apps", "fuzz"] {
         pages.extend(files(&top.join(folder), "md"));
     }
+    // Not the whole folder: what is installed there has pages of its own.
+    pages.extend(["README.md", "SLITHER.md"].map(|name| top.join("contracts").join(name)));
     pages
 }
 
@@ -175,8 +177,8 @@ fn benches() -> BTreeSet<String> {
 /// The names of all functions in the tree, where tests are looked for.
 fn functions() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let folders = ["crates", "apps", "xtask", "tests"];
-    for (extension, keyword) in [("rs", "fn "), ("py", "def ")] {
+    let folders = ["crates", "apps", "contracts/test", "xtask", "tests"];
+    for (extension, keyword) in [("rs", "fn "), ("py", "def "), ("sol", "function ")] {
         for path in folders.iter().flat_map(|folder| files(&root().join(folder), extension)) {
             names.extend(declared(&path, keyword));
         }

@@ -13,6 +13,7 @@ const FLOORS: [&[&str]; 5] = [
         "welkin-runtime",
         "welkin-store",
         "welkin-chain",
+        "welkin-evm",
         "welkin-gpu",
         "welkin-media",
         "welkin-api",

@@ -115,12 +115,11 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use tokio::sync::Semaphore;
-    use welkin_proto::settle::{SettleReply, SettleRequest};
     use welkin_proto::{AccountKey, Domain};
     use welkin_types::AccountId;
 
     use super::*;
-    use crate::settlement::{BoxFuture, Settlement};
+    use crate::settlement::{Answer, BoxFuture, Question, Settlement};
 
     const LEASE: LeaseId = LeaseId::from_bytes([1; 16]);
 
@@ -128,7 +127,7 @@ mod tests {
     #[derive(Clone, Debug)]
     struct Slow {
         may: Arc<Semaphore>,
-        asked: Arc<Mutex<Vec<SettleRequest>>>,
+        asked: Arc<Mutex<Vec<Question>>>,
         paid: Usd,
     }
 
@@ -140,14 +139,11 @@ mod tests {
     }
 
     impl Settlement for Slow {
-        fn call(
-            &self,
-            request: SettleRequest,
-        ) -> BoxFuture<'_, Result<SettleReply, SettlementError>> {
+        fn call(&self, request: Question) -> BoxFuture<'_, Result<Answer, SettlementError>> {
             self.asked.lock().unwrap().push(request);
             Box::pin(async {
                 self.may.acquire().await.unwrap().forget();
-                Ok(SettleReply::Lease(LeaseView {
+                Ok(Answer::Lease(LeaseView {
                     buyer: AccountId::from_bytes([1; 20]),
                     operator: AccountId::from_bytes([2; 20]),
                     held: Usd::ZERO,
@@ -155,6 +151,7 @@ mod tests {
                     fee: Usd::ZERO,
                     refunded: Usd::ZERO,
                     closed: true,
+                    transaction: None,
                 }))
             })
         }

@@ -141,11 +141,11 @@ async fn close(settle: &Settle, lease: LeaseId, expires: UnixMillis) -> Found {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use welkin_proto::settle::{LeaseView, SettleReply, SettleRequest};
+    use welkin_proto::settle::LeaseView;
     use welkin_types::{AccountId, Usd};
 
     use super::*;
-    use crate::settlement::{BoxFuture, Settlement};
+    use crate::settlement::{Answer, BoxFuture, Question, Settlement};
     use crate::{CallError, Shutdown};
 
     /// A service that can be away, and the leases that it holds money for.
@@ -156,26 +156,23 @@ mod tests {
     }
 
     impl Settlement for Service {
-        fn call(
-            &self,
-            request: SettleRequest,
-        ) -> BoxFuture<'_, Result<SettleReply, SettlementError>> {
+        fn call(&self, request: Question) -> BoxFuture<'_, Result<Answer, SettlementError>> {
             Box::pin(async move {
-                let SettleRequest::Close { lease, .. } = request else { panic!("{request:?}") };
+                let Question::Close { lease, .. } = request else { panic!("{request:?}") };
                 if !self.is_there.load(Ordering::Acquire) {
                     let gone = CallError::Wire(crate::wire::WireError::Ended);
                     return Err(SettlementError::Unreachable(gone));
                 }
                 let mut held = self.held.lock().unwrap();
                 let Some(index) = held.iter().position(|known| *known == lease) else {
-                    return Ok(SettleReply::Refused(SettleRefusal::UnknownLease));
+                    return Ok(Answer::Refused(SettleRefusal::UnknownLease));
                 };
                 held.remove(index);
                 let (buyer, operator) =
                     (AccountId::from_bytes([1; 20]), AccountId::from_bytes([2; 20]));
                 let (held, paid, fee, refunded) = (Usd::ZERO, Usd::ZERO, Usd::ZERO, Usd::ZERO);
                 let closed = true;
-                Ok(SettleReply::Lease(LeaseView {
+                Ok(Answer::Lease(LeaseView {
                     buyer,
                     operator,
                     held,
@@ -183,6 +180,7 @@ mod tests {
                     fee,
                     refunded,
                     closed,
+                    transaction: None,
                 }))
             })
         }

@@ -1,91 +1,156 @@
-//! The settlement service's side of the network.
+//! The settlement service of a network: a node of its chain, and the list of its checkers.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
-use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
-use welkin_proto::settle::{SettleCall, SettleRefusal, SettleReply};
+use sha2::{Digest as _, Sha256};
+use welkin_evm::Chain;
+use welkin_proto::Domain;
+use welkin_proto::settle::{EpochView, RPC_BYTES_MAX, SettleRefusal, SettleReply, SettleRequest};
+use welkin_store::{Batch, CommitError, Db, OpenError};
 use welkin_types::NodeId;
 
-use super::Embedded;
-use crate::gate::{CODE_TOO_MANY, Gate, GateLimits, Pass};
-use crate::wire::{self, WireError};
-use crate::{Shutdown, outside};
+use crate::outside;
 
-/// How long a question may take to arrive.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+const META: &str = "meta";
+const SEED: &[u8] = b"seed";
+const CHECKERS: &[u8] = b"checkers";
 
-/// The most connections at once.
-const CONNECTIONS_MAX: usize = 8_192;
+/// The most checkers that the service keeps.
+const CHECKERS_MAX: usize = 10_000;
 
-/// Takes connections and answers their questions until it is asked to stop.
-pub async fn serve(service: Arc<Embedded>, endpoint: Endpoint, shutdown: Shutdown) {
-    let gate = Gate::new(GateLimits::of(CONNECTIONS_MAX));
-    while let Some(incoming) = endpoint.accept().await {
-        let (gate, service, inner) = (Arc::clone(&gate), Arc::clone(&service), shutdown.clone());
-        shutdown.spawn_until_asked("settle-connection", async move {
-            if let Some((connection, pass)) = gate.admit(incoming).await {
-                answer_all(&gate, &service, connection, Arc::new(pass), &inner).await;
+/// How the service works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// Where signatures hold.
+    pub domain: Domain,
+    /// How long an epoch lasts, in seconds.
+    pub epoch_seconds: u64,
+}
+
+/// Why the service can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// The database can't be opened.
+    #[error("failed to open the settlement service's database")]
+    Open(#[source] OpenError),
+    /// The database can't be read or written.
+    #[error("failed to read the settlement service's database")]
+    Read(#[source] CommitError),
+}
+
+/// The settlement service.
+#[derive(Debug)]
+pub struct Service {
+    config: ServiceConfig,
+    chain: Arc<Chain>,
+    seed: [u8; 32],
+    checkers: Mutex<BTreeSet<NodeId>>,
+    db: Db,
+}
+
+impl Service {
+    /// Opens the list of checkers beside a chain.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] where the list can't be read.
+    pub async fn open(
+        path: &Path,
+        chain: Arc<Chain>,
+        config: ServiceConfig,
+    ) -> Result<Self, ServiceError> {
+        let db = Db::open(path).map_err(ServiceError::Open)?;
+        let meta = db.load(META).map_err(ServiceError::Read)?;
+        let find = |name: &[u8]| meta.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+        let checkers = find(CHECKERS)
+            .and_then(|value| postcard::from_bytes::<BTreeSet<NodeId>>(value).ok())
+            .unwrap_or_default();
+        let seed = match find(SEED).and_then(|value| <[u8; 32]>::try_from(value.as_slice()).ok()) {
+            Some(seed) => seed,
+            None => {
+                let seed: [u8; 32] = outside::random();
+                let mut batch = Batch::default();
+                batch.put(META, SEED, seed.to_vec());
+                db.commit(batch).await.map_err(ServiceError::Read)?;
+                seed
             }
-        });
+        };
+        Ok(Self { config, chain, seed, checkers: Mutex::new(checkers), db })
     }
-}
 
-async fn answer_all(
-    gate: &Gate,
-    service: &Arc<Embedded>,
-    connection: Connection,
-    pass: Arc<Pass>,
-    shutdown: &Shutdown,
-) {
-    let node = NodeId::from_bytes(connection.peer());
-    let mut questions = JoinSet::new();
-    let mut is_first = true;
-    while let Some((send, recv)) = gate.next_stream(&connection, is_first, &mut questions).await {
-        is_first = false;
-        while questions.try_join_next().is_some() {}
-        let (service, pass, connection) =
-            (Arc::clone(service), Arc::clone(&pass), connection.clone());
-        // A task of the service's own: begun, it ends also when the connection does before.
-        let (done, answered) = oneshot::channel::<()>();
-        shutdown.spawn_until_asked("settle", async move {
-            let _done = done;
-            let peer = Peer { node, pass, connection };
-            if let Err(error) = answer(&service, &peer, send, recv).await {
-                tracing::debug!(%error, "a settlement question was not answered");
-            }
-        });
-        questions.spawn(async move { drop(answered.await) });
+    /// Where signatures hold.
+    pub const fn domain(&self) -> &Domain {
+        &self.config.domain
     }
-}
 
-/// Who is at the other end of a connection.
-struct Peer {
-    node: NodeId,
-    pass: Arc<Pass>,
-    connection: Connection,
-}
+    /// The chain.
+    pub const fn chain(&self) -> &Arc<Chain> {
+        &self.chain
+    }
 
-async fn answer(
-    service: &Embedded,
-    peer: &Peer,
-    mut send: SendStream,
-    mut recv: RecvStream,
-) -> Result<(), WireError> {
-    let call: SettleCall = wire::expect(&mut recv, QUESTION_TIMEOUT).await?;
-    let reply = match call.caller.account(service.domain(), peer.node, outside::now()) {
-        Ok(account) => {
-            if let Err(why) = peer.pass.identify(account) {
-                peer.connection.close(CODE_TOO_MANY, why.to_string().as_bytes());
+    /// Answers one question of a node.
+    pub async fn call(&self, node: NodeId, request: SettleRequest) -> SettleReply {
+        match request {
+            SettleRequest::Rpc(body) => SettleReply::Rpc(self.rpc(&body).await),
+            SettleRequest::Epoch { epoch } => SettleReply::Epoch(self.epoch(epoch)),
+            SettleRequest::RegisterChecker => match self.register(node).await {
+                Ok(()) => SettleReply::Done,
+                Err(refusal) => SettleReply::Refused(refusal),
+            },
+        }
+    }
+
+    async fn rpc(&self, body: &[u8]) -> Vec<u8> {
+        let answer = self.chain.rpc(body).await;
+        if answer.len() <= RPC_BYTES_MAX {
+            return answer;
+        }
+        let id = serde_json::from_slice::<serde_json::Value>(body)
+            .map_or(serde_json::Value::Null, |question| question["id"].clone());
+        // The code that nodes use for "limit exceeded" (EIP-1474).
+        let error = serde_json::json!({
+            "jsonrpc": "2.0",
+            "id": id,
+            "error": {"code": -32005, "message": "the answer is too large: ask for fewer blocks"},
+        });
+        error.to_string().into_bytes()
+    }
+
+    async fn register(&self, node: NodeId) -> Result<(), SettleRefusal> {
+        let bytes = {
+            let mut checkers = self.checkers.lock().unwrap_or_else(PoisonError::into_inner);
+            if checkers.contains(&node) {
                 return Ok(());
             }
-            service.call(account, peer.node, call.request).await
+            if checkers.len() >= CHECKERS_MAX {
+                return Err(SettleRefusal::Range);
+            }
+            checkers.insert(node);
+            postcard::to_stdvec(&*checkers).map_err(|_| SettleRefusal::Storage)?
+        };
+        let mut batch = Batch::default();
+        batch.put(META, CHECKERS, bytes);
+        self.db.commit(batch).await.map_err(|error| {
+            tracing::error!(%error, "the list of checkers can't be written");
+            SettleRefusal::Storage
+        })
+    }
+
+    fn epoch(&self, epoch: u64) -> EpochView {
+        let mut hasher = Sha256::new();
+        hasher.update(b"welkin/epoch/1");
+        hasher.update(self.config.domain.chain_id.to_be_bytes());
+        hasher.update(self.seed);
+        hasher.update(epoch.to_be_bytes());
+        let checkers = self.checkers.lock().unwrap_or_else(PoisonError::into_inner);
+        EpochView {
+            epoch,
+            seed: hasher.finalize().into(),
+            checkers: checkers.iter().copied().collect(),
+            epoch_seconds: self.config.epoch_seconds,
         }
-        Err(_) => SettleReply::Refused(SettleRefusal::Signature),
-    };
-    wire::send(&mut send, &reply).await?;
-    let _ = send.finish();
-    Ok(())
+    }
 }

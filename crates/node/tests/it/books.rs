@@ -1,13 +1,12 @@
 //! The embedded books: what was confirmed is there after a restart, and they add up.
 
-use std::sync::Arc;
-
-use welkin_node::settlement::{LocalSettlement, Settle, SettlementError};
+use welkin_node::Shutdown;
+use welkin_node::settlement::{LocalChain, SettlementError};
 use welkin_proto::settle::SettleRefusal;
 use welkin_proto::{Domain, Order, SignedByAccount, Voucher};
 use welkin_types::{ContainerId, LeaseId, NodeId, Price, UnixMillis, Usd};
 
-use crate::world::{World, account, books};
+use crate::world::{World, account, service, settle};
 
 fn order(budget: &str) -> SignedByAccount<Order> {
     let (buyer, operator) = (account(1), account(2));
@@ -39,30 +38,24 @@ fn voucher(seconds: u64) -> SignedByAccount<Voucher> {
 #[tokio::test]
 async fn a_lease_is_settled_to_the_cent_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("books.redb");
-    let node = NodeId::from_bytes([9; 32]);
-    let service = books(&path).await;
-    let of = |service: &Arc<_>, n| {
-        Settle::new(LocalSettlement::new(Arc::clone(service), account(n).id(), node))
-    };
-    let (buyer, operator) = (of(&service, 1), of(&service, 2));
+    let shutdown = Shutdown::default();
+    let before = service(dir.path()).await;
+    let buyer = settle(&before, 1, &shutdown);
+    let operator = settle(&before, 2, &shutdown);
     buyer.fund(account(1).id(), "1".parse().unwrap()).await.unwrap();
     let held = operator.reserve(order("0.5"), "0.1".parse().unwrap()).await.unwrap().held;
     assert_eq!(held, "0.1".parse().unwrap());
     operator.redeem(voucher(10), "0.1".parse().unwrap()).await.unwrap();
-    drop((buyer, operator));
-    let mut service = Some(service);
-    drop(service.take());
+    drop((buyer, operator, before));
+    assert!(shutdown.finish(std::time::Duration::from_secs(5)).await);
 
-    // The database's thread lets go of the file a moment later.
-    let service = loop {
-        let opened = welkin_node::settlement::Embedded::open(&path, Default::default()).await;
-        match opened {
-            Ok(service) => break Arc::new(service),
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
-    let operator = of(&service, 2);
+    // The chain's thread lets go of the file a moment later.
+    let again = LocalChain { admin: account(250).id(), faucet_max: Usd::ZERO };
+    while again.open(dir.path()).is_err() {
+        tokio::task::yield_now().await;
+    }
+    let shutdown = Shutdown::default();
+    let operator = settle(&service(dir.path()).await, 2, &shutdown);
     // The same voucher again pays nothing more; a higher one pays the difference.
     operator.redeem(voucher(10), Usd::ZERO).await.unwrap();
     let lease = operator.close(LeaseId::from_bytes([7; 16]), Some(voucher(20))).await.unwrap();
@@ -78,13 +71,10 @@ async fn a_lease_is_settled_to_the_cent_over_a_restart() {
 #[tokio::test]
 async fn strangers_and_the_poor_are_refused() {
     let world = World::start().await;
-    let node = NodeId::from_bytes([9; 32]);
-    let stranger =
-        Settle::new(LocalSettlement::new(Arc::clone(&world.service), account(3).id(), node));
+    let stranger = settle(&world.service, 3, &world.shutdown);
     let refused = stranger.reserve(order("0.5"), "0.1".parse().unwrap()).await.unwrap_err();
     assert!(matches!(refused, SettlementError::Refused(SettleRefusal::NotAllowed)), "{refused:?}");
-    let operator =
-        Settle::new(LocalSettlement::new(Arc::clone(&world.service), account(2).id(), node));
+    let operator = settle(&world.service, 2, &world.shutdown);
     let refused = operator.reserve(order("0.5"), "0.1".parse().unwrap()).await.unwrap_err();
     assert!(
         matches!(refused, SettlementError::Refused(SettleRefusal::Funds { .. })),

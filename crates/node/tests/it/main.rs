@@ -3,5 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod books;
+mod escrow;
+mod genesis;
 mod market;
 mod world;

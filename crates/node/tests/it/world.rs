@@ -7,14 +7,14 @@ use welkin_net::{Endpoint, EndpointConfig};
 use welkin_node::buyer::{Buyer, Home};
 use welkin_node::network::Network;
 use welkin_node::settlement::{
-    Embedded, EmbeddedConfig, LocalSettlement, RemoteSettlement, Settle,
+    EvmConfig, EvmSettlement, Line, LocalChain, Service, ServiceConfig, Settle,
 };
 use welkin_node::{Shutdown, checker, host, identity, indexer, settlement, wire};
 use welkin_proto::{ALPN_SETTLE, AccountKey, Domain, NodeKey};
 
 pub(crate) struct World {
     pub(crate) network: Network,
-    pub(crate) service: Arc<Embedded>,
+    pub(crate) service: Arc<Service>,
     pub(crate) shutdown: Shutdown,
     pub(crate) dir: tempfile::TempDir,
 }
@@ -30,22 +30,37 @@ pub(crate) fn account(n: u8) -> AccountKey {
     AccountKey::from_secret(&[n; 32]).unwrap()
 }
 
-pub(crate) async fn books(path: &Path) -> Arc<Embedded> {
-    Arc::new(Embedded::open(path, EmbeddedConfig::default()).await.unwrap())
+/// The settlement service with its chain in this folder.
+pub(crate) async fn service(dir: &Path) -> Arc<Service> {
+    let admin = account(250).id();
+    let faucet_max = "10000".parse().unwrap();
+    let chain = LocalChain { admin, faucet_max }.open(dir).unwrap();
+    let config = ServiceConfig { domain: Domain::LOCAL, epoch_seconds: 60 };
+    Arc::new(Service::open(&dir.join("checkers.redb"), chain, config).await.unwrap())
+}
+
+/// Settlement in the name of account `n`.
+pub(crate) fn settle(service: &Arc<Service>, n: u8, shutdown: &Shutdown) -> Settle {
+    let node = NodeKey::from_secret(&[n; 32]).id();
+    settle_by(Line::local(Arc::clone(service), node), n, shutdown)
+}
+
+fn settle_by(line: Line, n: u8, shutdown: &Shutdown) -> Settle {
+    let config = EvmConfig::of(Domain::LOCAL);
+    Settle::new(EvmSettlement::new(line, account(n), config, shutdown))
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let shutdown = Shutdown::default();
-        let service = books(&dir.path().join("books.redb")).await;
+        let service = service(dir.path()).await;
         let settle_endpoint = endpoint([1; 32], &[ALPN_SETTLE]).await;
         let settle_addr = wire::from_net(&settle_endpoint.addr());
         let serving = settlement::serve(Arc::clone(&service), settle_endpoint, shutdown.clone());
         shutdown.spawn_until_asked("settlement", serving);
         let key = NodeKey::from_secret(&[2; 32]);
-        let settle =
-            Settle::new(LocalSettlement::new(Arc::clone(&service), account(2).id(), key.id()));
+        let settle = settle(&service, 2, &shutdown);
         let index_endpoint = endpoint([2; 32], &indexer::ALPNS).await;
         let deps = indexer::Deps { endpoint: index_endpoint, key, domain: Domain::LOCAL, settle };
         let indexer = indexer::start(deps, &shutdown);
@@ -53,6 +68,7 @@ impl World {
             chain_id: Domain::LOCAL.chain_id,
             contract: Domain::LOCAL.contract,
             settlement: settle_addr,
+            rpc: None,
             indexers: vec![indexer],
             relay: None,
         };
@@ -62,8 +78,7 @@ impl World {
     /// One more indexer, with this number as its key.
     pub(crate) async fn indexer(&mut self, n: u8) {
         let key = NodeKey::from_secret(&[n; 32]);
-        let settle =
-            Settle::new(LocalSettlement::new(Arc::clone(&self.service), account(n).id(), key.id()));
+        let settle = settle(&self.service, n, &self.shutdown);
         let endpoint = endpoint([n; 32], &indexer::ALPNS).await;
         let deps = indexer::Deps { endpoint, key, domain: Domain::LOCAL, settle };
         self.network.indexers.push(indexer::start(deps, &self.shutdown));
@@ -76,11 +91,9 @@ impl World {
         let lasting = std::time::Duration::from_secs(60);
         let delegation = identity::delegate(&Domain::LOCAL, &operator, key.id(), lasting).unwrap();
         let endpoint = endpoint([n; 32], &host::ALPNS).await;
-        let settle = Settle::new(RemoteSettlement::new(
-            endpoint.clone(),
-            self.network.settlement.clone(),
-            delegation.clone(),
-        ));
+        let addr = self.network.settlement.clone();
+        let line = Line::remote(endpoint.clone(), addr, delegation.clone());
+        let settle = settle_by(line, n, &self.shutdown);
         let deps = host::Deps {
             endpoint,
             key,
@@ -100,8 +113,7 @@ impl World {
 
     pub(crate) async fn checker(&self, n: u8) {
         let key = NodeKey::from_secret(&[n; 32]);
-        let settle =
-            Settle::new(LocalSettlement::new(Arc::clone(&self.service), account(n).id(), key.id()));
+        let settle = settle(&self.service, n, &self.shutdown);
         let deps = checker::Deps {
             endpoint: endpoint([n; 32], &[]).await,
             key,

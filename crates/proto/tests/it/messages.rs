@@ -9,10 +9,7 @@ use welkin_proto::lease::{
     Accepted, DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame,
     LogFrom, LogSeen, Open, Output, Refusal, RefusalCode, Secret, StreamHello, TermSize, ToHost,
 };
-use welkin_proto::settle::{
-    AccountView, EpochView, LeaseView, SettleCall, SettleRefusal, SettleReply, SettleRequest,
-    Totals,
-};
+use welkin_proto::settle::{EpochView, SettleCall, SettleRefusal, SettleReply, SettleRequest};
 use welkin_proto::{
     AccountSignature, Capability, ContainerOffer, Delegation, Domain, Exit, LogSummary, NodeAddr,
     NodeKey, Offer, Order, Receipt, ReceiptAck, ReceiptFile, RelayAddr, Signable, Signed,
@@ -90,7 +87,7 @@ impl Make for RefusalCode {
 
 impl Make for SettleRefusal {
     fn make(source: &mut Source<'_>) -> Self {
-        match source.choice(11) {
+        match source.choice(15) {
             0 => Self::NotAllowed,
             1 => Self::Signature,
             2 => Self::Funds { needed: Usd::make(source), available: Usd::make(source) },
@@ -101,6 +98,10 @@ impl Make for SettleRefusal {
             7 => Self::Range,
             8 => Self::NoFaucet,
             9 => Self::Full,
+            10 => Self::LaneBusy,
+            11 => Self::Replayed,
+            12 => Self::StalePrice,
+            13 => Self::Contract,
             _ => Self::Storage,
         }
     }
@@ -169,10 +170,7 @@ make_struct! {
     Report { checker, host, container, minute, finding }
 
     SettleCall { caller, request }
-    AccountView { available, held, deposited, spent, earned }
-    LeaseView { buyer, operator, held, paid, fee, refunded, closed }
     EpochView { epoch, seed, checkers, epoch_seconds }
-    Totals { deposited, available, held, treasury }
 
     TermSize { rows, columns }
     Accepted { lease, fencing, at }
@@ -225,21 +223,8 @@ make_enum! {
 
     Finding [4] { 0 => Online { rtt_us }, 1 => Unreachable, 2 => Malformed, 3 => NotListed }
 
-    SettleRequest [10] {
-        0 => Balance { account },
-        1 => Fund { account, amount, idempotency },
-        2 => Reserve { order, amount },
-        3 => Redeem { voucher, amount },
-        4 => Close { lease, voucher },
-        5 => Release { lease },
-        6 => Lease { lease },
-        7 => RegisterChecker,
-        8 => Epoch { epoch },
-        9 => Totals,
-    }
-    SettleReply [6] {
-        0 => Account(a), 1 => Lease(a), 2 => Epoch(a), 3 => Totals(a), 4 => Done, 5 => Refused(a),
-    }
+    SettleRequest [3] { 0 => Rpc(a), 1 => RegisterChecker, 2 => Epoch { epoch } }
+    SettleReply [4] { 0 => Rpc(a), 1 => Epoch(a), 2 => Done, 3 => Refused(a) }
 
     ToHost [9] {
         0 => Hello(a),

@@ -240,12 +240,15 @@ impl Shown {
         lines.line("vouchers", format!("{promised} s promised: {}", price.cost(promised)));
         match &self.settlement {
             Some(view) => {
-                let LeaseView { held, paid, fee, refunded, closed, .. } = view;
+                let LeaseView { held, paid, fee, refunded, closed, transaction, .. } = view;
                 let end = if *closed { "closed" } else { "open" };
                 let text = format!(
                     "{end}: held {held}, paid {paid} (fee {fee} in it), refunded {refunded}"
                 );
                 lines.line("settlement", text);
+                if let Some(transaction) = transaction {
+                    lines.line("transaction", transaction);
+                }
             }
             None => lines.line("settlement", self.settlement_problem.as_deref().unwrap_or("?")),
         }

@@ -1,0 +1,437 @@
+//! Settlement on the contracts: each question becomes a transaction that this account signs, or a
+//! look at the contract's state.
+//!
+//! What is asked may be asked again: a reservation is known by its order, a voucher says what is
+//! paid in all, closing twice changes nothing. So an answer that was lost is simply asked for again,
+//! whatever became of the transaction.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
+use alloy_sol_types::{SolCall, SolEvent as _};
+use welkin_chain::contracts::{Ath, Escrow, IEscrow, LocalFaucet};
+use welkin_chain::outbox::OutboxConfig;
+use welkin_chain::rpc::{CallRequest, Receipt, Rpc};
+use welkin_chain::sender::{Sender, SenderConfig};
+use welkin_proto::settle::{
+    AccountView, LeaseView, SettleRefusal, SettleReply, SettleRequest, Totals,
+};
+use welkin_proto::{AccountKey, AccountSignature, Domain, Order, SignedByAccount, Voucher};
+use welkin_types::{AccountId, BasisPoints, LeaseId, TxId, Usd};
+
+use super::history::{self, History, Parties, account, lease_word, micros};
+use super::refusal::{refusal, rpc_refusal};
+use super::{Answer, BoxFuture, Line, Question, Settlement, SettlementError};
+use crate::{Shutdown, outside};
+
+/// How an account's settlement works.
+#[derive(Clone, Debug)]
+pub struct EvmConfig {
+    /// The chain and the escrow contract.
+    pub domain: Domain,
+    /// The faucet of a local network.
+    pub faucet: Option<AccountId>,
+    /// How transactions go out.
+    pub outbox: OutboxConfig,
+    /// Whether gas costs nothing.
+    pub is_gas_free: bool,
+}
+
+impl EvmConfig {
+    /// As a network's chain needs it: where it is an embedded one, gas is free and there is a
+    /// faucet.
+    pub fn of(domain: Domain) -> Self {
+        let is_local = domain == Domain::LOCAL;
+        let faucet = is_local.then(|| account(welkin_chain::genesis::Places::local().faucet));
+        Self { domain, faucet, outbox: OutboxConfig::default(), is_gas_free: is_local }
+    }
+}
+
+/// One account's settlement on the contracts.
+#[derive(Debug)]
+pub struct EvmSettlement {
+    account: AccountId,
+    config: EvmConfig,
+    sender: Sender,
+    line: Option<Line>,
+    history: Mutex<History>,
+}
+
+fn address(account: AccountId) -> Address {
+    Address::from(*account.as_bytes())
+}
+
+fn lease_id(lease: LeaseId) -> FixedBytes<16> {
+    FixedBytes::from(*lease.as_bytes())
+}
+
+fn signature(signature: &AccountSignature) -> Bytes {
+    let mut bytes = Vec::with_capacity(65);
+    bytes.extend_from_slice(&signature.r);
+    bytes.extend_from_slice(&signature.s);
+    bytes.push(signature.v);
+    bytes.into()
+}
+
+fn order_of(order: &Order) -> IEscrow::Order {
+    IEscrow::Order {
+        lease: lease_id(order.lease),
+        buyer: address(order.buyer),
+        operator: address(order.operator),
+        host: B256::from(*order.host.as_bytes()),
+        container: FixedBytes::from(*order.container.as_bytes()),
+        pricePerHour: U256::from(order.price.hour().micros()),
+        budget: U256::from(order.budget.micros()),
+        task: B256::from(order.task_sha256),
+        issued: order.issued.0,
+        expires: order.expires.0,
+    }
+}
+
+fn voucher_of(voucher: &Voucher) -> IEscrow::Voucher {
+    IEscrow::Voucher {
+        lease: lease_id(voucher.lease),
+        operator: address(voucher.operator),
+        amount: U256::from(voucher.amount.micros()),
+        secondsUsed: voucher.seconds,
+    }
+}
+
+fn id_of(receipt: &Receipt) -> TxId {
+    TxId::from_bytes(receipt.transaction_hash.0)
+}
+
+impl EvmSettlement {
+    /// Settles for the account of `key` over a line to the network's settlement service. What
+    /// sends the transactions runs until `shutdown` is asked for.
+    pub fn new(line: Line, key: AccountKey, config: EvmConfig, shutdown: &Shutdown) -> Self {
+        let rpc = Rpc::new(line.clone());
+        Self::over(rpc, Some(line), key, config, shutdown)
+    }
+
+    /// As [`Self::new`], over any node of the chain; what only the network's settlement service
+    /// knows (checkers, epochs) can be asked where there is a line to it.
+    pub fn over(
+        rpc: Rpc,
+        line: Option<Line>,
+        key: AccountKey,
+        config: EvmConfig,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let account = key.id();
+        let sending = SenderConfig {
+            chain_id: config.domain.chain_id,
+            outbox: config.outbox,
+            is_gas_free: config.is_gas_free,
+            clock: Arc::new(outside::now),
+        };
+        let (sender, work) = Sender::new(rpc, key, sending);
+        shutdown.spawn_until_asked("settlement-sender", work);
+        Self { account, config, sender, line, history: Mutex::default() }
+    }
+
+    fn rpc(&self) -> &Rpc {
+        self.sender.rpc()
+    }
+
+    fn escrow(&self) -> Address {
+        address(self.config.domain.contract)
+    }
+
+    /// Looks at the contract's state.
+    async fn look<C: SolCall>(&self, to: Address, call: C) -> Result<C::Return, SettlementError> {
+        let request = CallRequest { from: None, to: Some(to), input: call.abi_encode().into() };
+        let data = self.rpc().call(&request).await.map_err(|error| rpc_refusal(error, micros))?;
+        C::abi_decode_returns(&data).map_err(|_| SettlementError::Confused)
+    }
+
+    async fn micros_of(&self, amount: U256) -> Result<Usd, SettlementError> {
+        if amount.is_zero() {
+            return Ok(Usd::ZERO);
+        }
+        self.look(self.escrow(), Escrow::toMicrosCall { amount }).await.map(micros)
+    }
+
+    /// Changes the contract's state.
+    async fn change<C: SolCall>(&self, call: C) -> Result<Receipt, SettlementError> {
+        let sent = self.sender.send(Some(self.escrow()), call.abi_encode().into(), true).await;
+        match sent {
+            Ok(receipt) => Ok(receipt),
+            Err(error) => {
+                // Refusals name wei; people read dollars.
+                let price = self.micros_of(U256::from(10).pow(U256::from(18))).await;
+                let price = price.unwrap_or(Usd::ZERO).micros();
+                let whole = U256::from(1_000_000_000_000_000_000_u64);
+                Err(refusal(error, |wei| micros(wei.saturating_mul(U256::from(price)) / whole)))
+            }
+        }
+    }
+
+    async fn answer(&self, question: Question) -> Result<Answer, SettlementError> {
+        match question {
+            Question::Balance { account } => self.balance(account).await.map(Answer::Account),
+            Question::Fund { account, amount, idempotency } => {
+                self.fund(account, amount, idempotency).await?;
+                self.balance(account).await.map(Answer::Account)
+            }
+            Question::Reserve { order, amount } => {
+                self.reserve(&order, amount).await.map(Answer::Lease)
+            }
+            Question::Redeem { voucher, amount } => {
+                self.redeem(&voucher, amount).await.map(Answer::Lease)
+            }
+            Question::Close { lease, voucher } => {
+                self.close(lease, voucher.as_deref()).await.map(Answer::Lease)
+            }
+            Question::Release { lease } => self.release(lease).await.map(Answer::Lease),
+            Question::Lease { lease } => self.lease(lease).await.map(Answer::Lease),
+            Question::Totals => self.totals().await.map(Answer::Totals),
+            Question::RegisterChecker => {
+                match self.service(SettleRequest::RegisterChecker).await? {
+                    SettleReply::Done => Ok(Answer::Done),
+                    SettleReply::Refused(why) => Ok(Answer::Refused(why)),
+                    _ => Err(SettlementError::Confused),
+                }
+            }
+            Question::Epoch { epoch } => {
+                match self.service(SettleRequest::Epoch { epoch }).await? {
+                    SettleReply::Epoch(view) => Ok(Answer::Epoch(view)),
+                    SettleReply::Refused(why) => Ok(Answer::Refused(why)),
+                    _ => Err(SettlementError::Confused),
+                }
+            }
+        }
+    }
+
+    async fn service(&self, request: SettleRequest) -> Result<SettleReply, SettlementError> {
+        match &self.line {
+            Some(line) => line.ask(request).await,
+            None => Ok(SettleReply::Refused(SettleRefusal::NotAllowed)),
+        }
+    }
+
+    async fn balance(&self, of: AccountId) -> Result<AccountView, SettlementError> {
+        let state =
+            self.look(self.escrow(), Escrow::accountOfCall { account: address(of) }).await?;
+        let head = self.rpc().block_number().await.map_err(|error| rpc_refusal(error, micros))?;
+        let known = self.history().sums(of);
+        let sums = history::read_on(self.rpc(), self.escrow(), of, known, head)
+            .await
+            .map_err(|error| rpc_refusal(error, micros))?;
+        self.history().keep(of, sums);
+        Ok(AccountView {
+            available: self.micros_of(state.balance.saturating_sub(state.held)).await?,
+            held: self.micros_of(state.held).await?,
+            deposited: self.micros_of(sums.deposited).await?,
+            spent: Usd::from_micros(state.spentMicros),
+            earned: sums.earned,
+        })
+    }
+
+    fn history(&self) -> std::sync::MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn fund(
+        &self,
+        account: AccountId,
+        amount: Usd,
+        idempotency: [u8; 16],
+    ) -> Result<(), SettlementError> {
+        let no_faucet = || SettlementError::Refused(SettleRefusal::NoFaucet);
+        let faucet = self.config.faucet.ok_or_else(no_faucet)?;
+        if amount.is_zero() {
+            return Err(SettlementError::Refused(SettleRefusal::Range));
+        }
+        let most = self.look(address(faucet), LocalFaucet::maxMicrosCall {}).await?;
+        if amount.micros() > most {
+            return Err(no_faucet());
+        }
+        let call = LocalFaucet::fundCall {
+            account: address(account),
+            micros: amount.micros(),
+            key: FixedBytes::from(idempotency),
+        };
+        let sent = self.sender.send(Some(address(faucet)), call.abi_encode().into(), true).await;
+        sent.map(drop).map_err(|error| refusal(error, micros))
+    }
+
+    async fn reserve(
+        &self,
+        order: &SignedByAccount<Order>,
+        amount: Usd,
+    ) -> Result<LeaseView, SettlementError> {
+        let Order { lease, buyer, operator, .. } = order.message;
+        // Known here without a transaction: somebody else's reservation can't be made.
+        if operator != self.account {
+            return Err(SettlementError::Refused(SettleRefusal::NotAllowed));
+        }
+        let done = self
+            .change(Escrow::reserveCall {
+                order: order_of(&order.message),
+                signature: signature(&order.signature),
+                micros: amount.micros(),
+            })
+            .await?;
+        let parties = Parties { buyer, operator };
+        self.history().remember(lease, parties);
+        self.view(lease, parties, Some(id_of(&done))).await
+    }
+
+    async fn redeem(
+        &self,
+        voucher: &SignedByAccount<Voucher>,
+        beyond: Usd,
+    ) -> Result<LeaseView, SettlementError> {
+        let lease = voucher.message.lease;
+        let parties = self.operated(lease).await?;
+        let done = self
+            .change(Escrow::redeemCall {
+                buyer: address(parties.buyer),
+                voucher: voucher_of(&voucher.message),
+                signature: signature(&voucher.signature),
+                holdBeyond: beyond.micros(),
+            })
+            .await?;
+        self.view(lease, parties, Some(id_of(&done))).await
+    }
+
+    async fn close(
+        &self,
+        lease: LeaseId,
+        voucher: Option<&SignedByAccount<Voucher>>,
+    ) -> Result<LeaseView, SettlementError> {
+        let parties = self.operated(lease).await?;
+        let buyer = address(parties.buyer);
+        let done = match voucher {
+            Some(voucher) => {
+                self.change(Escrow::closeWithCall {
+                    buyer,
+                    voucher: voucher_of(&voucher.message),
+                    signature: signature(&voucher.signature),
+                })
+                .await
+            }
+            None => self.change(Escrow::closeCall { buyer, lease: lease_id(lease) }).await,
+        }?;
+        self.view(lease, parties, Some(id_of(&done))).await
+    }
+
+    async fn release(&self, lease: LeaseId) -> Result<LeaseView, SettlementError> {
+        let parties = self.parties(lease).await?;
+        if parties.buyer != self.account {
+            return Err(SettlementError::Refused(SettleRefusal::NotAllowed));
+        }
+        let operator = address(parties.operator);
+        let call = Escrow::releaseCall { operator, lease: lease_id(lease) };
+        let done = match self.change(call).await {
+            Ok(receipt) => Some(id_of(&receipt)),
+            Err(SettlementError::Refused(SettleRefusal::Closed)) => None,
+            Err(error) => return Err(error),
+        };
+        self.view(lease, parties, done).await
+    }
+
+    async fn lease(&self, lease: LeaseId) -> Result<LeaseView, SettlementError> {
+        let parties = self.parties(lease).await?;
+        let transaction = self.transaction_of(lease).await?;
+        self.view(lease, parties, transaction).await
+    }
+
+    /// The parties of a lease that this account operates.
+    async fn operated(&self, lease: LeaseId) -> Result<Parties, SettlementError> {
+        let parties = self.parties(lease).await?;
+        if parties.operator == self.account {
+            return Ok(parties);
+        }
+        Err(SettlementError::Refused(SettleRefusal::NotAllowed))
+    }
+
+    async fn parties(&self, lease: LeaseId) -> Result<Parties, SettlementError> {
+        if let Some(parties) = self.history().parties(lease) {
+            return Ok(parties);
+        }
+        let unsaid = |error| rpc_refusal(error, micros);
+        let head = self.rpc().block_number().await.map_err(unsaid)?;
+        let found = history::find_parties(self.rpc(), self.escrow(), lease, head).await;
+        let parties =
+            found.map_err(unsaid)?.ok_or(SettlementError::Refused(SettleRefusal::UnknownLease))?;
+        self.history().remember(lease, parties);
+        Ok(parties)
+    }
+
+    async fn view(
+        &self,
+        lease: LeaseId,
+        of: Parties,
+        transaction: Option<TxId>,
+    ) -> Result<LeaseView, SettlementError> {
+        let call = Escrow::laneOfCall {
+            buyer: address(of.buyer),
+            operator: address(of.operator),
+            lease: lease_id(lease),
+        };
+        let lane = self.look(self.escrow(), call).await?;
+        let aside = self.micros_of(U256::from(lane.held)).await?;
+        let paid = Usd::from_micros(lane.paid.to());
+        let (held, refunded) = if lane.open { (aside, Usd::ZERO) } else { (Usd::ZERO, aside) };
+        Ok(LeaseView {
+            buyer: of.buyer,
+            operator: of.operator,
+            held,
+            paid,
+            fee: paid.split(BasisPoints::SERVICE_FEE).0,
+            refunded,
+            closed: !lane.open,
+            transaction,
+        })
+    }
+
+    /// Sums over the whole escrow, from its token's balance and from every account in it.
+    async fn totals(&self) -> Result<Totals, SettlementError> {
+        let unsaid = |error| rpc_refusal(error, micros);
+        let head = self.rpc().block_number().await.map_err(unsaid)?;
+        let accounts = history::accounts(self.rpc(), self.escrow(), head).await.map_err(unsaid)?;
+        let treasury = self.look(self.escrow(), Escrow::treasuryCall {}).await?;
+        let token = self.look(self.escrow(), Escrow::tokenCall {}).await?;
+        let (mut free, mut held) = (U256::ZERO, U256::ZERO);
+        for account in accounts.into_iter().filter(|account| *account != treasury) {
+            let state = self.look(self.escrow(), Escrow::accountOfCall { account }).await?;
+            free = free.saturating_add(state.balance.saturating_sub(state.held));
+            held = held.saturating_add(state.held);
+        }
+        let fees = self.look(self.escrow(), Escrow::accountOfCall { account: treasury }).await?;
+        let all = self.look(token, Ath::balanceOfCall { account: self.escrow() }).await?;
+        Ok(Totals {
+            deposited: self.micros_of(all).await?,
+            available: self.micros_of(free).await?,
+            held: self.micros_of(held).await?,
+            treasury: self.micros_of(fees.balance).await?,
+        })
+    }
+
+    /// The newest transaction that moved a lease's money.
+    async fn transaction_of(&self, lease: LeaseId) -> Result<Option<TxId>, SettlementError> {
+        let unsaid = |error| rpc_refusal(error, micros);
+        let events = vec![
+            Escrow::Reserved::SIGNATURE_HASH,
+            Escrow::Paid::SIGNATURE_HASH,
+            Escrow::LeaseClosed::SIGNATURE_HASH,
+            Escrow::Refunded::SIGNATURE_HASH,
+        ];
+        let filter = welkin_chain::rpc::LogFilter {
+            address: self.escrow(),
+            topics: vec![events, Vec::new(), Vec::new(), vec![lease_word(lease)]],
+            from: 0,
+            to: None,
+        };
+        let logs = self.rpc().logs_in_parts(&filter).await.map_err(unsaid)?;
+        Ok(logs.last().and_then(|log| log.transaction_hash).map(|hash| TxId::from_bytes(hash.0)))
+    }
+}
+
+impl Settlement for EvmSettlement {
+    fn call(&self, question: Question) -> BoxFuture<'_, Result<Answer, SettlementError>> {
+        Box::pin(self.answer(question))
+    }
+}

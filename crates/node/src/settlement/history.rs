@@ -1,0 +1,169 @@
+//! What events tell of accounts and leases, read block by block and kept.
+//!
+//! The contract keeps what it needs to pay; what an account has put in and earned in all, and who
+//! the parties of a lease are, stands in its events. They are derived from state, never the other
+//! way round: a reader that missed or repeated an event shows a wrong sum and moves no money.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy_primitives::{Address, B256, U256};
+use alloy_sol_types::SolEvent as _;
+use welkin_chain::contracts::Escrow;
+use welkin_chain::rpc::{Log, LogFilter, Rpc, RpcError};
+use welkin_types::{AccountId, BasisPoints, LeaseId, Usd};
+
+/// The most accounts whose sums are kept; the others are read again when asked for.
+const ACCOUNTS_MAX: usize = 64;
+/// The most leases whose parties are kept.
+const LEASES_MAX: usize = 65_536;
+
+/// One account's sums up to a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    /// Put in, in wei.
+    pub(super) deposited: U256,
+    /// Earned by leases after fees.
+    pub(super) earned: Usd,
+    /// The first block that is not in the sums.
+    next: u64,
+}
+
+/// Who is who in a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parties {
+    pub(super) buyer: AccountId,
+    pub(super) operator: AccountId,
+}
+
+/// What was read so far.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    sums: BTreeMap<AccountId, Sums>,
+    leases: BTreeMap<LeaseId, Parties>,
+    order: std::collections::VecDeque<LeaseId>,
+}
+
+impl History {
+    pub(super) fn parties(&self, lease: LeaseId) -> Option<Parties> {
+        self.leases.get(&lease).copied()
+    }
+
+    pub(super) fn remember(&mut self, lease: LeaseId, parties: Parties) {
+        if self.leases.insert(lease, parties).is_none() {
+            self.order.push_back(lease);
+        }
+        while self.order.len() > LEASES_MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.leases.remove(&oldest);
+            }
+        }
+    }
+
+    pub(super) fn sums(&self, account: AccountId) -> Sums {
+        self.sums.get(&account).copied().unwrap_or_default()
+    }
+
+    pub(super) fn keep(&mut self, account: AccountId, sums: Sums) {
+        if self.sums.len() >= ACCOUNTS_MAX && !self.sums.contains_key(&account) {
+            self.sums.pop_first();
+        }
+        self.sums.insert(account, sums);
+    }
+}
+
+pub(super) fn address_word(account: AccountId) -> B256 {
+    Address::from(*account.as_bytes()).into_word()
+}
+
+pub(super) fn lease_word(lease: LeaseId) -> B256 {
+    let mut word = B256::ZERO;
+    word[..16].copy_from_slice(lease.as_bytes());
+    word
+}
+
+/// Micro-dollars as the contracts count them.
+pub(super) fn micros(amount: U256) -> Usd {
+    Usd::from_micros(u64::try_from(amount).unwrap_or(u64::MAX).min(Usd::MAX.micros()))
+}
+
+pub(super) fn account(address: Address) -> AccountId {
+    AccountId::from_bytes(address.0.0)
+}
+
+/// Reads an account's sums on to block `head`.
+pub(super) async fn read_on(
+    rpc: &Rpc,
+    escrow: Address,
+    of: AccountId,
+    mut sums: Sums,
+    head: u64,
+) -> Result<Sums, RpcError> {
+    if sums.next > head {
+        return Ok(sums);
+    }
+    let filter = |event: B256, place: usize| {
+        let mut topics = vec![Vec::new(); place + 1];
+        topics[0] = vec![event];
+        topics[place] = vec![address_word(of)];
+        LogFilter { address: escrow, topics, from: sums.next, to: Some(head) }
+    };
+    for log in rpc.logs_in_parts(&filter(Escrow::Deposited::SIGNATURE_HASH, 1)).await? {
+        if let Some(event) = read::<Escrow::Deposited>(&log) {
+            sums.deposited = sums.deposited.saturating_add(event.amount);
+        }
+    }
+    let mut earned = sums.earned.micros();
+    for log in rpc.logs_in_parts(&filter(Escrow::Paid::SIGNATURE_HASH, 2)).await? {
+        if let Some(event) = read::<Escrow::Paid>(&log) {
+            let part = |total: U256| micros(total).split(BasisPoints::SERVICE_FEE).1;
+            let before = part(event.total.saturating_sub(event.micros));
+            earned = earned.saturating_add(part(event.total).saturating_sub(before).micros());
+        }
+    }
+    sums.earned = Usd::from_micros(earned);
+    sums.next = head + 1;
+    Ok(sums)
+}
+
+/// The parties of a lease by its reservation.
+pub(super) async fn find_parties(
+    rpc: &Rpc,
+    escrow: Address,
+    lease: LeaseId,
+    head: u64,
+) -> Result<Option<Parties>, RpcError> {
+    let topics = vec![
+        vec![Escrow::Reserved::SIGNATURE_HASH],
+        Vec::new(),
+        Vec::new(),
+        vec![lease_word(lease)],
+    ];
+    let filter = LogFilter { address: escrow, topics, from: 0, to: Some(head) };
+    let logs = rpc.logs_in_parts(&filter).await?;
+    let event = logs.iter().rev().find_map(read::<Escrow::Reserved>);
+    Ok(event
+        .map(|event| Parties { buyer: account(event.buyer), operator: account(event.operator) }))
+}
+
+/// Every account that ever had money in the escrow.
+pub(super) async fn accounts(
+    rpc: &Rpc,
+    escrow: Address,
+    head: u64,
+) -> Result<BTreeSet<Address>, RpcError> {
+    let events = vec![vec![Escrow::Deposited::SIGNATURE_HASH, Escrow::Paid::SIGNATURE_HASH]];
+    let filter = LogFilter { address: escrow, topics: events, from: 0, to: Some(head) };
+    let mut accounts = BTreeSet::new();
+    for log in rpc.logs_in_parts(&filter).await? {
+        if let Some(event) = read::<Escrow::Deposited>(&log) {
+            accounts.insert(event.account);
+        } else if let Some(event) = read::<Escrow::Paid>(&log) {
+            accounts.extend([event.buyer, event.operator]);
+        }
+    }
+    Ok(accounts)
+}
+
+pub(super) fn read<E: alloy_sol_types::SolEvent>(log: &Log) -> Option<E> {
+    E::decode_raw_log(log.topics.iter().copied(), &log.data).ok()
+}
