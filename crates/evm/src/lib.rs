@@ -20,7 +20,6 @@ mod http;
 mod logs;
 mod pool;
 mod query;
-mod recover;
 mod rpc;
 mod send;
 mod state;

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use alloy_consensus::{Transaction as _, TxEnvelope, transaction::Recovered};
 use alloy_eips::eip2718::{Decodable2718 as _, Typed2718 as _};
-use alloy_primitives::{Address, B256, U256};
-
-use crate::recover::signer;
+use alloy_primitives::{Address, B256, Signature, U256};
+use welkin_proto::recover;
 
 /// The longest encoding of a transaction, as go-ethereum's pool has it.
 const TRANSACTION_BYTES_MAX: usize = 128 * 1024;
@@ -140,4 +139,10 @@ pub(crate) fn decode(raw: &[u8]) -> Result<Recovered<TxEnvelope>, SendError> {
     let from = signer(transaction.signature(), transaction.signature_hash())
         .ok_or(SendError::Invalid { what: "its signature" })?;
     Ok(Recovered::new_unchecked(transaction, from))
+}
+
+/// Who signed a hash.
+fn signer(signature: &Signature, hash: B256) -> Option<Address> {
+    let (r, s) = (signature.r().to_be_bytes(), signature.s().to_be_bytes());
+    recover(r, s, signature.v(), &hash.0).map(|account| Address::from(*account.as_bytes()))
 }

@@ -9,9 +9,10 @@ use std::fmt;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use k256::ecdsa;
 use serde::{Deserialize, Serialize};
-use sha3::{Digest as _, Keccak256};
 use welkin_types::{AccountId, NodeId};
 use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::recover::{account, recover};
 
 /// Why a key or a signature is no good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,16 +111,8 @@ impl AccountSignature {
     ///
     /// [`KeyError::Signature`] if no account did, or s is high.
     pub fn recover(&self, digest: &[u8; 32]) -> Result<AccountId, KeyError> {
-        let signature =
-            ecdsa::Signature::from_scalars(self.r, self.s).map_err(|_| KeyError::Signature)?;
-        if signature.normalize_s().is_some() {
-            return Err(KeyError::Signature);
-        }
         let bit = self.v.checked_sub(27).filter(|bit| *bit <= 1).ok_or(KeyError::Signature)?;
-        let recovery = ecdsa::RecoveryId::from_byte(bit).ok_or(KeyError::Signature)?;
-        let key = ecdsa::VerifyingKey::recover_from_prehash(digest, &signature, recovery)
-            .map_err(|_| KeyError::Signature)?;
-        Ok(address(&key))
+        recover(self.r, self.s, bit == 1, digest).ok_or(KeyError::Signature)
     }
 }
 
@@ -174,13 +167,8 @@ impl AccountKey {
     }
 }
 
-/// The EVM address of a public key: the last 20 bytes of the Keccak-256 of its 64 bytes.
 fn address(key: &ecdsa::VerifyingKey) -> AccountId {
-    let point = key.to_encoded_point(false);
-    let hash = Keccak256::digest(&point.as_bytes()[1..]);
-    let mut bytes = [0; 20];
-    bytes.copy_from_slice(&hash[12..]);
-    AccountId::from_bytes(bytes)
+    account(&key.to_encoded_point(false).as_bytes()[1..])
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod keys;
 pub mod lease;
 mod order;
 mod receipt;
+mod recover;
 pub mod settle;
 mod signed;
 
@@ -26,6 +27,7 @@ pub use eip712::{Domain, Eip712};
 pub use keys::{AccountKey, AccountSignature, KeyError, NodeKey, NodeSignature};
 pub use order::{Delegation, Order, ReceiptAck, SignedByAccount, Voucher};
 pub use receipt::{Exit, LogSummary, Receipt, ReceiptError, ReceiptFile, StageTime, Usage, Wipe};
+pub use recover::recover;
 pub use signed::{Signable, SignatureError, Signed};
 
 /// The ALPN between everybody and an indexer.
