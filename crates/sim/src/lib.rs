@@ -1,7 +1,7 @@
 //! A simulated world for the pure machines: one clock, one source of chance, a network that loses,
 //! delays and repeats messages.
 //!
-//! [`World`] drives the real fleet, ledger and checker with scripted hosts and buyers that sign
+//! [`World`] drives the real fleet, escrow arithmetic and checker with scripted hosts and buyers that sign
 //! with real keys. Everything follows from the seed. After each step the laws are checked:
 //!
 //! - no money is lost or made, and no lease pays more than its buyer promised;

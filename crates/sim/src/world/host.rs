@@ -1,10 +1,10 @@
 //! The scripted host: the authority over its slots. It works only while it is covered.
 
-use welkin_ledger::{Exposure, Meter};
-use welkin_proto::settle::SettleRefusal;
+use welkin_ledger::{EscrowRefusal, Exposure, Meter};
 use welkin_proto::{Order, SignedByAccount, Voucher};
 use welkin_types::{LeaseId, UnixMillis, Usd};
 
+use super::books::Refusal;
 use super::{Event, REPLAYED_MAX, Violation, World};
 use crate::actors::{HostLease, Message};
 
@@ -89,19 +89,17 @@ impl World {
         let message = &order.message;
         let amount = message.price.cost(AHEAD_SECONDS).min(message.budget);
         let (now, operator) = (UnixMillis(self.now), self.hosts[host].key.id());
-        let planned = self.ledger.reserve(&self.domain, now, operator, order, amount);
-        let is_understood = match &planned {
-            Ok(_) => true,
-            Err(refusal) => {
-                matches!(refusal, SettleRefusal::Funds { .. } | SettleRefusal::Expired { .. })
-            }
+        let done = self.books.reserve(&self.domain, now, operator, order, amount);
+        let is_understood = match &done {
+            Ok(()) => true,
+            Err(Refusal::Escrow(EscrowRefusal::Funds | EscrowRefusal::Expired)) => true,
+            Err(_) => false,
         };
-        self.law(is_understood, &format!("an honest order was refused: {planned:?}"))?;
-        if planned.is_err() {
+        self.law(is_understood, &format!("an honest order was refused: {done:?}"))?;
+        if done.is_err() {
             self.stats.unfunded += 1;
             return Ok(false);
         }
-        self.settle(planned)?;
         let mut meter = Meter::new(message.price);
         meter.start(now);
         let lease = HostLease {
@@ -157,7 +155,7 @@ impl World {
             return Ok(());
         }
         let Voucher { lease: id, amount, seconds, .. } = voucher.message;
-        let Some(view) = self.ledger.lease(id) else { return Ok(()) };
+        let Some(view) = self.books.lease(id) else { return Ok(()) };
         let Some(lease) = self.hosts[host].leases.get_mut(&id) else { return Ok(()) };
         let is_buyers = voucher.signer(&self.domain) == Ok(view.buyer);
         // What is promised but not aside covers nothing.
@@ -176,8 +174,8 @@ impl World {
         if is_due {
             self.stats.redeemed += 1;
             let (now, operator) = (UnixMillis(self.now), self.hosts[host].key.id());
-            let planned = self.ledger.redeem(&self.domain, now, operator, &voucher, ahead);
-            self.settle(planned)?;
+            let done = self.books.redeem(&self.domain, now, operator, &voucher, ahead);
+            self.settled(done)?;
         }
         Ok(())
     }
@@ -191,9 +189,9 @@ impl World {
         self.hosts[host].ended.insert(id);
         let (now, operator) = (UnixMillis(self.now), self.hosts[host].key.id());
         let newest = lease.newest.as_ref();
-        let planned = self.ledger.close(&self.domain, now, operator, id, newest);
-        self.settle(planned)?;
-        let paid = self.ledger.lease(id).map_or(Usd::ZERO, |view| view.paid);
+        let done = self.books.close(&self.domain, now, operator, id, newest);
+        self.settled(done)?;
+        let paid = self.books.lease(id).map_or(Usd::ZERO, |view| view.paid);
         let due = newest.map_or(Usd::ZERO, |voucher| voucher.message.amount);
         self.law(paid == due, "a lease was closed with other than its best voucher")?;
         self.stats.closed += 1;
