@@ -1,12 +1,14 @@
 //! The chain's file: one redb database; a block and the state it changes are one transaction in it.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use alloy_primitives::{Address, B256, U256};
 use alloy_rlp::{Encodable as _, RlpDecodable, RlpEncodable};
 use redb::{
-    Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+    Builder, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+    WriteTransaction,
 };
 
 use crate::block::{Body, Sealed, decode};
@@ -171,20 +173,58 @@ pub(crate) struct NewBlock {
 }
 
 /// The open file.
+///
+/// After an error of the disk redb does nothing more with a file until it is opened anew.
 #[derive(Debug)]
 pub(crate) struct Store {
-    pub(crate) database: Database,
+    path: PathBuf,
+    database: RwLock<Option<Database>>,
 }
 
 impl Store {
     pub(crate) fn open(path: &Path) -> Result<Self, redb::DatabaseError> {
-        let database = Builder::new().set_cache_size(CACHE_BYTES_MAX).create(path)?;
-        Ok(Self { database })
+        let database = RwLock::new(Some(Self::create(path)?));
+        Ok(Self { path: path.to_owned(), database })
+    }
+
+    fn create(path: &Path) -> Result<Database, redb::DatabaseError> {
+        Builder::new().set_cache_size(CACHE_BYTES_MAX).create(path)
+    }
+
+    /// Opens the file anew, as after an error of the disk. What was being read can't be read on.
+    pub(crate) fn reopen(&self) -> Result<(), ReadError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The lock on the file goes with the old one.
+        *database = None;
+        *database = Some(Self::create(&self.path)?);
+        Ok(())
+    }
+
+    /// Whether opening it anew failed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.database.read().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    fn with<T, E: Into<redb::Error>>(
+        &self,
+        use_it: impl FnOnce(&Database) -> Result<T, E>,
+    ) -> Result<T, ReadError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+        Ok(use_it(database)?)
+    }
+
+    pub(crate) fn begin_read(&self) -> Result<ReadTransaction, ReadError> {
+        self.with(|database| database.begin_read())
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, ReadError> {
+        self.with(Database::begin_write)
     }
 
     /// The genesis that the file was made with; nothing where it is new.
     pub(crate) fn genesis(&self) -> Result<Option<B256>, ReadError> {
-        let read = self.database.begin_read()?;
+        let read = self.begin_read()?;
         let table = match read.open_table(META) {
             Ok(table) => table,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -195,7 +235,7 @@ impl Store {
 
     /// Makes the tables with block 0 in them, in place of what an interrupted creation left.
     pub(crate) fn begin(&self, block: &NewBlock) -> Result<(), ReadError> {
-        let write = self.database.begin_write()?;
+        let write = self.begin_write()?;
         let left: Vec<_> = write.list_tables()?.collect();
         for table in left {
             write.delete_table(table)?;
@@ -207,7 +247,7 @@ impl Store {
 
     /// The genesis is whole.
     pub(crate) fn finish(&self, genesis: B256) -> Result<(), ReadError> {
-        let write = self.database.begin_write()?;
+        let write = self.begin_write()?;
         write.open_table(META)?.insert("genesis", genesis.0)?;
         write.commit()?;
         Ok(())
@@ -221,7 +261,7 @@ impl Store {
         forgotten: &[u64],
         is_durable: bool,
     ) -> Result<(), ReadError> {
-        let mut write = self.database.begin_write()?;
+        let mut write = self.begin_write()?;
         if !is_durable {
             write.set_durability(redb::Durability::None)?;
         }
@@ -242,7 +282,7 @@ impl Store {
         changes: &Changes,
         nodes: &Nodes,
     ) -> Result<(), ReadError> {
-        let write = self.database.begin_write()?;
+        let write = self.begin_write()?;
         put_changes(&write, changes, nodes)?;
         for (sealed, body) in blocks {
             let number = sealed.header.number;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy_primitives::{Address, B256, KECCAK256_EMPTY, U256};
-use redb::{ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
+use redb::{ReadOnlyTable, ReadableTable as _};
 use revm::bytecode::Bytecode;
 
 use crate::block::{Block, Body, Sealed, decode};
@@ -100,7 +100,7 @@ impl fmt::Debug for View {
 impl View {
     /// The file as it is, with the undo records on it.
     pub(crate) fn load(store: &Store) -> Result<Self, ReadError> {
-        let read = store.database.begin_read()?;
+        let read = store.begin_read()?;
         let mut history = History::default();
         for row in read.open_table(UNDOS)?.iter()? {
             let (number, bytes) = row?;
@@ -118,7 +118,7 @@ impl View {
     }
 
     fn new(store: &Store, history: History, codes: Arc<Codes>) -> Result<Self, ReadError> {
-        let read = store.database.begin_read()?;
+        let read = store.begin_read()?;
         let headers = read.open_table(HEADERS)?;
         let head = {
             let (_, bytes) =

@@ -184,6 +184,9 @@ impl Shared {
 
     /// Makes a block of what was taken, and tells what became of each.
     fn write(&self, taken: VecDeque<Ready>, is_empty_made: bool) -> Result<(), SendError> {
+        if self.store.is_closed() {
+            self.reload();
+        }
         let mut building = Building::new(self.rules, self.view(), self.now());
         let mut ends = Vec::with_capacity(taken.len());
         let mut later = Vec::new();
@@ -193,9 +196,14 @@ impl Shared {
                 if is_made { self.append(building) } else { Ok(()) }
             })
             .map_err(|error| {
+                let error = disk(&error);
                 tracing::error!(%error, "block not written");
-                disk(&error)
+                error
             });
+        if result.is_err() {
+            // Whether the block is on the disk is known only then.
+            self.reload();
+        }
         let mut queue = self.queue();
         for (ready, end) in ends {
             queue.pool.finish(&ready, result.clone().and(end));
@@ -216,6 +224,16 @@ impl Shared {
         self.show(view.next(&self.store, history)?);
         self.bend.lock().unwrap_or_else(PoisonError::into_inner).next = None;
         Ok(())
+    }
+
+    /// Opens the file anew, and shows what is on it. Where that fails nothing can be read until
+    /// the next transaction comes, which tries again.
+    fn reload(&self) {
+        let reopened = self.store.reopen().and_then(|()| View::load(&self.store));
+        match reopened {
+            Ok(view) => self.show(view),
+            Err(error) => tracing::error!(error = %disk(&error), "the chain's file stays closed"),
+        }
     }
 
     fn show(&self, view: View) {

@@ -5,7 +5,7 @@
 //! in the order in which they were handed over.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
@@ -89,8 +89,50 @@ impl Batch {
 /// A handle on an open database. Clones share it; the file closes with the last.
 #[derive(Clone, Debug)]
 pub struct Db {
-    database: Arc<Database>,
+    file: Arc<File>,
     jobs: mpsc::Sender<Job>,
+}
+
+/// The open file. After an error of the disk redb does nothing more with a file until it is opened
+/// anew; none while that fails.
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    database: RwLock<Option<Database>>,
+}
+
+impl File {
+    fn with<T>(
+        &self,
+        use_it: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        use_it(database.as_ref().ok_or(redb::Error::DatabaseClosed)?)
+    }
+
+    fn reopen(&self) -> Result<(), redb::Error> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The lock on the file goes with the old one.
+        *database = None;
+        *database = Some(Database::create(&self.path)?);
+        Ok(())
+    }
+
+    /// Writes a group; where the disk refuses, opens the file anew, at once or with the next group.
+    fn write(&self, group: &[Job]) -> Result<(), redb::Error> {
+        let is_closed = self.database.read().unwrap_or_else(PoisonError::into_inner).is_none();
+        if is_closed {
+            self.reopen()?;
+        }
+        let written = self.with(|database| write_group(database, group));
+        if let Err(error) = &written {
+            tracing::error!(path = %self.path.display(), %error, "not written");
+            if let Err(error) = self.reopen() {
+                tracing::error!(path = %self.path.display(), %error, "not opened again");
+            }
+        }
+        written
+    }
 }
 
 #[derive(Debug)]
@@ -121,14 +163,15 @@ impl Db {
                 source: Box::new(redb::Error::from(other)),
             },
         })?;
-        let database = Arc::new(database);
+        let database = RwLock::new(Some(database));
+        let file = Arc::new(File { path: path.to_owned(), database });
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let writer = Arc::clone(&database);
+        let writer = Arc::clone(&file);
         thread::Builder::new()
             .name("welkin-db".to_owned())
             .spawn(move || write_jobs(&writer, queue))
             .map_err(io)?;
-        Ok(Self { database, jobs })
+        Ok(Self { file, jobs })
     }
 
     /// Reads all records of a table, by key.
@@ -138,23 +181,8 @@ impl Db {
     /// [`CommitError::Write`] where the disk refuses.
     #[expect(clippy::type_complexity, reason = "keys and values, and nothing else")]
     pub fn load(&self, table: &'static str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CommitError> {
-        self.read(table).map_err(|error| CommitError::Write(Arc::new(error)))
-    }
-
-    #[expect(clippy::type_complexity, reason = "keys and values, and nothing else")]
-    fn read(&self, table: &'static str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let table = match transaction.open_table(definition(table)) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
-        };
-        let mut rows = Vec::new();
-        for row in table.iter()? {
-            let (key, value) = row?;
-            rows.push((key.value().to_vec(), value.value().to_vec()));
-        }
-        Ok(rows)
+        let read = self.file.with(|database| read(database, table));
+        read.map_err(|error| CommitError::Write(Arc::new(error)))
     }
 
     /// Writes a batch; returns once it is on the disk.
@@ -188,7 +216,23 @@ impl Db {
     }
 }
 
-fn write_jobs(database: &Database, mut queue: mpsc::Receiver<Job>) {
+#[expect(clippy::type_complexity, reason = "keys and values, and nothing else")]
+fn read(database: &Database, table: &'static str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(definition(table)) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut rows = Vec::new();
+    for row in table.iter()? {
+        let (key, value) = row?;
+        rows.push((key.value().to_vec(), value.value().to_vec()));
+    }
+    Ok(rows)
+}
+
+fn write_jobs(file: &File, mut queue: mpsc::Receiver<Job>) {
     let mut group = Vec::new();
     while let Some(job) = queue.blocking_recv() {
         group.push(job);
@@ -196,8 +240,7 @@ fn write_jobs(database: &Database, mut queue: mpsc::Receiver<Job>) {
             let Ok(job) = queue.try_recv() else { break };
             group.push(job);
         }
-        let result =
-            write_group(database, &group).map_err(|error| CommitError::Write(Arc::new(error)));
+        let result = file.write(&group).map_err(|error| CommitError::Write(Arc::new(error)));
         for job in group.drain(..) {
             // A caller that no longer waits does not need the answer.
             let _ = job.done.send(result.clone());

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use welkin_evm::Chain;
+use welkin_evm::{Chain, SendError};
 
 use crate::world::{Spec, address_of, ask, counter, key, open};
 
@@ -104,6 +105,64 @@ async fn states_older_than_the_history_are_refused() {
     let kept = format!("0x{:x}", chain.head().number - 256);
     ask(&chain, "eth_getBalance", json!([from, kept])).await;
     assert_eq!(ask(&chain, "eth_getBlockByNumber", json!(["0x1", false])).await["number"], "0x1");
+}
+
+/// No file of this process may grow beyond so many bytes.
+fn limit(bytes: Option<u64>) {
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    setrlimit(Resource::Fsize, Rlimit { current: bytes.or(maximum), maximum }).unwrap();
+}
+
+/// In a process of its own: the limit is of the whole process, and so is the signal that is ignored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by a_full_disk_is_got_over"]
+async fn sends_to_a_disk_that_fills_and_empties() {
+    let Ok(path) = std::env::var(PATH) else { return };
+    let chain = open(Path::new(&path));
+    let key = key(1);
+    let mut acknowledged = Vec::new();
+    let mut send = async || {
+        let nonce = chain.next_nonce(address_of(&key)).unwrap();
+        let sent = chain.send_raw(&Spec::new(nonce, TO).value(1).sign(&key)).await;
+        if let Ok(hash) = sent {
+            acknowledged.push((hash, chain.head().number));
+        }
+        sent
+    };
+    for _ in 0..4 {
+        send().await.unwrap();
+    }
+    limit(Some(std::fs::metadata(&path).unwrap().len() + (64 << 10)));
+    let mut refused = 0;
+    while refused < 3 {
+        match send().await {
+            Ok(_) => (),
+            Err(SendError::Disk(_)) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    limit(None);
+    send().await.unwrap();
+    drop(chain);
+    check(Path::new(&path), &acknowledged).await;
+    println!("went on");
+}
+
+#[test]
+fn a_full_disk_is_got_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = Command::new("sh")
+        // A write beyond the limit is an error only where the signal for it is ignored.
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "durable::sends_to_a_disk_that_fills_and_empties", "--ignored"])
+        .arg("--nocapture")
+        .env(PATH, folder.path().join("chain.redb"))
+        .output()
+        .unwrap();
+    let (out, error) =
+        (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+    assert!(child.status.success() && out.contains("went on"), "{out}{error}");
 }
 
 /// Sends transfers for ever and says so after each; killed by the test below.
