@@ -11,6 +11,7 @@
 mod filter;
 mod find;
 mod fleet;
+mod presence;
 mod score;
 mod spread;
 
@@ -19,4 +20,5 @@ pub use fleet::{
     AnnounceRefusal, BeatRefusal, Fleet, HOLD_MS_MAX, HOLDS_MAX, HOLDS_PER_BUYER_MAX, HOSTS_MAX,
     HoldRefusal, SCORES_MAX, SILENT_MS, STALE_MS,
 };
+pub use presence::{BeatDropped, PERIOD_MS, Presence, SESSIONS_MAX, SessionsFull, Standing, Taken};
 pub use score::{CHECKS_PER_MINUTE_MAX, LATE_MINUTES_MAX, ReportRefusal, WINDOW_MINUTES};
