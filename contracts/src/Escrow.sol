@@ -31,12 +31,14 @@ contract Escrow is IRefunds, Accounts {
         LaneMoney money;
     }
 
-    /// @dev As in [`Lane`].
+    /// @dev As in [`Lane`]. `feeBps` is the lowest at which anything of this lease was paid: a refund
+    /// takes no more from the treasury, whatever the fee is since.
     struct LaneMoney {
         uint96 held;
         uint56 paid;
         uint56 budget;
-        uint40 active;
+        uint32 active;
+        uint16 feeBps;
     }
 
     /// @dev What a voucher or statement asks for.
@@ -172,19 +174,20 @@ contract Escrow is IRefunds, Accounts {
     /// account has it.
     function refund(address buyer, address operator, bytes16 lease, uint64 micros, bytes32 reason) external {
         LaneState storage lane = _known(buyer, operator, lease);
-        uint256 back = Math.min(micros, lane.money.paid);
+        LaneMoney memory m = lane.money;
+        uint256 back = Math.min(micros, m.paid);
         if (_actsFor(operator)) {
             if (msg.sender != operator) _spendAllowance(operator, msg.sender, back);
         } else {
             _checkCanCall(msg.sender, msg.data);
-            uint256 end = uint256(lane.money.active) + REFUND_WINDOW;
+            uint256 end = uint256(m.active) + REFUND_WINDOW;
             if (end < block.timestamp) revert Expired(uint64(end));
         }
         _close(buyer, operator, lease);
-        lane.money.paid -= uint56(back);
+        lane.money.paid = uint56(m.paid - back);
         Account storage a = _accounts[buyer];
         a.spent -= uint64(Math.min(a.spent, back));
-        (uint256 fromOperator, uint256 fromTreasury) = _giveBack(operator, back, lane.price);
+        (uint256 fromOperator, uint256 fromTreasury) = _giveBack(operator, back, m, lane.price);
         a.balance += uint96(fromOperator + fromTreasury);
         emit Refunded(buyer, operator, lease, back, fromOperator, fromTreasury, reason);
     }
@@ -221,14 +224,14 @@ contract Escrow is IRefunds, Accounts {
         uint256 expiry = Math.min(Math.ceilDiv(order.expires, 1000), block.timestamp + EXPIRY_MAX);
         (lane.lease, lane.issued, lane.open, lane.price) =
         (order.lease, uint48(order.issued), true, uint72(price));
-        lane.money = LaneMoney(held, 0, uint56(order.budget), uint40(expiry));
+        lane.money = LaneMoney(held, 0, uint56(order.budget), uint32(expiry), type(uint16).max);
         emit Reserved(order.buyer, order.operator, order.lease, micros, held, order.budget);
     }
 
     /// @dev Sets `micros` of a buyer aside, with the margin.
     function _setAside(address buyer, uint256 micros, uint256 price) private returns (uint96) {
         Account storage a = _accounts[buyer];
-        uint256 needed = _withMargin(Money.toWei(micros, price), holdMarginBps);
+        uint256 needed = Money.withShare(Money.toWei(micros, price), holdMarginBps);
         uint256 free = a.balance - a.held;
         if (needed > free) revert Funds(needed, free);
         a.held += uint96(needed);
@@ -286,27 +289,30 @@ contract Escrow is IRefunds, Accounts {
         a.spent = uint64(Math.min(uint256(a.spent) + covered, type(uint64).max));
         m.held -= fromHeld;
         m.paid += uint56(covered);
-        if (m.active < block.timestamp) m.active = uint40(block.timestamp);
-        uint256 fee = _feeOf(out, covered, m.paid, terms.feeBps);
-        terms.earned += out - fee;
-        terms.fees += fee;
+        if (m.active < block.timestamp) m.active = uint32(block.timestamp);
+        if (m.feeBps > terms.feeBps) m.feeBps = uint16(terms.feeBps);
+        uint256 fee = _feeOf(covered, m.paid, terms.feeBps);
+        // The fee's micros are at most those covered, and `out` is below 2^96.
+        unchecked {
+            fee = out * fee / covered;
+            terms.earned += out - fee;
+            terms.fees += fee;
+        }
         emit Paid(claim.buyer, claim.operator, claim.lease, covered, m.paid, out, fee);
     }
 
-    /// @dev The fee in a payment of `out` wei for `covered` micros, which bring the lease to `paid`: by
-    /// micros of the lease's total, as every reader of vouchers and receipts computes it. Nothing
-    /// overflows: `out` is below 2^96, `paid` at most 1e15, `bps` at most 10,000.
-    function _feeOf(uint256 out, uint256 covered, uint256 paid, uint256 bps) private pure returns (uint256) {
+    /// @dev The fee in `micros`, the last of `paid`: by micros of the lease's total, as every reader of
+    /// vouchers and receipts computes it. Nothing overflows: `paid` is at most 1e15.
+    function _feeOf(uint256 micros, uint256 paid, uint256 bps) private pure returns (uint256) {
         unchecked {
-            uint256 micros = paid * bps / 10_000 - (paid - covered) * bps / 10_000;
-            return out * micros / covered;
+            return paid * bps / 10_000 - (paid - micros) * bps / 10_000;
         }
     }
 
     /// @dev Raises what is aside for a lease to what `holdBeyond` needs, as far as money goes.
     function _topUp(Account memory a, LaneMoney memory m, Claim memory claim, Terms memory terms) private {
         uint256 beyond = Math.min(claim.holdBeyond, m.budget - m.paid);
-        uint256 goal = _withMargin(Money.toWei(beyond, terms.price), terms.marginBps);
+        uint256 goal = Money.withShare(Money.toWei(beyond, terms.price), terms.marginBps);
         if (goal <= m.held) return;
         uint96 more = uint96(Math.min(goal - m.held, a.balance - a.held));
         if (more == 0) return;
@@ -322,21 +328,19 @@ contract Escrow is IRefunds, Accounts {
         (terms.operator, terms.earned, terms.fees) = (next, 0, 0);
     }
 
-    /// @dev Takes a refund from those who were paid. The treasury gives no more than the fee at the
-    /// highest price at which it was paid.
-    function _giveBack(address operator, uint256 micros, uint256 paidAt)
+    /// @dev Takes a refund from those who were paid. The treasury gives no more than the lowest fee at
+    /// the highest price at which it was paid.
+    function _giveBack(address operator, uint256 micros, LaneMoney memory m, uint256 paidAt)
         private
         returns (uint256 fromOperator, uint256 fromTreasury)
     {
         uint256 price = _price();
-        uint256 bps = feeBps;
-        fromOperator = Money.toWei(micros, price);
-        fromOperator -= Money.share(fromOperator, bps);
+        uint256 fee = _feeOf(micros, m.paid, m.feeBps);
+        fromOperator = Money.toWei(micros - fee, price);
         uint256 free = _freeOf(operator);
         if (fromOperator > free) revert Funds(fromOperator, free);
         _accounts[operator].balance -= uint96(fromOperator);
-        uint256 fee = Money.share(Money.toWei(micros, Math.max(price, paidAt)), bps);
-        fromTreasury = Math.min(fee, _freeOf(treasury));
+        fromTreasury = Math.min(Money.toWei(fee, Math.max(price, paidAt)), _freeOf(treasury));
         _accounts[treasury].balance -= uint96(fromTreasury);
     }
 
@@ -384,10 +388,6 @@ contract Escrow is IRefunds, Accounts {
     {
         lane = _lane(buyer, operator, lease);
         if (lane.issued == 0 || lane.lease != lease) revert UnknownLease();
-    }
-
-    function _withMargin(uint256 amount, uint256 bps) private pure returns (uint256) {
-        return amount + Money.share(amount, bps);
     }
 
     function _raise(bytes4 reason) private pure {

@@ -25,6 +25,11 @@ library Money {
         return amount * price / SCALE;
     }
 
+    /// @notice An amount and a share of it on top, in basis points.
+    function withShare(uint256 amount, uint256 bps) internal pure returns (uint256) {
+        return amount + share(amount, bps);
+    }
+
     /// @notice A share in basis points.
     function share(uint256 amount, uint256 bps) internal pure returns (uint256) {
         return amount * bps / BPS;
