@@ -3,6 +3,14 @@ pragma solidity 0.8.37;
 
 import {IEscrow} from "../src/interfaces/IEscrow.sol";
 import {EscrowBase} from "./EscrowBase.sol";
+import {Wallet} from "./Mocks.sol";
+
+/// A wallet that says no with as many bytes as its gas allows.
+contract LoudWallet {
+    fallback(bytes calldata) external returns (bytes memory) {
+        return new bytes(220_000);
+    }
+}
 
 /// What an audit of the escrow found, each as it was exploited.
 contract AuditEscrowTest is EscrowBase {
@@ -44,5 +52,29 @@ contract AuditEscrowTest is EscrowBase {
         escrow.setFee(3_000);
         _refund(uint64(bound(micros, 0, 4_000_000)));
         vm.assertGe(balanceOf(treasury) + 3 * MICRO, 1_000e18); // a micro for each fee
+    }
+
+    /// As many contract wallets as are in a batch turn hostile; the others are paid.
+    function test_many_loud_wallets_do_not_stop_a_batch() public {
+        uint256 n = 12;
+        address loud = address(new LoudWallet());
+        IEscrow.Redemption[] memory batch = new IEscrow.Redemption[](n + 1);
+        IEscrow.Voucher memory v = voucher(lease, 300_000);
+        for (uint256 i; i < n; ++i) {
+            address wallet = address(new Wallet(buyer));
+            escrow.deposit(wallet, 100e18);
+            IEscrow.Order memory o = order(lease, 1_000_000);
+            o.buyer = wallet;
+            bytes memory s = sig(BUYER, escrow.orderHash(o));
+            vm.prank(operator);
+            escrow.reserve(o, s, 500_000);
+            vm.etch(wallet, loud.code);
+            batch[i] = IEscrow.Redemption(wallet, v, sig(OPERATOR, escrow.voucherHash(v)), 0);
+        }
+        open(lease, 1_000_000, 500_000);
+        batch[n] = IEscrow.Redemption(buyer, v, sig(BUYER, escrow.voucherHash(v)), 0);
+        vm.prank(operator);
+        escrow.redeemBatch{gas: 5_000_000}(batch);
+        vm.assertEq(escrow.laneOf(buyer, operator, lease).paid, 300_000);
     }
 }

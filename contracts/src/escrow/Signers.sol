@@ -35,6 +35,8 @@ abstract contract Signers is IEscrow, EIP712 {
     /// @dev What a contract wallet may spend on looking at a signature, so that no wallet can block
     /// a batch.
     uint256 internal constant WALLET_GAS = 150_000;
+    /// @dev What asking it may cost beyond that, its answer in memory included.
+    uint256 internal constant ASKING_GAS = 50_000;
 
     mapping(address account => mapping(address signer => Signer)) private _signers;
 
@@ -95,6 +97,20 @@ abstract contract Signers is IEscrow, EIP712 {
     /// @notice The digest that a buyer signs for a statement.
     function statementHash(Statement calldata statement) public view returns (bytes32) {
         return _hashTypedDataV4(keccak256(abi.encode(STATEMENT_TYPEHASH, statement)));
+    }
+
+    /// @notice Whether a contract wallet takes a signature (EIP-1271). The escrow asks itself, so that
+    /// a long answer costs memory of that call alone.
+    function walletTakes(address wallet, bytes32 digest, bytes calldata signature)
+        external
+        view
+        returns (bool)
+    {
+        (bool ok, bytes memory answer) = wallet.staticcall{gas: WALLET_GAS}(
+            abi.encodeCall(IERC1271.isValidSignature, (digest, signature))
+        );
+        return ok && answer.length >= 32
+            && abi.decode(answer, (bytes32)) == bytes32(IERC1271.isValidSignature.selector);
     }
 
     function _thawPeriod() internal view virtual returns (uint256);
@@ -170,11 +186,11 @@ abstract contract Signers is IEscrow, EIP712 {
         returns (bool)
     {
         if (account.code.length == 0) return false;
-        (bool ok, bytes memory answer) = account.staticcall{gas: WALLET_GAS}(
-            abi.encodeCall(IERC1271.isValidSignature, (digest, signature))
-        );
-        return ok && answer.length >= 32
-            && abi.decode(answer, (bytes32)) == bytes32(IERC1271.isValidSignature.selector);
+        try this.walletTakes{gas: WALLET_GAS + ASKING_GAS}(account, digest, signature) returns (bool takes) {
+            return takes;
+        } catch {
+            return false;
+        }
     }
 
     function _signerDigest(address signer, uint64 until, uint256 allowance, uint256 nonce)
