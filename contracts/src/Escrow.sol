@@ -158,11 +158,12 @@ contract Escrow is IRefunds, Accounts {
     }
 
     /// @notice Ends a lease of the sender, a buyer, whose operator has neither redeemed nor closed
-    /// for the release grace after the later of the order's expiry and the last payment.
+    /// for the release grace after the later of the order's expiry and the last payment. While there
+    /// is no price, so that the operator cannot redeem, that grace is the longest, [`PERIOD_MAX`].
     function release(address operator, bytes16 lease) external {
         LaneState storage lane = _known(msg.sender, operator, lease);
         if (!lane.open) revert Closed();
-        uint256 from = uint256(lane.money.active) + releaseGrace;
+        uint256 from = uint256(lane.money.active) + _grace();
         if (from > block.timestamp) revert NotYet(uint64(from));
         uint256 returned = _close(msg.sender, operator, lease);
         emit Released(msg.sender, operator, lease, returned);
@@ -363,12 +364,6 @@ contract Escrow is IRefunds, Accounts {
 
     function _terms() private view returns (Terms memory) {
         return Terms(_price(), feeBps, holdMarginBps, address(0), 0, 0);
-    }
-
-    /// @dev The price, which must fit a lane: up to 4,722 USD per token with 18 decimals.
-    function _price() private view returns (uint256 price) {
-        price = oracle.price();
-        if (price == 0 || price > type(uint72).max) revert Range();
     }
 
     function _freeOf(address account) private view returns (uint256) {

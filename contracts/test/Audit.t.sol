@@ -77,4 +77,41 @@ contract AuditEscrowTest is EscrowBase {
         escrow.redeemBatch{gas: 5_000_000}(batch);
         vm.assertEq(escrow.laneOf(buyer, operator, lease).paid, 300_000);
     }
+
+    /// The host goes on working while there is no price; the buyer must not leave with its money
+    /// before the host could redeem.
+    function test_an_outage_of_the_price_does_not_make_vouchers_worthless() public {
+        open(lease, 10_000_000, 10_000_000);
+        IEscrow.Voucher memory v = voucher(lease, 9_000_000);
+        bytes memory s = sig(BUYER, escrow.voucherHash(v));
+        oracle.setStale(true);
+        vm.warp(NOW + 60 + 2 days);
+        vm.prank(buyer);
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.NotYet.selector, NOW + 60 + 30 days));
+        escrow.release(operator, lease);
+        oracle.setStale(false);
+        vm.prank(operator);
+        escrow.redeem(buyer, v, s, 0);
+        vm.assertEq(balanceOf(operator), 7_200_000 * MICRO);
+    }
+
+    /// A price that never comes back keeps nobody's money.
+    function test_without_a_price_a_buyer_is_released_in_the_end() public {
+        open(lease, 10_000_000, 10_000_000);
+        oracle.setStale(true);
+        vm.warp(NOW + 60 + 30 days);
+        vm.prank(buyer);
+        escrow.release(operator, lease);
+        vm.assertEq(heldOf(buyer), 0);
+    }
+
+    /// Nor does an oracle that is gone altogether.
+    function test_without_an_oracle_a_buyer_is_released_in_the_end() public {
+        open(lease, 10_000_000, 10_000_000);
+        vm.etch(address(oracle), "");
+        vm.warp(NOW + 60 + 30 days);
+        vm.prank(buyer);
+        escrow.release(operator, lease);
+        vm.assertEq(heldOf(buyer), 0);
+    }
 }

@@ -40,6 +40,8 @@ abstract contract Accounts is Signers, AccessManaged, ReentrancyGuardTransient {
     uint32 public constant GRACE_MIN = 10 minutes;
     /// @notice The highest margin of reservations.
     uint16 public constant MARGIN_MAX_BPS = 5_000;
+    /// @dev What a release may spend on asking for the price.
+    uint256 internal constant ORACLE_GAS = 200_000;
     /// @notice How long one pause can last, and how long after it none can begin.
     uint32 public constant PAUSE_MAX = 7 days;
 
@@ -217,5 +219,21 @@ abstract contract Accounts is Signers, AccessManaged, ReentrancyGuardTransient {
 
     function _thawPeriod() internal view override returns (uint256) {
         return thawPeriod;
+    }
+
+    /// @dev The price, which must fit a lane: up to 4,722 USD per token with 18 decimals.
+    function _price() internal view returns (uint256 price) {
+        price = oracle.price();
+        if (price == 0 || price > type(uint72).max) revert Range();
+    }
+
+    /// @dev The release grace, or the longest while there is no price. Whatever the oracle does, and
+    /// even if it is no contract, this answers.
+    function _grace() internal view returns (uint256) {
+        (bool ok, bytes memory answer) =
+            address(oracle).staticcall{gas: ORACLE_GAS}(abi.encodeCall(IPriceOracle.price, ()));
+        if (!ok || answer.length < 32) return PERIOD_MAX;
+        uint256 price = abi.decode(answer, (uint256));
+        return price == 0 || price > type(uint72).max ? PERIOD_MAX : releaseGrace;
     }
 }
