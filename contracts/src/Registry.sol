@@ -145,12 +145,13 @@ contract Registry is IRegistry, AccessManaged {
     }
 
     /// @notice Confirms a container or an indexer, by the verifier role.
-    /// @param key the fingerprint (or node key) that was found; another one reverts, so that what
-    /// changed in between is not confirmed
-    function verify(bytes32 id, bytes32 key) external restricted {
+    /// @param key the fingerprint (or node key) that was found
+    /// @param generation the one that was looked at; another one reverts, so that what changed in
+    /// between, the class too, is not confirmed
+    function verify(bytes32 id, bytes32 key, uint32 generation) external restricted {
         Entry storage e = _entries[id];
         if (e.retired || (e.kind != Kind.Container && e.kind != Kind.Indexer)) revert Range();
-        if (e.key != key) revert Outdated();
+        if (e.key != key || e.generation != generation) revert Outdated();
         (e.verified, e.verifiedAt) = (true, uint48(block.timestamp));
         emit Verified(id, e.generation);
     }

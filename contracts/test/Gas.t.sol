@@ -192,7 +192,7 @@ contract GasTest is Network {
         bytes32 c = registry.registerContainer(h, bytes16(keccak256("c")), 1, keccak256("print"));
         sum += cost("registerContainer");
         vm.stopPrank();
-        registry.verify(c, keccak256("print"));
+        registry.verify(c, keccak256("print"), 0);
         sum += cost("verify");
         vm.prank(owner);
         staking.commit(c);

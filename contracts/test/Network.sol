@@ -137,7 +137,7 @@ abstract contract Network is T {
         host = registry.registerHost("node", operator);
         container = registry.registerContainer(host, "container", 1, "fingerprint");
         vm.stopPrank();
-        registry.verify(container, "fingerprint");
+        registry.verify(container, "fingerprint", 0);
     }
 
     /// Members' addresses, sorted.

@@ -46,8 +46,8 @@ contract StakingTest is Network {
         vm.prank(owner);
         registry.setFingerprint(container, 1, "another");
         vm.expectRevert(Registry.Outdated.selector);
-        registry.verify(container, "fingerprint");
-        registry.verify(container, "another");
+        registry.verify(container, "fingerprint", 1);
+        registry.verify(container, "another", 1);
         vm.assertEq(staking.isActive(container), false);
         staking.setCoefficient(2_000e18);
         vm.prank(owner);
@@ -73,7 +73,7 @@ contract StakingTest is Network {
         vm.prank(owner);
         staking.commit(container);
         vm.assertEq(staking.requiredOf(container), NEED);
-        registry.verify(container, "cheap");
+        registry.verify(container, "cheap", 1);
         vm.assertEq(staking.isActive(container), true);
         vm.warp(block.timestamp + 180 days + 1);
         vm.assertEq(staking.requiredOf(container), 1334.22e18);
