@@ -45,6 +45,7 @@ contract Registry is IRegistry, AccessManaged {
     mapping(bytes32 id => Entry) private _entries;
     mapping(bytes32 container => bytes32 host) private _hosts;
     mapping(uint256 licence => Checker) private _checkers;
+    mapping(bytes32 id => mapping(address operator => bool)) private _former;
 
     /// @notice A host was registered.
     event HostRegistered(bytes32 indexed id, address indexed owner, bytes32 indexed node, address operator);
@@ -133,7 +134,9 @@ contract Registry is IRegistry, AccessManaged {
     /// @notice Sets the key that is paid and that acts.
     function setOperator(bytes32 id, address operator) external {
         if (operator == address(0)) revert Range();
-        _owned(id).operator = operator;
+        Entry storage e = _owned(id);
+        _former[id][e.operator] = true;
+        e.operator = operator;
         emit OperatorSet(id, operator);
     }
 
@@ -186,8 +189,8 @@ contract Registry is IRegistry, AccessManaged {
     }
 
     /// @inheritdoc IRegistry
-    function operatorOf(bytes32 id) external view returns (address) {
-        return _entries[id].operator;
+    function isOperatorOf(bytes32 id, address operator) external view returns (bool) {
+        return operator != address(0) && (_isOrWas(id, operator) || _isOrWas(_hosts[id], operator));
     }
 
     /// @notice Everything about an entry.
@@ -215,6 +218,10 @@ contract Registry is IRegistry, AccessManaged {
         Entry storage e = _entries[id];
         if (e.kind != Kind.None) revert Exists();
         (e.owner, e.kind, e.class, e.operator, e.key) = (msg.sender, kind, class, operator, key);
+    }
+
+    function _isOrWas(bytes32 id, address operator) private view returns (bool) {
+        return _entries[id].operator == operator || _former[id][operator];
     }
 
     function _owned(bytes32 id) private view returns (Entry storage e) {

@@ -141,7 +141,7 @@ contract Slashing is AccessManaged, ReentrancyGuardTransient {
     /// @notice The appeal window and the bounty changed.
     event TermsSet(uint32 appealWindow, uint128 bounty);
 
-    /// @notice No such rule, subject or case, or not at this stage.
+    /// @notice No such rule, subject, operator or case, or not at this stage.
     error Range();
     /// @notice The provider was not at fault.
     error NotProvider();
@@ -247,13 +247,14 @@ contract Slashing is AccessManaged, ReentrancyGuardTransient {
     }
 
     /// @notice Gives a lease's payments back to the buyer whom the convicted subject harmed, by the
-    /// court role, from the account of the subject's operator in the escrow.
-    function refund(uint256 number, bytes16 lease, uint64 micros) external restricted {
+    /// court role, from the account in the escrow of the subject's operator: the present one or, since
+    /// who is convicted may name another, a former one.
+    function refund(uint256 number, address operator, bytes16 lease, uint64 micros) external restricted {
         Case storage c = _cases[number];
         if ((c.stage != Stage.Executing && c.stage != Stage.Executed) || c.charge.buyer == address(0)) {
             revert Range();
         }
-        address operator = registry.operatorOf(c.charge.subject);
+        if (!registry.isOperatorOf(c.charge.subject, operator)) revert Range();
         escrow.refund(c.charge.buyer, operator, lease, micros, c.charge.evidence);
     }
 

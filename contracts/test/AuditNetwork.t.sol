@@ -2,10 +2,14 @@
 pragma solidity 0.8.37;
 
 import {Registry} from "../src/Registry.sol";
+import {Slashing} from "../src/Slashing.sol";
+import {IEscrow} from "../src/interfaces/IEscrow.sol";
 import {Network} from "./Network.sol";
 
 /// What an audit of the other contracts found, each as it was exploited.
 contract AuditNetworkTest is Network {
+    bytes16 internal constant LEASE = bytes16(uint128(1));
+
     /// While the verifier's transaction waits, the owner changes the class and puts the fingerprint
     /// back that the verifier has seen.
     function test_a_class_that_nobody_looked_at_is_not_verified() public {
@@ -18,5 +22,38 @@ contract AuditNetworkTest is Network {
         vm.expectRevert(Registry.Outdated.selector);
         registry.verify(container, "fingerprint", seen);
         vm.assertTrue(!registry.subjectOf(container).verified);
+    }
+
+    /// The convicted host names another operator, so that the court finds no lease.
+    function test_another_operator_does_not_escape_a_refund() public {
+        escrow.deposit(buyer, 1_000e18);
+        IEscrow.Order memory o;
+        (o.lease, o.buyer, o.operator, o.budget) = (LEASE, buyer, operator, 10_000_000);
+        (o.issued, o.expires) = (uint64(NOW * 1000), uint64(NOW * 1000 + 1));
+        bytes memory s = sig(BUYER, escrow.orderHash(o));
+        vm.prank(operator);
+        escrow.reserve(o, s, 5_000_000);
+        IEscrow.Voucher memory v = IEscrow.Voucher(LEASE, operator, 1_000_000, 1);
+        s = sig(BUYER, escrow.voucherHash(v));
+        vm.prank(operator);
+        escrow.redeem(buyer, v, s, 0);
+        vm.prank(owner);
+        staking.commit(container);
+        uint256 number = slashing.open(
+            Slashing.Charge(container, 1, Slashing.Cause.Provider, "evidence", buyer, 0, address(0))
+        );
+        vm.prank(owner);
+        registry.setOperator(container, address(0xE5CA9E));
+        vm.prank(owner);
+        registry.setOperator(host, address(0xE5CA9F));
+        vm.assertTrue(registry.isOperatorOf(container, address(0xE5CA9F)));
+        vm.assertEq(registry.isOperatorOf(container, address(0)), false);
+        vm.warp(block.timestamp + 3 days + 1);
+        slashing.execute(number);
+        vm.expectRevert(Slashing.Range.selector);
+        slashing.refund(number, buyer, LEASE, 1_000_000);
+        slashing.refund(number, operator, LEASE, 1_000_000);
+        (uint256 balance,,,,) = escrow.accountOf(buyer);
+        vm.assertEq(balance, 1_000e18);
     }
 }

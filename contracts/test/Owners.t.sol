@@ -120,10 +120,10 @@ contract OwnersTest is Network {
             Slashing.Charge(container, 1, Slashing.Cause.Provider, "evidence", buyer, 0, address(0))
         );
         vm.expectRevert(Slashing.Range.selector);
-        slashing.refund(number, LEASE, micros);
+        slashing.refund(number, operator, LEASE, micros);
         vm.warp(block.timestamp + 3 days + 1);
         slashing.execute(number);
-        slashing.refund(number, LEASE, micros);
+        slashing.refund(number, operator, LEASE, micros);
         (uint256 b,,,,) = escrow.accountOf(buyer);
         (uint256 o,,,,) = escrow.accountOf(operator);
         (uint256 t,,,,) = escrow.accountOf(address(treasury));
@@ -132,6 +132,6 @@ contract OwnersTest is Network {
         vm.assertGe(o, 500e18);
         vm.warp(block.timestamp + 31 days);
         vm.expectPartialRevert(IEscrow.Expired.selector);
-        slashing.refund(number, LEASE, 1);
+        slashing.refund(number, operator, LEASE, 1);
     }
 }

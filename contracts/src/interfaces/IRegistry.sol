@@ -18,6 +18,6 @@ interface IRegistry {
     /// @notice How a container or an indexer stands.
     function subjectOf(bytes32 id) external view returns (Subject memory);
 
-    /// @notice The account that is paid for a subject's leases.
-    function operatorOf(bytes32 id) external view returns (address);
+    /// @notice Whether an account is paid for a subject's or its host's leases, or ever was.
+    function isOperatorOf(bytes32 id, address operator) external view returns (bool);
 }
