@@ -65,8 +65,6 @@ contract CheckerLicense is ICheckerLicense, ERC721, AccessManaged {
 
     /// @notice ATH.
     IERC20 public immutable token;
-    /// @notice USD per ATH.
-    IPriceOracle public immutable oracle;
     /// @notice Who receives the price.
     address public immutable treasury;
     /// @notice From when licences can be transferred.
@@ -78,6 +76,8 @@ contract CheckerLicense is ICheckerLicense, ERC721, AccessManaged {
     Tier[] public tiers;
     /// @notice How many an account bought in a tier.
     mapping(uint256 tier => mapping(address account => uint256)) public bought;
+    /// @notice USD per ATH.
+    IPriceOracle public oracle;
 
     mapping(uint256 licence => Use) private _uses;
     mapping(uint256 licence => Ban) private _bans;
@@ -92,6 +92,8 @@ contract CheckerLicense is ICheckerLicense, ERC721, AccessManaged {
     event Suspended(uint256 indexed licence, bytes32 evidence, uint256 appealUntil);
     /// @notice Its owner appeals.
     event Appealed(uint256 indexed licence, bytes32 statement);
+    /// @notice The oracle changed.
+    event OracleSet(address oracle);
     /// @notice The court decided, or the owner did not appeal.
     event Decided(uint256 indexed licence, bool banned);
 
@@ -200,6 +202,13 @@ contract CheckerLicense is ICheckerLicense, ERC721, AccessManaged {
         uint32 sold = tiers[number].sold;
         tiers[number] = tier;
         _checkTier(number, tier.sold == sold);
+    }
+
+    /// @notice Sets the oracle: a feed can be shut down, and no licence is sold without a price.
+    function setOracle(IPriceOracle next) external restricted {
+        if (address(next) == address(0)) revert Range();
+        oracle = next;
+        emit OracleSet(address(next));
     }
 
     /// @notice Who runs a licence by delegation; zero if nobody does (ERC-4907).

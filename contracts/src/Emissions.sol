@@ -49,7 +49,7 @@ contract Emissions is IEmissions, AccessManaged {
     /// @notice ATH.
     IERC20 public immutable token;
     /// @notice USD per ATH.
-    IPriceOracle public immutable oracle;
+    IPriceOracle public oracle;
     /// @notice When the first epoch began.
     uint256 public immutable start;
 
@@ -78,6 +78,8 @@ contract Emissions is IEmissions, AccessManaged {
     event Drawn(uint256 hosts, uint256 checkers, uint256 indexers);
     /// @notice The controller's target changed.
     event TargetSet(uint64 micros, uint128 poolMin);
+    /// @notice The oracle changed.
+    event OracleSet(address oracle);
     /// @notice What was left after the last year went to the treasury.
     event Swept(uint256 amount);
 
@@ -152,6 +154,13 @@ contract Emissions is IEmissions, AccessManaged {
         if (micros == 0 || poolMin_ == 0 || poolMin_ > COMPUTE / EPOCHS_A_YEAR / 100) revert Range();
         (target, poolMin) = (micros, poolMin_);
         emit TargetSet(micros, poolMin_);
+    }
+
+    /// @notice Sets the oracle: a feed can be shut down, and nothing here goes on without a price.
+    function setOracle(IPriceOracle next) external restricted {
+        if (address(next) == address(0)) revert Range();
+        oracle = next;
+        emit OracleSet(address(next));
     }
 
     /// @notice Sends what is left to the treasury, a year after the last epoch. Anyone may.

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity 0.8.37;
 
+import {CheckerLicense} from "../src/CheckerLicense.sol";
 import {Registry} from "../src/Registry.sol";
 import {Slashing} from "../src/Slashing.sol";
 import {IEscrow} from "../src/interfaces/IEscrow.sol";
+import {IPriceOracle} from "../src/interfaces/IPriceOracle.sol";
+import {Committee} from "../src/rewards/Committee.sol";
+import {FixedOracle} from "./Mocks.sol";
 import {Network} from "./Network.sol";
 
 /// What an audit of the other contracts found, each as it was exploited.
@@ -55,5 +59,28 @@ contract AuditNetworkTest is Network {
         slashing.refund(number, operator, LEASE, 1_000_000);
         (uint256 balance,,,,) = escrow.accountOf(buyer);
         vm.assertEq(balance, 1_000e18);
+    }
+
+    /// A feed that is shut down must not lock half of the supply.
+    function test_a_dead_price_does_not_lock_the_rewards() public {
+        FixedOracle next = new FixedOracle(PRICE / 2);
+        oracle.setStale(true);
+        Committee.Epoch memory e = _epoch(1, "root", 0, 0, 0);
+        vm.warp(emissions.epochEnd(1));
+        rewards.propose(e, _signed(e, 2));
+        vm.warp(block.timestamp + 1 days);
+        vm.expectRevert(abi.encodeWithSelector(IPriceOracle.Stale.selector, 1));
+        rewards.accept();
+        vm.prank(owner);
+        vm.expectRevert();
+        emissions.setOracle(next);
+        emissions.setOracle(next);
+        rewards.accept();
+        vm.assertEq(rewards.epoch(), 1);
+        licenses.setOracle(next);
+        licenses.addTier(CheckerLicense.Tier(500_000_000, 1, 0, 1, 0, 0));
+        vm.prank(buyer);
+        vm.expectRevert(abi.encodeWithSelector(CheckerLicense.TooDear.selector, 20_000e18));
+        licenses.buy(0, 1, 1, 0, new bytes32[](0));
     }
 }
