@@ -5,7 +5,7 @@ import {Ath} from "./Ath.sol";
 import {ICustomToken, IL1CustomGateway, IL1GatewayRouter} from "./interfaces/arbitrum/ICustomToken.sol";
 
 /// @title ATH at home where the network itself lives on Arbitrum.
-/// @notice As [`Ath`]; it can be tied to its form on the rollup, once.
+/// @notice As [`Ath`]; it can be tied to one form on the rollup, for good.
 contract AthL1 is Ath, ICustomToken {
     /// @notice Arbitrum's custom gateway at home.
     IL1CustomGateway public immutable gateway;
@@ -19,7 +19,7 @@ contract AthL1 is Ath, ICustomToken {
     /// @notice It was tied to its form on the rollup.
     event RegisteredOnL2(address l2Address);
 
-    /// @notice Not the registrar, or tied already.
+    /// @notice Not the registrar, or tied to another form already.
     error NotRegistrar();
 
     /// @param holder who receives the supply
@@ -49,9 +49,9 @@ contract AthL1 is Ath, ICustomToken {
         uint256 valueForRouter,
         address creditBackAddress
     ) external payable {
-        if (msg.sender != registrar || l2Address != address(0) || l2CustomTokenAddress == address(0)) {
-            revert NotRegistrar();
-        }
+        // The same again: a message to the rollup that nobody redeemed in a week is lost.
+        bool fits = l2Address == address(0) || l2Address == l2CustomTokenAddress;
+        if (msg.sender != registrar || !fits || l2CustomTokenAddress == address(0)) revert NotRegistrar();
         if (valueForGateway + valueForRouter != msg.value) revert NotRegistrar();
         l2Address = l2CustomTokenAddress;
         emit RegisteredOnL2(l2CustomTokenAddress);

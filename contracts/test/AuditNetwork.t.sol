@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity 0.8.37;
 
+import {AthL1} from "../src/AthL1.sol";
 import {CheckerLicense} from "../src/CheckerLicense.sol";
 import {Registry} from "../src/Registry.sol";
 import {Slashing} from "../src/Slashing.sol";
 import {IEscrow} from "../src/interfaces/IEscrow.sol";
 import {IPriceOracle} from "../src/interfaces/IPriceOracle.sol";
+import {IL1CustomGateway, IL1GatewayRouter} from "../src/interfaces/arbitrum/ICustomToken.sol";
 import {Committee} from "../src/rewards/Committee.sol";
 import {FixedOracle} from "./Mocks.sol";
 import {Network} from "./Network.sol";
+import {Gateways} from "./Others.t.sol";
 
 /// What an audit of the other contracts found, each as it was exploited.
 contract AuditNetworkTest is Network {
@@ -82,5 +85,15 @@ contract AuditNetworkTest is Network {
         vm.prank(buyer);
         vm.expectRevert(abi.encodeWithSelector(CheckerLicense.TooDear.selector, 20_000e18));
         licenses.buy(0, 1, 1, 0, new bytes32[](0));
+    }
+
+    /// A message to the rollup that was lost can be sent again, for the same token only.
+    function test_tying_to_the_rollup_can_be_tried_again() public {
+        Gateways g = new Gateways();
+        AthL1 l1 = new AthL1(buyer, IL1CustomGateway(address(g)), IL1GatewayRouter(address(g)), address(this));
+        l1.registerTokenOnL2(address(7), 1, 1, 1, 1, 1, 0, 0, buyer);
+        l1.registerTokenOnL2(address(7), 1, 1, 1, 1, 1, 0, 0, buyer);
+        vm.expectRevert(AthL1.NotRegistrar.selector);
+        l1.registerTokenOnL2(address(8), 1, 1, 1, 1, 1, 0, 0, buyer);
     }
 }
