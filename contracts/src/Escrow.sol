@@ -138,6 +138,12 @@ contract Escrow is IRefunds, Accounts {
         emit StatementRedeemed(buyer, statement.operator, statement.lease, statement.root, statement.leaves);
     }
 
+    /// @notice Pays what the sender, a buyer, promised for a lease: `amount` micros in all. An operator
+    /// that redeems its vouchers one by one can then not put off [`release`] any longer.
+    function settle(address operator, bytes16 lease, uint256 amount) external {
+        _settleOne(Claim(msg.sender, operator, lease, amount, 0, 0), msg.data[:0]);
+    }
+
     /// @notice Ends a lease of the sender and gives back what is aside. Again, it changes nothing.
     function close(address buyer, bytes16 lease) external {
         _close(buyer, msg.sender, lease);
@@ -200,16 +206,6 @@ contract Escrow is IRefunds, Accounts {
         return Lane(l.lease, l.issued, l.open, m.held, m.paid, m.budget, m.active);
     }
 
-    /// @notice ATH wei for USD micros at the present price.
-    function toWei(uint64 micros) external view returns (uint256) {
-        return Money.toWei(micros, oracle.price());
-    }
-
-    /// @notice USD micros for ATH wei at the present price.
-    function toMicros(uint256 amount) external view returns (uint256) {
-        return Money.toMicros(amount, oracle.price());
-    }
-
     /// @notice Whether a sub-lease with its cumulative sum is under a statement's root.
     function verifyLeaf(bytes32 root, bytes16 lease, uint256 amount, bytes32[] calldata proof)
         external
@@ -256,7 +252,9 @@ contract Escrow is IRefunds, Accounts {
         LaneMoney memory m = lane.money;
         if (claim.amount > m.budget) return Range.selector;
         uint256 due = claim.amount > m.paid ? claim.amount - m.paid : 0;
-        if (due != 0 && !_signedForVoucher(claim.buyer, claim.digest, signature)) return Signature.selector;
+        if (due != 0 && msg.sender != claim.buyer) {
+            if (!_signedForVoucher(claim.buyer, claim.digest, signature)) return Signature.selector;
+        }
 
         // Before the buyer's account is read: it may be the one that is credited.
         if (due != 0 && terms.operator != claim.operator) _credit(terms, claim.operator);

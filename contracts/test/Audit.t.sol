@@ -114,4 +114,38 @@ contract AuditEscrowTest is EscrowBase {
         escrow.release(operator, lease);
         vm.assertEq(heldOf(buyer), 0);
     }
+
+    /// The operator redeems one of many vouchers a day, and all that is aside stays there as long.
+    function test_vouchers_one_by_one_do_not_keep_what_is_aside() public {
+        open(lease, 10_000_000, 10_000_000);
+        vm.warp(NOW + 60);
+        for (uint256 i = 1; i < 10; ++i) {
+            vm.warp(block.timestamp + 1 days - 1);
+            pay(lease, i, 10_000_000);
+            vm.prank(buyer);
+            vm.expectPartialRevert(IEscrow.NotYet.selector);
+            escrow.release(operator, lease);
+        }
+        vm.prank(buyer);
+        escrow.settle(operator, lease, 1_000);
+        vm.assertEq(escrow.laneOf(buyer, operator, lease).paid, 1_000);
+        vm.assertEq(balanceOf(operator) + balanceOf(treasury), 1_000 * MICRO);
+        vm.warp(block.timestamp + 1 days - 1);
+        pay(lease, 10, 0);
+        vm.warp(block.timestamp + 1);
+        vm.prank(buyer);
+        escrow.release(operator, lease);
+        vm.assertEq(heldOf(buyer), 0);
+    }
+
+    /// Nobody settles for another.
+    function test_only_the_buyer_settles_without_a_voucher() public {
+        open(lease, 10_000_000, 1_000_000);
+        vm.prank(operator);
+        vm.expectRevert(IEscrow.UnknownLease.selector);
+        escrow.settle(operator, lease, 1_000);
+        vm.prank(buyer);
+        vm.expectRevert(IEscrow.Range.selector);
+        escrow.settle(operator, lease, 10_000_001);
+    }
 }

@@ -9,6 +9,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IPriceOracle} from "../interfaces/IPriceOracle.sol";
+import {Money} from "../libraries/Money.sol";
 import {Signers} from "./Signers.sol";
 
 /// @title Accounts of the escrow, and its parameters.
@@ -143,6 +144,16 @@ abstract contract Accounts is Signers, AccessManaged, ReentrancyGuardTransient {
         Account storage a = _accounts[account];
         Thaw storage t = _thaws[account];
         return (a.balance, a.held, t.amount, t.end, a.spent);
+    }
+
+    /// @notice ATH wei for USD micros at the present price.
+    function toWei(uint64 micros) external view returns (uint256) {
+        return Money.toWei(micros, oracle.price());
+    }
+
+    /// @notice USD micros for ATH wei at the present price.
+    function toMicros(uint256 amount) external view returns (uint256) {
+        return Money.toMicros(amount, oracle.price());
     }
 
     /// @notice Sets the fee, at most 30 %.
