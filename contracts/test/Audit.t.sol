@@ -148,4 +148,21 @@ contract AuditEscrowTest is EscrowBase {
         vm.expectRevert(IEscrow.Range.selector);
         escrow.settle(operator, lease, 10_000_001);
     }
+
+    /// Whoever gains by fees sweeps them before a refund needs them.
+    function test_a_sweep_does_not_take_the_fee_that_a_refund_waives() public {
+        open(lease, 10_000_000, 1_000_000);
+        escrow.sweepFees();
+        pay(lease, 1_000_000, 0);
+        vm.warp(NOW + 30 days);
+        escrow.sweepFees();
+        vm.expectPartialRevert(IEscrow.NotYet.selector);
+        escrow.sweepFees();
+        _refund(500_000);
+        vm.assertEq(balanceOf(buyer), 1_000e18 - 500_000 * MICRO);
+        vm.warp(NOW + 60 days);
+        escrow.sweepFees();
+        vm.assertEq(ath.balanceOf(treasury), 100_000 * MICRO);
+        vm.assertEq(balanceOf(treasury), 0);
+    }
 }

@@ -69,6 +69,10 @@ abstract contract Accounts is Signers, AccessManaged, ReentrancyGuardTransient {
     uint48 public nextOracleFrom;
     /// @notice Until when there are no new reservations.
     uint48 public pausedUntil;
+    /// @notice What the next sweep sends to the treasury, as far as it is still here.
+    uint96 public sweepable;
+    /// @notice When fees were last swept.
+    uint48 public sweptAt;
 
     mapping(address account => Account) internal _accounts;
     mapping(address account => Thaw) private _thaws;
@@ -125,10 +129,15 @@ abstract contract Accounts is Signers, AccessManaged, ReentrancyGuardTransient {
         token.safeTransfer(to, amount);
     }
 
-    /// @notice Sends the fees gathered here to the treasury. Anyone may.
+    /// @notice Sends the fees to the treasury that were here at the last sweep, at least
+    /// [`PERIOD_MAX`] ago: until then a refund may need them. Anyone may.
     function sweepFees() external nonReentrant {
+        uint256 from = uint256(sweptAt) + PERIOD_MAX;
+        if (from > block.timestamp) revert NotYet(uint64(from));
         Account storage a = _accounts[treasury];
-        uint96 amount = a.balance - a.held;
+        uint96 free = a.balance - a.held;
+        uint96 amount = sweepable < free ? sweepable : free;
+        (sweepable, sweptAt) = (free - amount, uint48(block.timestamp));
         if (amount == 0) return;
         a.balance -= amount;
         emit FeesSwept(amount);
