@@ -7,6 +7,10 @@ use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, keccak256, uint};
 use alloy_sol_types::{SolCall, SolConstructor as _};
 use serde::{Deserialize, Serialize};
 
+mod file;
+
+pub use file::{Deployment, DeploymentError};
+
 use crate::contracts::{
     AccessManager, Ath, CheckerLicense, Emissions, Escrow, LocalFaucet, MedianOracle, Registry,
     Rewards, Slashing, Staking, Treasury, WelkinGovernor,
