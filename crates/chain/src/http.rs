@@ -8,6 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Url};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::rpc::{ANSWER_BYTES_MAX, BoxFuture, Transport, TransportError};
 
@@ -24,6 +25,54 @@ pub struct Http {
     client: Client,
     url: Url,
     shown: String,
+}
+
+/// A node's address as it stands in a configuration; empty for none. What may be secret in it is
+/// neither shown nor written.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct NodeUrl(String);
+
+impl NodeUrl {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.trim().is_empty()
+    }
+
+    /// The way there; none where there is no address.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`] where it is no address of a node.
+    pub fn http(&self) -> Result<Option<Http>, HttpError> {
+        if self.is_empty() { Ok(None) } else { Http::new(&self.0).map(Some) }
+    }
+
+    fn shown(&self) -> String {
+        match self.http() {
+            Ok(Some(http)) => http.shown,
+            Ok(None) => String::new(),
+            Err(_) => "(not a URL)".to_owned(),
+        }
+    }
+}
+
+impl From<&str> for NodeUrl {
+    fn from(url: &str) -> Self {
+        Self(url.to_owned())
+    }
+}
+
+impl fmt::Debug for NodeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeUrl({})", self.shown())
+    }
+}
+
+impl Serialize for NodeUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.shown())
+    }
 }
 
 /// Why a node can't be asked by HTTP.
@@ -164,6 +213,9 @@ mod tests {
             let http = Http::new(url).unwrap();
             assert_eq!(http.shown(), shown);
             assert_eq!(format!("{http:?}"), format!("Http({shown})"));
+            let named = NodeUrl::from(url);
+            assert_eq!(format!("{named:?}"), format!("NodeUrl({shown})"));
+            assert_eq!(serde_json::to_value(&named).unwrap(), shown);
         }
         for url in ["", "node.example", "ws://node.example", "ftp://node.example", "http://"] {
             assert!(matches!(Http::new(url), Err(HttpError::Address(_))), "{url}");

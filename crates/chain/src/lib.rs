@@ -4,13 +4,14 @@
 //! [`contracts`] knows the calls, events and errors of Welkin's contracts, [`refusals`] says what
 //! the errors mean, [`deployment`] how a network is set up, and [`genesis`] how that is done on a
 //! local chain. The chain itself may be the embedded one or any node that speaks JSON-RPC: the way
-//! to it is a [`rpc::Transport`], such as [`http::Http`].
+//! to it is a [`rpc::Transport`], such as [`http::Http`]; [`node`] tells whether it is the right one.
 
 pub mod ath;
 pub mod contracts;
 pub mod deployment;
 pub mod genesis;
 pub mod http;
+pub mod node;
 pub mod outbox;
 pub mod refusals;
 pub mod rpc;

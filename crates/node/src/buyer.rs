@@ -42,7 +42,7 @@ pub use welkin_lease::Retry;
 use crate::connect::{CallError, Caller};
 use crate::identity::{self, IdentityError};
 use crate::network::Network;
-use crate::settlement::{self, EvmConfig, EvmSettlement, Settle};
+use crate::settlement::{self, ChainConfig, ChainConfigError, Settle};
 use crate::wire::{self, WireError};
 use crate::{Shutdown, outside};
 
@@ -61,6 +61,9 @@ pub enum BuyerError {
     /// The account's key can't be used.
     #[error("the account's key can't be used")]
     Identity(#[source] IdentityError),
+    /// The chain can't be reached with these settings.
+    #[error("the settings of the chain can't be used")]
+    Chain(#[source] ChainConfigError),
     /// No indexer answered.
     #[error("no indexer of this network answers")]
     NoIndexer(#[source] CallError),
@@ -152,6 +155,20 @@ impl Buyer {
         home: Home,
         shutdown: Shutdown,
     ) -> Result<Self, BuyerError> {
+        Self::open_with(network, home, &ChainConfig::default(), shutdown).await
+    }
+
+    /// As [`Self::open`], with settings of its own for the chain.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::open`], and where a setting is wrong.
+    pub async fn open_with(
+        network: &Network,
+        home: Home,
+        chain: &ChainConfig,
+        shutdown: Shutdown,
+    ) -> Result<Self, BuyerError> {
         let account = home.account_key().map_err(BuyerError::Home)?;
         let key = NodeKey::from_secret(&outside::random());
         let domain = network.domain();
@@ -162,8 +179,8 @@ impl Buyer {
         let endpoint = Endpoint::bind(config).await.map_err(BuyerError::Bind)?;
         let (service, permit) = (network.settlement.clone(), delegation.clone());
         let line = settlement::Line::remote(endpoint.clone(), service, permit);
-        let evm = EvmConfig::of(domain);
-        let settle = Settle::new(EvmSettlement::new(line, account.clone(), evm, &shutdown));
+        let settle = chain.settle(network, line, account.clone(), &shutdown);
+        let settle = settle.map_err(BuyerError::Chain)?;
         let indexers = network
             .indexers
             .iter()

@@ -1,6 +1,7 @@
 //! What everybody must know of a network to take part in it.
 
 use serde::{Deserialize, Serialize};
+use welkin_chain::deployment::Places;
 use welkin_proto::{Domain, NodeAddr, RelayAddr};
 use welkin_types::AccountId;
 
@@ -24,12 +25,29 @@ pub struct Network {
     /// The relay, if there is one.
     #[serde(default, with = "maybe_text", skip_serializing_if = "Option::is_none")]
     pub relay: Option<RelayAddr>,
+    /// The block of the chain from which on there is anything to look for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first_block: u64,
+    /// Where the contracts stand; none on a local network, where their places are fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contracts: Option<Places>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Network {
     /// Where signatures hold.
     pub const fn domain(&self) -> Domain {
         Domain { chain_id: self.chain_id, contract: self.contract }
+    }
+
+    /// Where the contracts stand, where that is known.
+    pub fn places(&self) -> Option<Places> {
+        let is_local = self.domain() == Domain::LOCAL;
+        self.contracts.or_else(|| is_local.then(Places::local))
     }
 }
 

@@ -4,7 +4,9 @@
 //! the contracts, in transactions that the role's own account signs. The chain's node is reached by
 //! a [`Line`]: the [`Service`] in this process or over the network, or any node by HTTP.
 
+mod access;
 mod evm;
+mod forward;
 mod history;
 mod line;
 mod local;
@@ -23,6 +25,7 @@ use welkin_proto::settle::{AccountView, EpochView, LeaseView, SettleRefusal, Tot
 use welkin_proto::{Order, SignedByAccount, Voucher};
 use welkin_types::{AccountId, LeaseId, Usd};
 
+pub use access::{ChainConfig, ChainConfigError};
 pub use evm::{EvmConfig, EvmSettlement};
 pub use line::Line;
 pub use local::{LocalChain, LocalChainError};
@@ -59,7 +62,13 @@ impl SettlementError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Chain(_) => true,
-            Self::Refused(why) => matches!(why, SettleRefusal::Storage | SettleRefusal::StalePrice),
+            Self::Refused(why) => matches!(
+                why,
+                SettleRefusal::Storage
+                    | SettleRefusal::StalePrice
+                    | SettleRefusal::NoNode
+                    | SettleRefusal::Busy
+            ),
             Self::Confused => false,
         }
     }

@@ -176,4 +176,10 @@ pub enum SettleRefusal {
     /// The chain does not do this, for a reason that is not known here.
     #[error("the settlement contract refuses this")]
     Contract,
+    /// The settlement service has no node of the network's chain to ask now.
+    #[error("the settlement service can't reach its chain's node: what was asked for waits")]
+    NoNode,
+    /// The settlement service has more questions than it takes at once.
+    #[error("the settlement service has too many questions: ask again in a moment")]
+    Busy,
 }

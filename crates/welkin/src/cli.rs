@@ -351,4 +351,7 @@ pub(crate) struct NetworkArgs {
     /// The relay.
     #[arg(long, value_name = "HOST:PORT#HASH")]
     pub(crate) relay: Option<String>,
+    /// The contracts, where they are on a chain of others: the file that `welkin chain deploy` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) deployment: Option<std::path::PathBuf>,
 }

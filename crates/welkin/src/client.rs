@@ -22,7 +22,9 @@ impl Client {
     pub(crate) async fn open(context: &Context) -> anyhow::Result<Self> {
         let network = network(context)?;
         let shutdown = Shutdown::default();
-        let buyer = Buyer::open(&network, home(context), shutdown.clone()).await?;
+        let buyer =
+            Buyer::open_with(&network, home(context), &context.config.chain, shutdown.clone())
+                .await?;
         Ok(Self { buyer: Arc::new(buyer), shutdown })
     }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use welkin_chain::http::NodeUrl;
+use welkin_node::settlement::ChainConfig;
 use welkin_node::{checker, host, indexer, relay};
 
 /// All configuration of one process.
@@ -14,6 +16,7 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     pub(crate) network: NetworkConfig,
     pub(crate) up: UpConfig,
+    pub(crate) chain: ChainConfig,
     pub(crate) settlement: SettlementConfig,
     pub(crate) indexer: indexer::Config,
     pub(crate) checker: checker::Config,
@@ -84,7 +87,7 @@ impl Default for UpConfig {
     }
 }
 
-/// The settlement service of a local network.
+/// The settlement service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SettlementConfig {
@@ -96,6 +99,10 @@ pub(crate) struct SettlementConfig {
     pub(crate) rpc_listen: String,
     /// Pages that may ask it from a browser, as `https://wallet.example`.
     pub(crate) rpc_origins: Vec<String>,
+    /// The node of the chain that holds the contracts; empty: a chain of this process.
+    pub(crate) chain_rpc: NodeUrl,
+    /// Where they stand there: the file that `welkin chain deploy` wrote.
+    pub(crate) deployment: PathBuf,
     /// How long an epoch lasts, in seconds.
     pub(crate) epoch_seconds: u64,
     /// The most test money of one request, in US dollars; 0 gives none.
@@ -109,6 +116,8 @@ impl Default for SettlementConfig {
             listen: "127.0.0.1:0".to_owned(),
             rpc_listen: "127.0.0.1:0".to_owned(),
             rpc_origins: Vec::new(),
+            chain_rpc: NodeUrl::default(),
+            deployment: PathBuf::new(),
             epoch_seconds: 60,
             faucet_usd_max: "10000".to_owned(),
         }

@@ -8,13 +8,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tracing::info;
-use welkin_evm::HttpConfig;
+use welkin_chain::deployment::Deployment;
+use welkin_chain::http::Http;
+use welkin_chain::node::NodeError;
+use welkin_evm::{Chain, HttpConfig};
 use welkin_net::{BindError, Endpoint, EndpointConfig, Relay};
 use welkin_node::host::{SandboxdLaunch, Sandboxes};
 use welkin_node::network::Network;
 use welkin_node::relay::RelayStartError;
 use welkin_node::settlement::{
-    self, EvmConfig, EvmSettlement, Line, LocalChain, Service, ServiceConfig, Settle,
+    self, ChainConfig, ChainConfigError, EvmConfig, EvmSettlement, Line, LocalChain, Service,
+    ServiceConfig, Settle,
 };
 use welkin_node::{Shutdown, checker, host, identity, indexer, relay, wire};
 use welkin_proto::{
@@ -23,7 +27,7 @@ use welkin_proto::{
 use welkin_runtime::inventory::{self, Gpu, GpuSearch};
 
 use welkin_runtime::Launcher;
-use welkin_types::Usd;
+use welkin_types::{AccountId, Usd};
 
 use crate::config::SettlementConfig;
 use crate::{Context, Usage, client, out};
@@ -128,20 +132,21 @@ impl Node {
     }
 
     /// The settlement service over the network, in this node's account.
-    pub(crate) fn remote_settle(&self, network: &Network, shutdown: &Shutdown) -> Settle {
+    pub(crate) fn remote_settle(
+        &self,
+        chain: &ChainConfig,
+        network: &Network,
+        shutdown: &Shutdown,
+    ) -> Result<Settle, ChainConfigError> {
         let (endpoint, addr) = (self.endpoint.clone(), network.settlement.clone());
         let line = Line::remote(endpoint, addr, self.delegation.clone());
-        self.settle(line, network.domain(), shutdown)
+        chain.settle(network, line, self.account.clone(), shutdown)
     }
 
     /// The settlement service in this process, in this node's account.
     pub(crate) fn local_settle(&self, service: &Arc<Service>, shutdown: &Shutdown) -> Settle {
         let line = Line::local(Arc::clone(service), self.key.id());
-        self.settle(line, *service.domain(), shutdown)
-    }
-
-    fn settle(&self, line: Line, domain: Domain, shutdown: &Shutdown) -> Settle {
-        let config = EvmConfig::of(domain);
+        let config = EvmConfig::of(*service.domain());
         Settle::new(EvmSettlement::new(line, self.account.clone(), config, shutdown))
     }
 }
@@ -168,12 +173,56 @@ pub(crate) async fn start_settlement(
     let setup = LocalChain { admin: node.account.id(), faucet_max };
     let chain = setup.open(dir)?;
     let service = ServiceConfig { domain, epoch_seconds: config.epoch_seconds };
-    let service = Arc::new(Service::open(&dir.join("checkers.redb"), chain, service).await?);
+    let rpc = start_rpc(config, dir, &chain, shutdown).await?;
+    let service = Service::open(&dir.join("checkers.redb"), chain, service).await?;
+    Ok(serve(service, node, rpc, shutdown))
+}
+
+fn serve(service: Service, node: Node, rpc: Option<String>, shutdown: &Shutdown) -> Settlement {
+    let service = Arc::new(service);
     let endpoint = node.endpoint.clone();
     let serving = settlement::serve(Arc::clone(&service), node.endpoint, shutdown.clone());
     shutdown.spawn_until_asked("settlement", serving);
-    let rpc = start_rpc(config, dir, &service, shutdown).await?;
-    Ok(Settlement { service, endpoint, rpc })
+    Settlement { service, endpoint, rpc }
+}
+
+/// Passes questions about the chain on to another node.
+async fn start_remote_settlement(
+    config: &SettlementConfig,
+    node_of_chain: Http,
+    dir: &Path,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Settlement> {
+    if config.deployment.as_os_str().is_empty() {
+        let text = "`settlement.chain_rpc` names a node, and `settlement.deployment` no contracts";
+        let hint = "name the file that `welkin chain deploy` wrote";
+        return Err(Usage::new(text, hint).into());
+    }
+    let deployment = Deployment::load(&config.deployment)?;
+    let domain = domain(&deployment);
+    let node = node(dir, &domain, &config.listen, &[ALPN_SETTLE], None).await?;
+    let shown = node_of_chain.shown().to_owned();
+    let service = ServiceConfig { domain, epoch_seconds: config.epoch_seconds };
+    let service = Service::remote(&dir.join("checkers.redb"), node_of_chain, service).await?;
+    match service.check().await {
+        Ok(()) => info!(node = %shown, chain = domain.chain_id, "the chain is there"),
+        // It may come: those who ask are told meanwhile.
+        Err(error @ NodeError::Ask(_)) => {
+            tracing::warn!(error = %welkin_node::chain(&error), "the chain's node does not answer yet");
+        }
+        Err(error) => {
+            let text = format!("{shown}: {error}");
+            let hint = "set `settlement.chain_rpc` and `settlement.deployment` to what belong \
+                        together; `welkin chain verify` shows what stands on a chain";
+            return Err(Usage::new(text, hint).into());
+        }
+    }
+    Ok(serve(service, node, None, shutdown))
+}
+
+fn domain(deployment: &Deployment) -> Domain {
+    let contract = AccountId::from_bytes(deployment.contracts.escrow.0.0);
+    Domain { chain_id: deployment.chain_id, contract }
 }
 
 /// A settlement service at work.
@@ -190,7 +239,7 @@ pub(crate) struct Settlement {
 async fn start_rpc(
     config: &SettlementConfig,
     dir: &Path,
-    service: &Arc<Service>,
+    chain: &Arc<Chain>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Option<String>> {
     if config.rpc_listen.is_empty() {
@@ -212,7 +261,7 @@ async fn start_rpc(
     let addr = listener.local_addr()?;
     remember_port(&dir, addr.port());
     let http = HttpConfig { origins: config.rpc_origins.clone(), ..HttpConfig::default() };
-    let chain = Arc::clone(service.chain());
+    let chain = Arc::clone(chain);
     shutdown.spawn_until_asked("json-rpc", async move {
         if let Err(error) = welkin_evm::serve_http(listener, chain, http).await {
             tracing::error!(%error, "JSON-RPC over HTTP has ended");
@@ -312,8 +361,12 @@ pub(crate) async fn settlement(context: &Context) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
     let config = &context.config.settlement;
     let dir = dir_or(&config.dir, context, "settlement");
-    let settlement =
-        start_settlement(config, &dir, Domain::LOCAL, &config.listen, &shutdown).await?;
+    let node = config.chain_rpc.http();
+    let node = node.map_err(|error| Usage::new(format!("settlement.chain_rpc: {error}"), ""))?;
+    let settlement = match node {
+        Some(node) => start_remote_settlement(config, node, &dir, &shutdown).await?,
+        None => start_settlement(config, &dir, Domain::LOCAL, &config.listen, &shutdown).await?,
+    };
     let endpoint = settlement.endpoint.clone();
     if let Some(rpc) = &settlement.rpc {
         tracing::info!(%rpc, "the chain answers JSON-RPC over HTTP");
@@ -341,7 +394,8 @@ pub(crate) async fn indexer(context: &Context) -> anyhow::Result<()> {
     let listen = &context.config.indexer.listen;
     let node =
         node(&dir, &network.domain(), listen, &indexer::ALPNS, network.relay.as_ref()).await?;
-    let (settle, endpoint) = (node.remote_settle(&network, &shutdown), node.endpoint.clone());
+    let (settle, endpoint) =
+        (node.remote_settle(&context.config.chain, &network, &shutdown)?, node.endpoint.clone());
     let deps =
         indexer::Deps { endpoint: node.endpoint, key: node.key, domain: network.domain(), settle };
     let addr = indexer::start(deps, &shutdown);
@@ -358,7 +412,8 @@ pub(crate) async fn checker(context: &Context) -> anyhow::Result<()> {
     let node =
         node(&dir, &network.domain(), listen, &checker::ALPNS, network.relay.as_ref()).await?;
     let addr = node.addr().to_string();
-    let (settle, endpoint) = (node.remote_settle(&network, &shutdown), node.endpoint.clone());
+    let (settle, endpoint) =
+        (node.remote_settle(&context.config.chain, &network, &shutdown)?, node.endpoint.clone());
     let deps = checker::Deps {
         endpoint: node.endpoint,
         key: node.key,
@@ -380,7 +435,8 @@ pub(crate) async fn host(context: &Context) -> anyhow::Result<()> {
     let node =
         node(&config.dir, &network.domain(), &config.listen, &host::ALPNS, network.relay.as_ref())
             .await?;
-    let (settle, endpoint) = (node.remote_settle(&network, &shutdown), node.endpoint.clone());
+    let (settle, endpoint) =
+        (node.remote_settle(&context.config.chain, &network, &shutdown)?, node.endpoint.clone());
     let gpus = find_gpus(&config).await?;
     let launcher = context.launcher.as_ref();
     let handle = start_host(config, launcher, node, gpus, &network, settle, &shutdown).await?;
@@ -421,13 +477,17 @@ pub(crate) fn network(args: &crate::cli::NetworkArgs) -> anyhow::Result<()> {
         text.parse::<RelayAddr>()
             .map_err(|_| Usage::new(format!("`{text}` is no relay"), "use HOST:PORT#HASH"))
     });
+    let deployment = args.deployment.as_deref().map(Deployment::load).transpose()?;
+    let domain = deployment.as_ref().map_or(Domain::LOCAL, domain);
     let network = Network {
-        chain_id: Domain::LOCAL.chain_id,
-        contract: Domain::LOCAL.contract,
+        chain_id: domain.chain_id,
+        contract: domain.contract,
         settlement: parse(&args.settlement)?,
         rpc: None,
         indexers: indexers?,
         relay: relay.transpose()?,
+        first_block: deployment.map_or(0, |deployment| deployment.first_block),
+        contracts: deployment.map(|deployment| deployment.contracts),
     };
     out::text(&toml::to_string(&network)?)
 }

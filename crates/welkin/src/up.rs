@@ -79,6 +79,12 @@ fn any_port(ip: IpAddr) -> String {
 
 async fn start(context: &Context, args: &Up, shutdown: &Shutdown) -> anyhow::Result<Running> {
     let config = &context.config;
+    if !config.settlement.chain_rpc.is_empty() {
+        let text = "`welkin up` has a chain of its own, and `settlement.chain_rpc` names another";
+        let hint =
+            "run the roles by themselves (`welkin settlement`, `welkin host`, …), or unset it";
+        return Err(Usage::new(text, hint).into());
+    }
     let hosts = bounded("hosts", args.hosts.unwrap_or(config.up.hosts), HOSTS_MAX)?;
     let checkers = args.checkers.unwrap_or(config.up.checkers);
     let checkers = if checkers == 0 { 0 } else { bounded("checkers", checkers, CHECKERS_MAX)? };
@@ -98,6 +104,8 @@ async fn start(context: &Context, args: &Up, shutdown: &Shutdown) -> anyhow::Res
         rpc,
         indexers: Vec::new(),
         relay: Some(relay_addr),
+        first_block: 0,
+        contracts: None,
     };
     let indexer = start_indexer(context, &mut network, &listen, &settlement, shutdown);
     let mut endpoints = vec![settlement_endpoint, indexer.await?];

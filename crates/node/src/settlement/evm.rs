@@ -35,15 +35,18 @@ pub struct EvmConfig {
     pub outbox: OutboxConfig,
     /// Whether gas costs nothing.
     pub is_gas_free: bool,
+    /// The first block in which there is anything to look for.
+    pub first_block: u64,
 }
 
 impl EvmConfig {
     /// As a network's chain needs it: where it is an embedded one, gas is free and there is a
-    /// faucet.
+    /// faucet. For others see [`super::ChainConfig::evm`].
     pub fn of(domain: Domain) -> Self {
         let is_local = domain == Domain::LOCAL;
         let faucet = is_local.then(|| account(welkin_chain::genesis::Places::local().faucet));
-        Self { domain, faucet, outbox: OutboxConfig::default(), is_gas_free: is_local }
+        let (outbox, is_gas_free) = (OutboxConfig::default(), is_local);
+        Self { domain, faucet, outbox, is_gas_free, first_block: 0 }
     }
 }
 
@@ -214,7 +217,7 @@ impl EvmSettlement {
         let state =
             self.look(self.escrow(), Escrow::accountOfCall { account: address(of) }).await?;
         let head = self.rpc().block_number().await.map_err(|error| rpc_refusal(error, micros))?;
-        let known = self.history().sums(of);
+        let known = self.history().sums(of, self.config.first_block);
         let sums = history::read_on(self.rpc(), self.escrow(), of, known, head)
             .await
             .map_err(|error| rpc_refusal(error, micros))?;
@@ -353,7 +356,8 @@ impl EvmSettlement {
         }
         let unsaid = |error| rpc_refusal(error, micros);
         let head = self.rpc().block_number().await.map_err(unsaid)?;
-        let found = history::find_parties(self.rpc(), self.escrow(), lease, head).await;
+        let first = self.config.first_block;
+        let found = history::find_parties(self.rpc(), self.escrow(), lease, first, head).await;
         let parties =
             found.map_err(unsaid)?.ok_or(SettlementError::Refused(SettleRefusal::UnknownLease))?;
         self.history().remember(lease, parties);
@@ -391,7 +395,9 @@ impl EvmSettlement {
     async fn totals(&self) -> Result<Totals, SettlementError> {
         let unsaid = |error| rpc_refusal(error, micros);
         let head = self.rpc().block_number().await.map_err(unsaid)?;
-        let accounts = history::accounts(self.rpc(), self.escrow(), head).await.map_err(unsaid)?;
+        let first = self.config.first_block;
+        let accounts = history::accounts(self.rpc(), self.escrow(), first, head).await;
+        let accounts = accounts.map_err(unsaid)?;
         let treasury = self.look(self.escrow(), Escrow::treasuryCall {}).await?;
         let token = self.look(self.escrow(), Escrow::tokenCall {}).await?;
         let (mut free, mut held) = (U256::ZERO, U256::ZERO);
@@ -422,7 +428,7 @@ impl EvmSettlement {
         let filter = welkin_chain::rpc::LogFilter {
             address: self.escrow(),
             topics: vec![events, Vec::new(), Vec::new(), vec![lease_word(lease)]],
-            from: 0,
+            from: self.config.first_block,
             to: None,
         };
         let logs = self.rpc().logs_in_parts(&filter).await.map_err(unsaid)?;

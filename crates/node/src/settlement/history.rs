@@ -59,8 +59,10 @@ impl History {
         }
     }
 
-    pub(super) fn sums(&self, account: AccountId) -> Sums {
-        self.sums.get(&account).copied().unwrap_or_default()
+    /// An account's sums; where nothing was read yet, from this block on.
+    pub(super) fn sums(&self, account: AccountId, first: u64) -> Sums {
+        let nothing = Sums { next: first, ..Sums::default() };
+        self.sums.get(&account).copied().unwrap_or(nothing)
     }
 
     pub(super) fn keep(&mut self, account: AccountId, sums: Sums) {
@@ -130,6 +132,7 @@ pub(super) async fn find_parties(
     rpc: &Rpc,
     escrow: Address,
     lease: LeaseId,
+    from: u64,
     head: u64,
 ) -> Result<Option<Parties>, RpcError> {
     let topics = vec![
@@ -138,7 +141,7 @@ pub(super) async fn find_parties(
         Vec::new(),
         vec![lease_word(lease)],
     ];
-    let filter = LogFilter { address: escrow, topics, from: 0, to: Some(head) };
+    let filter = LogFilter { address: escrow, topics, from, to: Some(head) };
     let logs = rpc.logs_in_parts(&filter).await?;
     let event = logs.iter().rev().find_map(read::<Escrow::Reserved>);
     Ok(event
@@ -149,10 +152,11 @@ pub(super) async fn find_parties(
 pub(super) async fn accounts(
     rpc: &Rpc,
     escrow: Address,
+    from: u64,
     head: u64,
 ) -> Result<BTreeSet<Address>, RpcError> {
     let events = vec![vec![Escrow::Deposited::SIGNATURE_HASH, Escrow::Paid::SIGNATURE_HASH]];
-    let filter = LogFilter { address: escrow, topics: events, from: 0, to: Some(head) };
+    let filter = LogFilter { address: escrow, topics: events, from, to: Some(head) };
     let mut accounts = BTreeSet::new();
     for log in rpc.logs_in_parts(&filter).await? {
         if let Some(event) = read::<Escrow::Deposited>(&log) {

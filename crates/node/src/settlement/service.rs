@@ -1,16 +1,20 @@
-//! The settlement service of a network: a node of its chain, and the list of its checkers.
+//! The settlement service of a network: the way to its chain, and the list of its checkers.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use alloy_primitives::Address;
 use sha2::{Digest as _, Sha256};
+use welkin_chain::http::Http;
+use welkin_chain::node::{Expected, NodeError};
 use welkin_evm::Chain;
 use welkin_proto::Domain;
 use welkin_proto::settle::{EpochView, RPC_BYTES_MAX, SettleRefusal, SettleReply, SettleRequest};
 use welkin_store::{Batch, CommitError, Db, OpenError};
 use welkin_types::NodeId;
 
+use super::forward::Forward;
 use crate::outside;
 
 const META: &str = "meta";
@@ -41,11 +45,20 @@ pub enum ServiceError {
     Read(#[source] CommitError),
 }
 
+/// Who carries the chain out.
+#[derive(Debug)]
+enum Backend {
+    /// This process.
+    Embedded(Arc<Chain>),
+    /// Another node.
+    Remote(Box<Forward>),
+}
+
 /// The settlement service.
 #[derive(Debug)]
 pub struct Service {
     config: ServiceConfig,
-    chain: Arc<Chain>,
+    backend: Backend,
     seed: [u8; 32],
     checkers: Mutex<BTreeSet<NodeId>>,
     db: Db,
@@ -60,6 +73,30 @@ impl Service {
     pub async fn open(
         path: &Path,
         chain: Arc<Chain>,
+        config: ServiceConfig,
+    ) -> Result<Self, ServiceError> {
+        Self::with(path, Backend::Embedded(chain), config).await
+    }
+
+    /// As [`Self::open`], over another node of a chain that has the contracts on it already.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] where the list can't be read. Whether it is the right node is asked with
+    /// [`Self::check`], and again before its first answer.
+    pub async fn remote(
+        path: &Path,
+        node: Http,
+        config: ServiceConfig,
+    ) -> Result<Self, ServiceError> {
+        let contract = Address::from(*config.domain.contract.as_bytes());
+        let expected = Expected { chain_id: config.domain.chain_id, contract };
+        Self::with(path, Backend::Remote(Box::new(Forward::new(node, expected))), config).await
+    }
+
+    async fn with(
+        path: &Path,
+        backend: Backend,
         config: ServiceConfig,
     ) -> Result<Self, ServiceError> {
         let db = Db::open(path).map_err(ServiceError::Open)?;
@@ -78,7 +115,7 @@ impl Service {
                 seed
             }
         };
-        Ok(Self { config, chain, seed, checkers: Mutex::new(checkers), db })
+        Ok(Self { config, backend, seed, checkers: Mutex::new(checkers), db })
     }
 
     /// Where signatures hold.
@@ -86,15 +123,33 @@ impl Service {
         &self.config.domain
     }
 
-    /// The chain.
-    pub const fn chain(&self) -> &Arc<Chain> {
-        &self.chain
+    /// The chain, where it is carried out here.
+    pub const fn chain(&self) -> Option<&Arc<Chain>> {
+        match &self.backend {
+            Backend::Embedded(chain) => Some(chain),
+            Backend::Remote(_) => None,
+        }
+    }
+
+    /// Whether the chain is the network's.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`] where it is another, or can't be asked now.
+    pub async fn check(&self) -> Result<(), NodeError> {
+        match &self.backend {
+            Backend::Embedded(_) => Ok(()),
+            Backend::Remote(node) => node.check().await,
+        }
     }
 
     /// Answers one question of a node.
     pub async fn call(&self, node: NodeId, request: SettleRequest) -> SettleReply {
         match request {
-            SettleRequest::Rpc(body) => SettleReply::Rpc(self.rpc(&body).await),
+            SettleRequest::Rpc(body) => match self.rpc(&body).await {
+                Ok(answer) => SettleReply::Rpc(answer),
+                Err(refusal) => SettleReply::Refused(refusal),
+            },
             SettleRequest::Epoch { epoch } => SettleReply::Epoch(self.epoch(epoch)),
             SettleRequest::RegisterChecker => match self.register(node).await {
                 Ok(()) => SettleReply::Done,
@@ -103,10 +158,13 @@ impl Service {
         }
     }
 
-    async fn rpc(&self, body: &[u8]) -> Vec<u8> {
-        let answer = self.chain.rpc(body).await;
+    async fn rpc(&self, body: &[u8]) -> Result<Vec<u8>, SettleRefusal> {
+        let answer = match &self.backend {
+            Backend::Embedded(chain) => chain.rpc(body).await,
+            Backend::Remote(node) => node.rpc(body).await?,
+        };
         if answer.len() <= RPC_BYTES_MAX {
-            return answer;
+            return Ok(answer);
         }
         let id = serde_json::from_slice::<serde_json::Value>(body)
             .map_or(serde_json::Value::Null, |question| question["id"].clone());
@@ -116,7 +174,7 @@ impl Service {
             "id": id,
             "error": {"code": -32005, "message": "the answer is too large: ask for fewer blocks"},
         });
-        error.to_string().into_bytes()
+        Ok(error.to_string().into_bytes())
     }
 
     async fn register(&self, node: NodeId) -> Result<(), SettleRefusal> {

@@ -71,6 +71,8 @@ impl World {
             rpc: None,
             indexers: vec![indexer],
             relay: None,
+            first_block: 0,
+            contracts: None,
         };
         Self { network, service, shutdown, dir }
     }
