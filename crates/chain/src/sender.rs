@@ -40,6 +40,21 @@ pub enum SendError {
     /// No node takes it.
     #[error("no node takes the transaction: {0}")]
     Refused(String),
+    /// The account can't pay for the gas.
+    #[error(
+        "account {account} has {} of the chain's coins, and gas may cost {}: send coins to \
+         {account}",
+        coins(*has),
+        coins(*needed)
+    )]
+    NoCoins {
+        /// Which account.
+        account: Address,
+        /// What it has, in wei.
+        has: U256,
+        /// What the transaction may cost at most, in wei.
+        needed: U256,
+    },
     /// Another transaction of the same key took its place.
     #[error(
         "another sender with the same key was faster: look whether it is still needed, then try again"
@@ -159,7 +174,9 @@ impl Sender {
             GAS_FREE
         } else {
             let gas = self.rpc.estimate(&request).await?;
-            gas.saturating_add(gas / 100 * GAS_SPARE_PERCENT)
+            let gas = gas.saturating_add(gas / 100 * GAS_SPARE_PERCENT);
+            self.can_pay(gas).await?;
+            gas
         };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
@@ -177,6 +194,41 @@ impl Sender {
             Outcome::Replaced => Err(SendError::Replaced),
         }
     }
+}
+
+impl Sender {
+    /// Whether the account can pay for so much gas at what it costs now; a node would keep such a
+    /// transaction waiting, or drop it.
+    async fn can_pay(&self, gas: u64) -> Result<(), SendError> {
+        let (_, fees) = head_and_fees(&self.rpc).await?;
+        let needed = U256::from(gas).saturating_mul(U256::from(fees.max));
+        let has = self.rpc.coins(self.from).await?;
+        if has >= needed {
+            return Ok(());
+        }
+        Err(SendError::NoCoins { account: self.from, has, needed })
+    }
+}
+
+/// Wei of the chain's own coin as a decimal number.
+fn coins(wei: U256) -> String {
+    let text = crate::ath::show(wei);
+    text.strip_suffix(" ATH").unwrap_or(&text).to_owned()
+}
+
+/// The newest block's number, and what to offer for gas.
+///
+/// # Errors
+///
+/// [`RpcError`]
+pub async fn head_and_fees(rpc: &Rpc) -> Result<(u64, Fees), RpcError> {
+    let head = rpc.head().await?;
+    let tip = rpc.tip().await?;
+    let base = head.base_fee_per_gas.unwrap_or_default();
+    let base = u128::try_from(base).unwrap_or(u128::MAX);
+    // Twice the base fee lasts for six full blocks of rises by an eighth.
+    let fees = Fees { max: base.saturating_mul(2).saturating_add(tip), tip };
+    Ok((head.number.to(), fees))
 }
 
 struct Worker {
@@ -273,16 +325,11 @@ impl Worker {
 async fn state(rpc: &Rpc, from: Address, is_free: bool) -> Event {
     let ask = async {
         let nonce = rpc.nonce(from).await?;
-        let head = rpc.head().await?;
         if is_free {
-            return Ok((nonce, head.number.to(), Fees::default()));
+            return Ok((nonce, rpc.head().await?.number.to(), Fees::default()));
         }
-        let tip = rpc.tip().await?;
-        let base = head.base_fee_per_gas.unwrap_or_default();
-        let base = u128::try_from(base).unwrap_or(u128::MAX);
-        // Twice the base fee lasts for six full blocks of rises by an eighth.
-        let fees = Fees { max: base.saturating_mul(2).saturating_add(tip), tip };
-        Ok::<_, RpcError>((nonce, head.number.to(), fees))
+        let (head, fees) = head_and_fees(rpc).await?;
+        Ok::<_, RpcError>((nonce, head, fees))
     };
     match ask.await {
         Ok((nonce, head, fees)) => Event::State { nonce, head, fees },

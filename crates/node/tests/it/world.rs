@@ -131,3 +131,20 @@ impl World {
         Buyer::open(&self.network, home, self.shutdown.clone()).await.unwrap()
     }
 }
+
+/// Waits for all of a few futures, side by side.
+pub(crate) async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut pending: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut is_ready = true;
+        for (future, output) in pending.iter_mut().filter(|(_, output)| output.is_none()) {
+            match future.as_mut().poll(context) {
+                std::task::Poll::Ready(ready) => *output = Some(ready),
+                std::task::Poll::Pending => is_ready = false,
+            }
+        }
+        if is_ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    pending.into_iter().filter_map(|(_, output)| output).collect()
+}
