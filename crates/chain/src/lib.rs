@@ -7,11 +7,13 @@
 //! to it is a [`rpc::Transport`], such as [`http::Http`]; [`node`] tells whether it is the right one.
 
 pub mod ath;
+pub mod batch;
 pub mod contracts;
 pub mod deployment;
 pub mod genesis;
 pub mod http;
 pub mod node;
+pub mod ops;
 pub mod outbox;
 pub mod refusals;
 pub mod rpc;

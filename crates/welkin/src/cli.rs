@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod money;
+
+pub(crate) use money::*;
+
 /// A GPU cloud that belongs to the people whose GPUs are in it.
 ///
 /// Exit codes: 0 done; N the job's own; 2 can't be placed; 64 wrong use; 69 network or host not
@@ -64,8 +68,10 @@ pub(crate) enum Command {
     Offers(Offers),
     /// Shows the account and its money.
     Balance,
-    /// Adds test money to the account (local networks only).
+    /// Adds money to the account: test money on a local network, else from its wallet.
     Fund(Fund),
+    /// Takes money out of the account, in two steps: announced, and taken after a while.
+    Withdraw(Withdraw),
     /// Lists, shows and verifies receipts.
     Receipts(Receipts),
     /// Finds out what this machine can do, and what to mend.
@@ -293,12 +299,6 @@ pub(crate) struct Offers {
     /// Only those that cost at most so much an hour.
     #[arg(long, value_name = "USD")]
     pub(crate) max_price: Option<String>,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Fund {
-    /// How much, in US dollars.
-    pub(crate) amount: String,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod cp;
 mod demo;
+mod desk;
 mod doctor;
 mod exec;
 mod leases;
@@ -23,6 +24,7 @@ mod task;
 mod terminal;
 mod unprivileged;
 mod up;
+mod withdraw;
 
 use std::process::ExitCode;
 
@@ -153,6 +155,7 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
         Command::Offers(args) => market::offers(&context, &args).await,
         Command::Balance => money::balance(&context).await,
         Command::Fund(args) => money::fund(&context, &args).await,
+        Command::Withdraw(args) => withdraw::withdraw(&context, &args).await,
         Command::Receipts(args) => money::receipts(&context, &args),
         Command::Doctor => doctor::doctor(&context).await,
         Command::Config => {

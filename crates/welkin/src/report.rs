@@ -3,6 +3,9 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use welkin_chain::ops::OpsError;
+use welkin_chain::refusals::Refusal;
+use welkin_chain::rpc::RpcError;
 use welkin_node::buyer::BuyerError;
 use welkin_node::settlement::SettlementError;
 use welkin_proto::index::{Filter, WhyNot};
@@ -109,7 +112,34 @@ fn advice_on(cause: &(dyn std::error::Error + 'static)) -> Option<Advice> {
     if let Some(SettlementError::Unreachable(_)) = cause.downcast_ref() {
         return advice(UNAVAILABLE, "is the network up? start one with `welkin up`");
     }
+    if let Some(OpsError::Unfit { next, is_money, .. }) = cause.downcast_ref() {
+        return advice(if *is_money { MONEY } else { 1 }, next);
+    }
+    if let Some(refusal) = cause.downcast_ref() {
+        return on_refusal(refusal);
+    }
+    if let Some(RpcError::Unreachable(_)) = cause.downcast_ref() {
+        return advice(UNAVAILABLE, "is the network up? `welkin chain status` shows what answers");
+    }
     cause.downcast_ref().and_then(on_buyer)
+}
+
+/// A contract's no.
+fn on_refusal(refusal: &Refusal) -> Option<Advice> {
+    let code = match refusal.name {
+        "Funds" | "ERC20InsufficientBalance" | "ERC20InsufficientAllowance" | "TooDear" => MONEY,
+        "NotOwner"
+        | "NotOperator"
+        | "NotAllowed"
+        | "NotRunner"
+        | "OnlyAccount"
+        | "AccessManagedUnauthorized"
+        | "AccessManagerUnauthorizedAccount"
+        | "GovernorInsufficientProposerVotes"
+        | "ERC721InsufficientApproval" => NOT_ALLOWED,
+        _ => 1,
+    };
+    advice(code, refusal.next)
 }
 
 fn on_user(error: &UserError) -> Option<Advice> {

@@ -90,7 +90,7 @@ async fn choose(
     // What was shown is the most that will be paid, whoever takes it in the end.
     let shown = offers.iter().map(|offer| offer.price.hour()).max().unwrap_or(Usd::MAX);
     let is_asked = !args.yes && !args.detach && terminal::is_interactive();
-    if is_asked && !confirm(&format!("run at {}? [Y/n] ", best.price)).await? {
+    if is_asked && !terminal::confirm(&format!("run at {}? [Y/n] ", best.price)).await? {
         return Err(Quit(CANCELLED).into());
     }
     let max = job.ask.needs.max_per_hour.map_or(shown, |max| max.min(shown));
@@ -109,17 +109,6 @@ fn describe(offer: &Offer) -> String {
         offer.tier,
         out::percent(offer.online_bp)
     )
-}
-
-#[expect(clippy::print_stderr, reason = "a question to the person in front of the terminal")]
-async fn confirm(question: &str) -> anyhow::Result<bool> {
-    eprint!("{question}");
-    let line = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line).map(|_| line)
-    })
-    .await??;
-    Ok(matches!(line.trim(), "" | "y" | "Y" | "yes"))
 }
 
 /// Places the job and sends its files.

@@ -40,3 +40,15 @@ pub(crate) fn is_interactive() -> bool {
     use std::io::IsTerminal as _;
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
+
+/// Asks the person in front of the terminal; an empty answer is a yes.
+#[expect(clippy::print_stderr, reason = "a question to the person in front of the terminal")]
+pub(crate) async fn confirm(question: &str) -> anyhow::Result<bool> {
+    eprint!("{question}");
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map(|_| line)
+    })
+    .await??;
+    Ok(matches!(line.trim(), "" | "y" | "Y" | "yes"))
+}

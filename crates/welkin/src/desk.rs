@@ -1,0 +1,290 @@
+//! What every command about the contracts begins and ends with: a way to the chain, an account, and
+//! sending what is to be sent: shown first, asked for, one transaction after the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use anyhow::Context as _;
+use serde::Serialize;
+use welkin_chain::deployment::{Deployment, Places};
+use welkin_chain::http::Http;
+use welkin_chain::ops::{Act, Desk, OpsError};
+use welkin_chain::outbox::{OutboxConfig, Waiting};
+use welkin_chain::rpc::{Receipt, Rpc};
+use welkin_chain::sender::{SendError, Sender, SenderConfig};
+use welkin_net::{Endpoint, EndpointConfig};
+use welkin_node::network::Network;
+use welkin_node::settlement::Line;
+use welkin_node::{Shutdown, identity, outside, wire};
+use welkin_proto::{AccountKey, Domain, NodeKey};
+
+use crate::cli::Sending;
+use crate::{Context, Quit, Usage, client, out, terminal};
+
+/// How long a command may act for its account at the settlement service.
+const DELEGATION_LASTING: Duration = Duration::from_secs(86_400);
+/// After how long a person is told what a transaction waits for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The exit code of a person's no.
+const CANCELLED: u8 = 130;
+
+/// A command's desk, and what it was opened with.
+#[derive(Debug)]
+pub(crate) struct Office {
+    pub(crate) desk: Desk,
+    /// Where the account's other messages hold.
+    pub(crate) domain: Domain,
+    key: Option<AccountKey>,
+    endpoint: Option<Endpoint>,
+    shutdown: Shutdown,
+}
+
+/// One transaction that took effect.
+#[derive(Debug, Serialize)]
+pub(crate) struct Done {
+    pub(crate) what: String,
+    pub(crate) to: Address,
+    pub(crate) transaction: String,
+    pub(crate) block: u64,
+    pub(crate) gas_used: u64,
+}
+
+/// One transaction that somebody else signs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Unsigned<'a> {
+    what: &'a str,
+    from: Address,
+    to: Address,
+    data: &'a alloy_primitives::Bytes,
+    value: &'static str,
+    chain_id: u64,
+}
+
+/// The way to the network's chain: one's own node where one is named, else the settlement service.
+async fn way(context: &Context, network: &Network) -> anyhow::Result<(Rpc, Option<Endpoint>)> {
+    if let Some(rpc) = own_node(context)? {
+        return Ok((rpc, None));
+    }
+    let key = NodeKey::from_secret(&outside::random());
+    // Only looks and signed transactions go this way: whose name the line is in means nothing.
+    let nobody = AccountKey::from_secret(&outside::random()).context("failed to make a key")?;
+    let permit = identity::delegate(&network.domain(), &nobody, key.id(), DELEGATION_LASTING)?;
+    let mut config = EndpointConfig::new(*key.secret());
+    config.relay = network.relay.as_ref().and_then(wire::to_net_relay);
+    let endpoint = Endpoint::bind(config).await.context("failed to open the network")?;
+    let line = Line::remote(endpoint.clone(), network.settlement.clone(), permit);
+    Ok((Rpc::new(line), Some(endpoint)))
+}
+
+/// One's own node of the chain, where the configuration names one.
+pub(crate) fn own_node(context: &Context) -> anyhow::Result<Option<Rpc>> {
+    let url = &context.config.chain.rpc;
+    if url.is_empty() {
+        return Ok(None);
+    }
+    let http = Http::new(url).map_err(|error| {
+        Usage::new(format!("chain.rpc: {error}"), "set it in the configuration file")
+    })?;
+    Ok(Some(Rpc::new(http)))
+}
+
+/// Where a network's contracts stand.
+pub(crate) fn deployment(network: &Network) -> anyhow::Result<Deployment> {
+    let domain = network.domain();
+    if domain != Domain::LOCAL {
+        return Err(Usage::new(
+            "the network's file does not say where its contracts stand",
+            "ask its operator for a newer file",
+        )
+        .into());
+    }
+    Ok(Deployment { chain_id: domain.chain_id, first_block: 0, contracts: Places::local() })
+}
+
+impl Office {
+    /// Opens the network of this context, with the account's key.
+    pub(crate) async fn open(context: &Context) -> anyhow::Result<Self> {
+        let key = client::home(context).account_key()?;
+        let account = Address::from(*key.id().as_bytes());
+        Self::of(context, account, Some(key)).await
+    }
+
+    /// The same for a command that may be told to sign nothing: then it needs only an address.
+    pub(crate) async fn for_sending(context: &Context, sending: &Sending) -> anyhow::Result<Self> {
+        match &sending.from {
+            Some(text) => Self::of(context, address("--from", text)?, None).await,
+            None => Self::open(context).await,
+        }
+    }
+
+    async fn of(
+        context: &Context,
+        account: Address,
+        key: Option<AccountKey>,
+    ) -> anyhow::Result<Self> {
+        let network = client::network(context)?;
+        let deployment = deployment(&network)?;
+        let (rpc, endpoint) = way(context, &network).await?;
+        let desk = Desk::new(rpc, deployment, account);
+        let domain = network.domain();
+        Ok(Self { desk, domain, key, endpoint, shutdown: Shutdown::default() })
+    }
+
+    /// Closes connections in an orderly way.
+    pub(crate) async fn close(self) {
+        self.shutdown.finish(Duration::from_millis(200)).await;
+        if let Some(endpoint) = self.endpoint {
+            let _ = tokio::time::timeout(Duration::from_millis(500), endpoint.close()).await;
+        }
+    }
+
+    /// The account's key.
+    pub(crate) fn key(&self) -> anyhow::Result<&AccountKey> {
+        self.key.as_ref().ok_or_else(|| {
+            let text = "there is no key to sign with: --from names an address only";
+            Usage::new(text, "leave --from out, or add --unsigned").into()
+        })
+    }
+
+    /// Sends transactions, one after the other; none are sent, and none returned, where they are
+    /// only to be shown.
+    pub(crate) async fn carry_out(
+        &self,
+        context: &Context,
+        sending: &Sending,
+        acts: &[Act],
+    ) -> anyhow::Result<Option<Vec<Done>>> {
+        if acts.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        if sending.unsigned || sending.dry_run {
+            self.show(context, sending, acts).await?;
+            return Ok(None);
+        }
+        let key = self.key()?.clone();
+        if !sending.yes && terminal::is_interactive() {
+            for act in acts {
+                out::note(&format!("to do: {}", act.what));
+            }
+            if !terminal::confirm("go on? [Y/n] ").await? {
+                return Err(Quit(CANCELLED).into());
+            }
+        }
+        let sender = self.sender(key);
+        let mut done = Vec::new();
+        for act in acts {
+            let sent = send(context, &sender, act).await?;
+            told(context, &sent)?;
+            done.push(sent);
+        }
+        Ok(Some(done))
+    }
+
+    /// Prints what would be sent. The first is tried without changing anything; those after it
+    /// may need it.
+    async fn show(&self, context: &Context, sending: &Sending, acts: &[Act]) -> anyhow::Result<()> {
+        if let Some(first) = acts.first() {
+            self.desk.check(first).await?;
+        }
+        for act in acts {
+            let unsigned = Unsigned {
+                what: &act.what,
+                from: self.desk.account(),
+                to: act.to,
+                data: &act.input,
+                value: "0x0",
+                chain_id: self.desk.deployment().chain_id,
+            };
+            if context.is_json || sending.unsigned {
+                out::json(&unsigned)?;
+            } else {
+                out::text(&format!("would {}: {} calls {}\n", act.what, unsigned.from, act.to))?;
+            }
+        }
+        if !context.is_quiet && !context.is_json {
+            out::note("nothing was sent");
+        }
+        Ok(())
+    }
+
+    fn sender(&self, key: AccountKey) -> Sender {
+        let config = SenderConfig {
+            chain_id: self.desk.deployment().chain_id,
+            outbox: OutboxConfig::default(),
+            is_gas_free: self.domain == Domain::LOCAL,
+            clock: Arc::new(outside::now),
+        };
+        let (sender, work) = Sender::new(self.desk.rpc().clone(), key, config);
+        self.shutdown.spawn_until_asked("desk-sender", work);
+        sender
+    }
+}
+
+/// Sends one, and says what it waits for where that takes long.
+async fn send(context: &Context, sender: &Sender, act: &Act) -> anyhow::Result<Done> {
+    let sending = sender.send(Some(act.to), act.input.clone(), false);
+    let receipt = patiently(context, sender, sending).await;
+    let receipt = receipt.map_err(|error| OpsError::of_send(act.what.clone(), error))?;
+    Ok(Done {
+        what: act.what.clone(),
+        to: act.to,
+        transaction: receipt.transaction_hash.to_string(),
+        block: receipt.block_number.to(),
+        gas_used: receipt.gas_used.to(),
+    })
+}
+
+/// Waits for a transaction; from time to time a person is told what for.
+pub(crate) async fn patiently(
+    context: &Context,
+    sender: &Sender,
+    sending: impl Future<Output = Result<Receipt, SendError>>,
+) -> Result<Receipt, SendError> {
+    let mut sending = std::pin::pin!(sending);
+    loop {
+        match tokio::time::timeout(PATIENCE, &mut sending).await {
+            Ok(sent) => return sent,
+            Err(_) if context.is_quiet => (),
+            Err(_) => out::note(match sender.waiting_for() {
+                Waiting::Gas { .. } => "waiting: gas costs more than is allowed at present",
+                Waiting::Coins => "waiting: the account has too few coins for gas",
+                Waiting::Node => "waiting: the chain's node can't be reached",
+                _ => "waiting for a block",
+            }),
+        }
+    }
+}
+
+fn told(context: &Context, done: &Done) -> anyhow::Result<()> {
+    if context.is_json {
+        return out::json(done);
+    }
+    if context.is_quiet {
+        return Ok(());
+    }
+    out::text(&format!("{:<13} {}\n", "transaction", done.transaction))?;
+    out::text(&format!("{:<13} {}\n", "", done.what))
+}
+
+/// An account's address, as a person writes it.
+pub(crate) fn address(what: &str, text: &str) -> Result<Address, Usage> {
+    let hint = "an address is 0x and 40 hexadecimal digits";
+    let plain = text.parse::<Address>();
+    let address = plain.map_err(|_| Usage::new(format!("{what}: `{text}` is no address"), hint))?;
+    let digits = text.trim_start_matches("0x");
+    let is_mixed = digits.bytes().any(|byte| byte.is_ascii_uppercase())
+        && digits.bytes().any(|byte| byte.is_ascii_lowercase());
+    // Capitals are a check sum (EIP-55): where there are any, a slip of the finger shows.
+    if is_mixed && address.to_checksum(None).trim_start_matches("0x") != digits {
+        return Err(Usage::new(
+            format!("{what}: the capitals of `{text}` do not fit the address"),
+            "is a digit wrong? all small letters are taken without this check",
+        ));
+    }
+    if address.is_zero() {
+        return Err(Usage::new(format!("{what}: nobody has the address 0"), hint));
+    }
+    Ok(address)
+}
