@@ -121,7 +121,7 @@ pub enum NotSent {
     Known,
     /// The number is used up.
     NonceTooLow,
-    /// Another of the same number offers as much.
+    /// Another of the same number offers as much, or a block asks for more.
     Underpriced,
     /// The account can't pay for the gas.
     NoCoins,
@@ -138,7 +138,8 @@ impl NotSent {
             Self::Known
         } else if has("nonce too low") || has("nonce is too low") {
             Self::NonceTooLow
-        } else if has("underpriced") {
+        } else if has("underpriced") || has("less than block base fee") || has("fee cap less than")
+        {
             Self::Underpriced
         } else if has("insufficient funds") {
             Self::NoCoins
@@ -429,7 +430,9 @@ impl Outbox {
                     self.next = None;
                 }
             }
-            NotSent::Underpriced => flight.fees = raised(flight.fees, self.config.fee_max),
+            NotSent::Underpriced => {
+                flight.fees = raised(flight.fees, self.fees, self.config.fee_max);
+            }
             NotSent::NoCoins => self.has_coins = false,
             NotSent::Other(message) => {
                 let Some(flight) = self.flights.remove(&nonce) else { return };
@@ -533,7 +536,7 @@ impl Outbox {
                 flight.receipt.is_none() && now >= flight.sent.after(self.config.stuck_after);
             if is_stuck {
                 if flight.sent > UnixMillis(0) && !flight.hashes.is_empty() {
-                    flight.fees = raised(flight.fees, self.config.fee_max);
+                    flight.fees = raised(flight.fees, self.fees, self.config.fee_max);
                 }
                 flight.sent = now;
                 let (job, fees) = (flight.job.clone(), flight.fees);
@@ -563,9 +566,10 @@ fn remember(flight: &mut Flight, hash: B256) {
     }
 }
 
-/// Nodes take a replacement that offers at least a tenth more; an eighth is usual.
-fn raised(fees: Fees, limit: u128) -> Fees {
+/// At least what gas costs now; nodes take a replacement that offers at least a tenth more, and an
+/// eighth is usual.
+fn raised(fees: Fees, present: Fees, limit: u128) -> Fees {
     let more = |fee: u128| fee.saturating_add(fee / 8).saturating_add(1);
-    let max = more(fees.max).min(limit.max(fees.max));
-    Fees { max, tip: more(fees.tip).min(max) }
+    let max = more(fees.max).max(present.max).min(limit.max(fees.max));
+    Fees { max, tip: more(fees.tip).max(present.tip).min(max) }
 }

@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
+use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, uint};
 use alloy_sol_types::{SolCall, SolEvent as _};
 use welkin_chain::contracts::{Ath, Escrow, IEscrow, LocalFaucet};
 use welkin_chain::outbox::OutboxConfig;
@@ -49,6 +49,9 @@ impl EvmConfig {
         Self { domain, faucet, outbox, is_gas_free, first_block: 0 }
     }
 }
+
+/// Wei times the price of ATH, for one micro-dollar.
+const PRICE_SCALE: U256 = uint!(1_000_000_000_000_000_000_000_000_000_000_U256);
 
 /// One account's settlement on the contracts.
 #[derive(Debug)]
@@ -148,11 +151,38 @@ impl EvmSettlement {
         C::abi_decode_returns(&data).map_err(|_| SettlementError::Confused)
     }
 
+    /// What an amount of wei is worth; at the last price, where there is no fresh one, as it is only
+    /// to be shown then.
     async fn micros_of(&self, amount: U256) -> Result<Usd, SettlementError> {
         if amount.is_zero() {
             return Ok(Usd::ZERO);
         }
-        self.look(self.escrow(), Escrow::toMicrosCall { amount }).await.map(micros)
+        let price = match self.price().await {
+            Err(SettlementError::Refused(SettleRefusal::StalePrice)) => self.last_price().await?,
+            price => price?,
+        };
+        Ok(micros(amount.saturating_mul(price) / PRICE_SCALE))
+    }
+
+    /// What an ATH costs: USD with 18 decimals.
+    async fn price(&self) -> Result<U256, SettlementError> {
+        // So many wei are worth as many micro-dollars as the price has units.
+        let price = self.look(self.escrow(), Escrow::toMicrosCall { amount: PRICE_SCALE }).await?;
+        self.history().price = Some(price);
+        Ok(price)
+    }
+
+    async fn last_price(&self) -> Result<U256, SettlementError> {
+        let known = self.history().price;
+        if let Some(price) = known {
+            return Ok(price);
+        }
+        let oracle = self.look(self.escrow(), Escrow::oracleCall {}).await?;
+        let found = history::last_price(self.rpc(), oracle, self.config.first_block).await;
+        let price = found.map_err(|error| rpc_refusal(error, micros))?;
+        let price = price.ok_or(SettlementError::Refused(SettleRefusal::StalePrice))?;
+        self.history().price = Some(price);
+        Ok(price)
     }
 
     /// Changes the contract's state.
@@ -162,10 +192,8 @@ impl EvmSettlement {
             Ok(receipt) => Ok(receipt),
             Err(error) => {
                 // Refusals name wei; people read dollars.
-                let price = self.micros_of(U256::from(10).pow(U256::from(18))).await;
-                let price = price.unwrap_or(Usd::ZERO).micros();
-                let whole = U256::from(1_000_000_000_000_000_000_u64);
-                Err(refusal(error, |wei| micros(wei.saturating_mul(U256::from(price)) / whole)))
+                let price = self.price().await.unwrap_or(U256::ZERO);
+                Err(refusal(error, |wei| micros(wei.saturating_mul(price) / PRICE_SCALE)))
             }
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent as _;
-use welkin_chain::contracts::Escrow;
+use welkin_chain::contracts::{Escrow, MedianOracle};
 use welkin_chain::rpc::{Log, LogFilter, Rpc, RpcError};
 use welkin_types::{AccountId, BasisPoints, LeaseId, Usd};
 
@@ -41,6 +41,8 @@ pub(super) struct History {
     sums: BTreeMap<AccountId, Sums>,
     leases: BTreeMap<LeaseId, Parties>,
     order: std::collections::VecDeque<LeaseId>,
+    /// The last price of ATH that was seen.
+    pub(super) price: Option<U256>,
 }
 
 impl History {
@@ -166,6 +168,29 @@ pub(super) async fn accounts(
         }
     }
     Ok(accounts)
+}
+
+/// The price that an oracle set last, found from the newest block backwards.
+pub(super) async fn last_price(
+    rpc: &Rpc,
+    oracle: Address,
+    first: u64,
+) -> Result<Option<U256>, RpcError> {
+    let mut end = rpc.block_number().await?;
+    let mut blocks = 1_000_u64;
+    loop {
+        let from = (end + 1).saturating_sub(blocks).max(first);
+        let topics = vec![vec![MedianOracle::PriceSet::SIGNATURE_HASH]];
+        let filter = LogFilter { address: oracle, topics, from, to: Some(end) };
+        let logs = rpc.logs_in_parts(&filter).await?;
+        if let Some(set) = logs.iter().rev().find_map(read::<MedianOracle::PriceSet>) {
+            return Ok(Some(set.price));
+        }
+        if from <= first {
+            return Ok(None);
+        }
+        (end, blocks) = (from - 1, blocks.saturating_mul(4));
+    }
 }
 
 pub(super) fn read<E: alloy_sol_types::SolEvent>(log: &Log) -> Option<E> {

@@ -24,12 +24,7 @@ use crate::world::account;
 /// Where the script is played.
 enum Stage {
     Anvil(World),
-    Embedded {
-        chain: Arc<Chain>,
-        now: Arc<AtomicU64>,
-        shutdown: Shutdown,
-        _dir: tempfile::TempDir,
-    },
+    Embedded { chain: Arc<Chain>, now: Arc<AtomicU64>, shutdown: Shutdown, _dir: tempfile::TempDir },
 }
 
 #[derive(Debug)]
@@ -153,7 +148,12 @@ pub(crate) fn order(
 }
 
 /// A voucher of account `by` for account 2.
-pub(crate) fn voucher(domain: &Domain, id: LeaseId, by: u8, micros: u64) -> SignedByAccount<Voucher> {
+pub(crate) fn voucher(
+    domain: &Domain,
+    id: LeaseId,
+    by: u8,
+    micros: u64,
+) -> SignedByAccount<Voucher> {
     let voucher = Voucher {
         lease: id,
         operator: account(2).id(),
@@ -269,8 +269,18 @@ async fn leases_end_as_they_do_on_the_embedded_chain() {
     // Not two mistakes that are alike.
     let all = there.join("\n");
     for told in [
-        "Funds", "NotAllowed", "Range", "LaneBusy", "Signature", "Closed", "Replayed", "expired",
-        "UnknownLease", "closed: true", "true", "false",
+        "Funds",
+        "NotAllowed",
+        "Range",
+        "LaneBusy",
+        "Signature",
+        "Closed",
+        "Replayed",
+        "expired",
+        "UnknownLease",
+        "closed: true",
+        "true",
+        "false",
     ] {
         assert!(all.contains(told), "{told} is missing in\n{all}");
     }
