@@ -110,7 +110,8 @@ fn advice_on(cause: &(dyn std::error::Error + 'static)) -> Option<Advice> {
         return on_settlement(refusal);
     }
     if let Some(SettlementError::Unreachable(_)) = cause.downcast_ref() {
-        return advice(UNAVAILABLE, "is the network up? start one with `welkin up`");
+        let hint = "is the network up (`welkin up` starts one), and its chain's node reachable?";
+        return advice(UNAVAILABLE, hint);
     }
     if let Some(OpsError::Unfit { next, is_money, .. }) = cause.downcast_ref() {
         return advice(if *is_money { MONEY } else { 1 }, next);

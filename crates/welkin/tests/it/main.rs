@@ -9,6 +9,7 @@
     reason = "a broken step fails its test"
 )]
 
+mod anvil;
 mod checks;
 mod crash;
 mod gpus;

@@ -20,15 +20,26 @@ pub(crate) const HERE: Spot<'static> = Spot { netns: None, ip: "127.0.0.1" };
 pub(crate) struct Services {
     roles: Vec<Proc>,
     pub(crate) place: Place,
+    /// Where the contracts are, if they are on a chain of others.
+    deployment: Option<PathBuf>,
 }
 
 impl Services {
     /// Starts all but the hosts; `None` where there can be no sandboxes.
     pub(crate) fn start(config: &str, spot: Spot<'_>) -> Option<Self> {
+        Self::start_on(config, spot, None)
+    }
+
+    /// The same with contracts on a chain of others.
+    pub(crate) fn start_on(
+        config: &str,
+        spot: Spot<'_>,
+        deployment: Option<PathBuf>,
+    ) -> Option<Self> {
         if !is_root() {
             return None;
         }
-        let mut services = Self { roles: Vec::new(), place: Place::new(config) };
+        let mut services = Self { roles: Vec::new(), place: Place::new(config), deployment };
         let settlement = services.role("settlement", spot);
         let relay = services.role("relay", spot);
         services.write_network(&["--settlement", &settlement, "--relay", &relay]);
@@ -39,7 +50,10 @@ impl Services {
     }
 
     fn write_network(&self, addrs: &[&str]) {
-        let args: Vec<&str> = ["network"].into_iter().chain(addrs.iter().copied()).collect();
+        let mut args: Vec<&str> = ["network"].into_iter().chain(addrs.iter().copied()).collect();
+        if let Some(file) = &self.deployment {
+            args.extend(["--deployment", file.to_str().unwrap()]);
+        }
         let output = Proc::spawn(self.command("nobody", HERE, &args)).finish().expect(0);
         std::fs::write(self.network_file(), output.stdout).unwrap();
     }
@@ -136,6 +150,14 @@ impl Services {
         for role in &mut self.roles {
             assert!(role.is_running(), "a role ended:\n{}", role.stderr());
             assert!(!role.stderr().contains("panicked"), "{}", role.stderr());
+        }
+    }
+
+    /// No role has printed this.
+    #[track_caller]
+    pub(crate) fn say_nothing(&self, of: &str) {
+        for role in &self.roles {
+            assert!(!role.stderr().contains(of), "{}", role.stderr());
         }
     }
 }

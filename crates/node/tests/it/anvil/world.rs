@@ -17,13 +17,16 @@ use welkin_proto::{AccountKey, Domain};
 use welkin_types::AccountId;
 
 use super::node::Anvil;
-use crate::world::account;
 
 /// Who deploys; who reports prices and judges.
 const ROOT: u8 = 240;
 pub(crate) const ADMIN: u8 = 250;
 /// What an ATH costs at first: as on a local network.
 pub(crate) const PRICE_MICROS: u64 = 50_000;
+
+pub(crate) fn account(n: u8) -> AccountKey {
+    AccountKey::from_secret(&[n; 32]).unwrap()
+}
 
 pub(crate) fn address(key: &AccountKey) -> Address {
     Address::from(*key.id().as_bytes())
