@@ -67,11 +67,25 @@ pub(crate) enum Command {
     /// Lists what is on offer.
     Offers(Offers),
     /// Shows the account and its money.
-    Balance,
+    Balance(Balance),
     /// Adds money to the account: test money on a local network, else from its wallet.
     Fund(Fund),
     /// Takes money out of the account, in two steps: announced, and taken after a while.
     Withdraw(Withdraw),
+    /// Puts ATH up for a container, registering it where that is missing.
+    Stake(Box<Stake>),
+    /// Asks a stake back; it comes after 180 days.
+    Unstake(Unstake),
+    /// Shows what was earned, what is due and when the rest comes.
+    Rewards(Rewards),
+    /// Claims what was earned.
+    Claim(Claim),
+    /// Checkers' licences.
+    Licence(Box<Licence>),
+    /// Decisions: proposals, votes, parameters.
+    Gov(Box<Gov>),
+    /// The chain and the contracts on it.
+    Chain(Chain),
     /// Lists, shows and verifies receipts.
     Receipts(Receipts),
     /// Finds out what this machine can do, and what to mend.

@@ -18,8 +18,10 @@ use welkin_node::network::Network;
 use welkin_node::settlement::Line;
 use welkin_node::{Shutdown, identity, outside, wire};
 use welkin_proto::{AccountKey, Domain, NodeKey};
+use welkin_types::AccountId;
 
-use crate::cli::Sending;
+use crate::account::{self, Identity};
+use crate::cli::{Look, Sending, Who};
 use crate::{Context, Quit, Usage, client, out, terminal};
 
 /// How long a command may act for its account at the settlement service.
@@ -35,7 +37,7 @@ pub(crate) struct Office {
     pub(crate) desk: Desk,
     /// Where the account's other messages hold.
     pub(crate) domain: Domain,
-    key: Option<AccountKey>,
+    identity: Identity,
     endpoint: Option<Endpoint>,
     shutdown: Shutdown,
 }
@@ -90,6 +92,14 @@ pub(crate) fn own_node(context: &Context) -> anyhow::Result<Option<Rpc>> {
     Ok(Some(Rpc::new(http)))
 }
 
+/// The same where nothing else will do.
+pub(crate) fn needed_node(context: &Context) -> anyhow::Result<Rpc> {
+    own_node(context)?.ok_or_else(|| {
+        let hint = "set `chain.rpc` in the configuration, or WELKIN_CHAIN__RPC";
+        Usage::new("no node of the chain is named", hint).into()
+    })
+}
+
 /// Where a network's contracts stand.
 pub(crate) fn deployment(network: &Network) -> anyhow::Result<Deployment> {
     let domain = network.domain();
@@ -104,32 +114,34 @@ pub(crate) fn deployment(network: &Network) -> anyhow::Result<Deployment> {
 }
 
 impl Office {
-    /// Opens the network of this context, with the account's key.
-    pub(crate) async fn open(context: &Context) -> anyhow::Result<Self> {
-        let key = client::home(context).account_key()?;
-        let account = Address::from(*key.id().as_bytes());
-        Self::of(context, account, Some(key)).await
-    }
-
-    /// The same for a command that may be told to sign nothing: then it needs only an address.
-    pub(crate) async fn for_sending(context: &Context, sending: &Sending) -> anyhow::Result<Self> {
-        match &sending.from {
-            Some(text) => Self::of(context, address("--from", text)?, None).await,
-            None => Self::open(context).await,
-        }
-    }
-
-    async fn of(
-        context: &Context,
-        account: Address,
-        key: Option<AccountKey>,
-    ) -> anyhow::Result<Self> {
+    /// Opens the network of this context in somebody's name.
+    pub(crate) async fn open(context: &Context, who: &Who) -> anyhow::Result<Self> {
         let network = client::network(context)?;
         let deployment = deployment(&network)?;
+        let identity = account::identity(context, who)?;
         let (rpc, endpoint) = way(context, &network).await?;
-        let desk = Desk::new(rpc, deployment, account);
-        let domain = network.domain();
-        Ok(Self { desk, domain, key, endpoint, shutdown: Shutdown::default() })
+        Ok(Self::new(rpc, endpoint, deployment, identity))
+    }
+
+    /// Opens the contracts of a deployment's file through one's own node; without a file those of
+    /// the network.
+    pub(crate) async fn of_file(context: &Context, look: &Look) -> anyhow::Result<Self> {
+        let Some(path) = &look.deployment else { return Self::open(context, &look.who).await };
+        let deployment = Deployment::load(path)?;
+        let identity = account::identity(context, &look.who)?;
+        Ok(Self::new(needed_node(context)?, None, deployment, identity))
+    }
+
+    fn new(
+        rpc: Rpc,
+        endpoint: Option<Endpoint>,
+        deployment: Deployment,
+        identity: Identity,
+    ) -> Self {
+        let contract = AccountId::from_bytes(deployment.contracts.escrow.0.0);
+        let domain = Domain { chain_id: deployment.chain_id, contract };
+        let desk = Desk::new(rpc, deployment, identity.account);
+        Self { desk, domain, identity, endpoint, shutdown: Shutdown::default() }
     }
 
     /// Closes connections in an orderly way.
@@ -138,14 +150,6 @@ impl Office {
         if let Some(endpoint) = self.endpoint {
             let _ = tokio::time::timeout(Duration::from_millis(500), endpoint.close()).await;
         }
-    }
-
-    /// The account's key.
-    pub(crate) fn key(&self) -> anyhow::Result<&AccountKey> {
-        self.key.as_ref().ok_or_else(|| {
-            let text = "there is no key to sign with: --from names an address only";
-            Usage::new(text, "leave --from out, or add --unsigned").into()
-        })
     }
 
     /// Sends transactions, one after the other; none are sent, and none returned, where they are
@@ -163,7 +167,7 @@ impl Office {
             self.show(context, sending, acts).await?;
             return Ok(None);
         }
-        let key = self.key()?.clone();
+        let key = self.identity.key()?;
         if !sending.yes && terminal::is_interactive() {
             for act in acts {
                 out::note(&format!("to do: {}", act.what));

@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod agent;
 mod attach;
+mod chain;
 mod cli;
 mod client;
 mod config;
@@ -12,14 +14,18 @@ mod demo;
 mod desk;
 mod doctor;
 mod exec;
+mod gov;
 mod leases;
+mod licence;
 mod logs;
 mod market;
 mod money;
 mod out;
 mod report;
+mod rewards;
 mod roles;
 mod run;
+mod stake;
 mod task;
 mod terminal;
 mod unprivileged;
@@ -153,9 +159,16 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
         Command::Cp(args) => cp::cp(&context, &args).await,
         Command::Forward(args) => cp::forward(&context, &args).await,
         Command::Offers(args) => market::offers(&context, &args).await,
-        Command::Balance => money::balance(&context).await,
+        Command::Balance(args) => money::balance(&context, &args).await,
         Command::Fund(args) => money::fund(&context, &args).await,
         Command::Withdraw(args) => withdraw::withdraw(&context, &args).await,
+        Command::Stake(args) => stake::stake(&context, &args).await,
+        Command::Unstake(args) => stake::unstake(&context, &args).await,
+        Command::Rewards(args) => rewards::rewards(&context, &args).await,
+        Command::Claim(args) => rewards::claim(&context, &args).await,
+        Command::Licence(args) => licence::licence(&context, &args).await,
+        Command::Gov(args) => gov::gov(&context, &args).await,
+        Command::Chain(args) => chain::chain(&context, &args).await,
         Command::Receipts(args) => money::receipts(&context, &args),
         Command::Doctor => doctor::doctor(&context).await,
         Command::Config => {

@@ -5,17 +5,21 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use alloy_primitives::U256;
 use anyhow::{Context as _, anyhow};
 use serde::Serialize;
+use welkin_chain::ops::{OpsError, escrow};
+use welkin_chain::{ath, refusals};
 use welkin_node::buyer::{BuyerError, Home};
 use welkin_proto::settle::AccountView;
-use welkin_proto::{Receipt, ReceiptFile};
+use welkin_proto::{Domain, Receipt, ReceiptFile};
 use welkin_types::{AccountId, Billing, LeaseId, LeaseState, UnixMillis, Usd};
 
 use crate::client::{self, Client};
+use crate::desk::{self, Office};
 use crate::leases::exit_text;
 use crate::market::size;
-use crate::{Context, Quit, Usage, cli, out};
+use crate::{Context, Quit, Usage, cli, out, withdraw};
 
 /// The largest receipt file that is read, in bytes.
 const RECEIPT_BYTES_MAX: u64 = 1 << 20;
@@ -26,16 +30,48 @@ struct Account {
     account: AccountId,
     #[serde(flatten)]
     view: AccountView,
+    #[serde(flatten)]
+    purse: Option<Purse>,
 }
 
 /// Shows the account and its money.
-pub(crate) async fn balance(context: &Context) -> anyhow::Result<()> {
+pub(crate) async fn balance(context: &Context, args: &cli::Balance) -> anyhow::Result<()> {
     let client = Client::open(context).await?;
-    let account = client.buyer.account();
-    release_lost(context, &client).await;
+    let purse = purse(context, &args.who).await?;
+    let account = AccountId::from_bytes(purse.account.0.0);
+    if account == client.buyer.account() {
+        release_lost(context, &client).await;
+    }
     let view = client.buyer.settle().balance(account).await;
     client.close().await;
-    account_out(context, Account { account, view: view? })
+    account_out(context, &Account { account, view: view?, purse: Some(purse) })
+}
+
+/// What is outside of the escrow, or on its way there; sums in wei.
+#[derive(Debug, Serialize)]
+struct Purse {
+    #[serde(skip)]
+    account: alloy_primitives::Address,
+    wallet_wei: U256,
+    withdrawing_wei: U256,
+    /// From when it can be taken, in seconds since 1970.
+    withdrawing_at: u64,
+}
+
+async fn purse(context: &Context, who: &cli::Who) -> anyhow::Result<Purse> {
+    let office = Office::open(context, who).await?;
+    let looked = async {
+        let standing = escrow::standing(&office.desk).await?;
+        Ok::<_, OpsError>(Purse {
+            account: office.desk.account(),
+            wallet_wei: office.desk.wallet().await?,
+            withdrawing_wei: standing.thawing,
+            withdrawing_at: standing.thaw_end,
+        })
+    };
+    let looked = looked.await;
+    office.close().await;
+    Ok(looked?)
 }
 
 /// Takes back what is still set aside for leases whose host has vanished. The service gives it back
@@ -57,8 +93,12 @@ async fn release_lost(context: &Context, client: &Client) {
     }
 }
 
-/// Adds test money to the account.
+/// Adds money to the account: test money, or ATH of the wallet.
 pub(crate) async fn fund(context: &Context, args: &cli::Fund) -> anyhow::Result<()> {
+    let has_faucet = client::network(context)?.domain() == Domain::LOCAL;
+    if args.wallet || args.to.is_some() || !has_faucet {
+        return deposit(context, args).await;
+    }
     let amount: Usd = args.amount.parse().map_err(|error: welkin_types::MoneyError| {
         Usage::new(error.to_string(), "for example `welkin fund 10`")
     })?;
@@ -70,14 +110,34 @@ pub(crate) async fn fund(context: &Context, args: &cli::Fund) -> anyhow::Result<
     if !context.is_quiet && !context.is_json {
         out::note(&format!("added {amount}"));
     }
-    account_out(context, Account { account, view })
+    account_out(context, &Account { account, view, purse: None })
 }
 
-fn account_out(context: &Context, account: Account) -> anyhow::Result<()> {
-    if context.is_json {
-        return out::json(&account);
+/// Puts ATH of the wallet into an account.
+async fn deposit(context: &Context, args: &cli::Fund) -> anyhow::Result<()> {
+    let office = Office::open(context, &args.sending.who).await?;
+    let work = async {
+        let amount = withdraw::amount(&office, &args.amount).await?;
+        let to = match &args.to {
+            Some(text) => desk::address("--to", text)?,
+            None => office.desk.account(),
+        };
+        let acts = escrow::deposit(&office.desk, amount, to).await?;
+        office.carry_out(context, &args.sending, &acts).await
+    };
+    let done = work.await;
+    office.close().await;
+    if done?.is_some() {
+        balance(context, &cli::Balance { who: args.sending.who.clone() }).await?;
     }
-    out::text(&account_text(&account))?;
+    Ok(())
+}
+
+fn account_out(context: &Context, account: &Account) -> anyhow::Result<()> {
+    if context.is_json {
+        return out::json(account);
+    }
+    out::text(&account_text(account))?;
     let view = &account.view;
     if view.available.is_zero() && view.held.is_zero() && !context.is_quiet {
         out::note("there is no money: on a local network `welkin fund 10` adds test money");
@@ -85,7 +145,7 @@ fn account_out(context: &Context, account: Account) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn account_text(Account { account, view }: &Account) -> String {
+fn account_text(Account { account, view, purse }: &Account) -> String {
     let AccountView { available, held, deposited, spent, earned } = view;
     let mut text = format!("account    {account}\n");
     for (label, amount, about) in [
@@ -97,6 +157,14 @@ fn account_text(Account { account, view }: &Account) -> String {
     ] {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{label:<10} {:<14} {about}", amount.to_string());
+    }
+    let Some(purse) = purse else { return text };
+    let wallet = ath::show(purse.wallet_wei);
+    let _ = writeln!(text, "{:<10} {wallet:<14} outside, to stake, to vote or to send", "wallet");
+    if !purse.withdrawing_wei.is_zero() {
+        let (much, at) = (ath::show(purse.withdrawing_wei), refusals::time(purse.withdrawing_at));
+        let label = "leaving";
+        let _ = writeln!(text, "{label:<10} {much:<14} `welkin withdraw` takes it from {at} on");
     }
     text
 }

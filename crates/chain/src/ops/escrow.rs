@@ -138,16 +138,16 @@ pub async fn call_off(desk: &Desk) -> Result<Option<Act>, OpsError> {
     desk.act(what, Contract::Escrow, &call).map(Some)
 }
 
-/// Puts ATH of the wallet into the account's escrow: a permission, where it is missing, and the
-/// deposit.
+/// Puts ATH of the wallet into the escrow, for this account or another: a permission, where it is
+/// missing, and the deposit.
 ///
 /// # Errors
 ///
 /// [`OpsError`], also where the wallet has less.
-pub async fn deposit(desk: &Desk, amount: U256) -> Result<Vec<Act>, OpsError> {
+pub async fn deposit(desk: &Desk, amount: U256, account: Address) -> Result<Vec<Act>, OpsError> {
     let mut acts: Vec<Act> = desk.permission(Contract::Escrow, amount).await?.into_iter().collect();
-    let call = Escrow::depositCall { account: desk.account(), amount };
-    let what = format!("deposit {} in the escrow", ath::show(amount));
+    let call = Escrow::depositCall { account, amount };
+    let what = format!("deposit {} for {account}", ath::show(amount));
     acts.push(desk.act(what, Contract::Escrow, &call)?);
     Ok(acts)
 }

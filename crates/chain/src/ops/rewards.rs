@@ -152,6 +152,8 @@ pub struct Standing {
     pub stream: Stream,
     /// Everything claimed, in wei.
     pub claimed: U256,
+    /// Of it granted: without fees, and what a fast plan gives up.
+    pub granted: U256,
     /// Granted and not yet paid out.
     pub pending: U256,
     /// Of it withheld as a penalty.
@@ -171,11 +173,12 @@ pub async fn standing(desk: &Desk) -> Result<Vec<Standing>, OpsError> {
     for stream in Stream::ALL {
         let call = Rewards::accountOfCall { account, stream: stream.number() };
         let seen = desk.look(Contract::Rewards, call).await?;
-        let mut grants = Vec::new();
+        let (mut grants, mut granted) = (Vec::new(), U256::ZERO);
         let count = seen.grants.saturating_to::<u64>();
         for number in (0..count).map(U256::from) {
             let call = Rewards::grantOfCall { account, stream: stream.number(), number };
             let grant = desk.look(Contract::Rewards, call).await?;
+            granted = granted.saturating_add(grant.amount);
             if grant.released >= grant.amount {
                 continue;
             }
@@ -189,7 +192,7 @@ pub async fn standing(desk: &Desk) -> Result<Vec<Standing>, OpsError> {
             });
         }
         let (claimed, pending, debt) = (seen.claimed, seen.pending, seen.debt);
-        all.push(Standing { stream, claimed, pending, debt, grants });
+        all.push(Standing { stream, claimed, granted, pending, debt, grants });
     }
     Ok(all)
 }

@@ -134,6 +134,16 @@ pub async fn list(desk: &Desk) -> Result<Vec<Stake>, OpsError> {
     Ok(list)
 }
 
+/// Every container that was ever registered: its entry, and its id on its host.
+///
+/// # Errors
+///
+/// [`OpsError`]
+pub async fn containers(desk: &Desk) -> Result<Vec<(B256, FixedBytes<16>)>, OpsError> {
+    let all: Vec<Registry::ContainerRegistered> = desk.events(Contract::Registry, &[]).await?;
+    Ok(all.into_iter().map(|event| (event.id, event.container)).collect())
+}
+
 /// What registers a container and commits to its class's stake, as far as it is missing.
 ///
 /// # Errors
