@@ -112,7 +112,7 @@ pub use governor::WelkinGovernor;
 pub use local_faucet::LocalFaucet;
 pub use median_oracle::MedianOracle;
 pub use registry::Registry;
-pub use rewards::Rewards;
+pub use rewards::{Committee, Rewards};
 pub use slashing::Slashing;
 pub use staking::Staking;
 pub use treasury::Treasury;

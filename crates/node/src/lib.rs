@@ -13,6 +13,7 @@ mod gate;
 pub mod host;
 pub mod identity;
 pub mod indexer;
+pub mod keystore;
 pub mod network;
 pub mod outside;
 pub mod relay;

@@ -1,8 +1,11 @@
 //! `welkin gov`: decisions about the network's parameters.
 
-use alloy_primitives::Bytes;
+use std::time::Duration;
+
+use alloy_primitives::{Bytes, U256};
 use serde::Serialize;
 use serde_json::json;
+use welkin_chain::contracts::WelkinGovernor;
 use welkin_chain::deployment::Contract;
 use welkin_chain::ops::gov::{self, Proposal, Support};
 use welkin_chain::ops::params::State;
@@ -15,6 +18,10 @@ use crate::{Context, Usage, out};
 
 /// Columns of a description in a list.
 const DESCRIPTION_SHOWN: usize = 50;
+/// The governor's error for a proposer with too few votes.
+const TOO_FEW_VOTES: &str = "GovernorInsufficientProposerVotes";
+/// How many seconds fresh votes are waited for: longer than a block takes anywhere.
+const COUNTED_TRIES: u32 = 15;
 
 /// `welkin gov`
 pub(crate) async fn gov(context: &Context, args: &Gov) -> anyhow::Result<()> {
@@ -115,7 +122,8 @@ async fn wanted(
                 .unit
                 .parse(value)
                 .map_err(|error| Usage::new(format!("{name}: {error}"), known.bounds()))?;
-            let change = state.set(name, value)?;
+            let change = state.set(name, value);
+            let change = change.map_err(|error| Usage::new(error.to_string(), known.about))?;
             let selector = change.input.first_chunk::<4>().copied();
             let is_whole = list.iter().position(|(contract, input)| {
                 *contract == change.contract
@@ -165,12 +173,35 @@ async fn propose(
         .map(|(contract, input)| calls::show(&places, places.of(*contract), input))
         .collect();
     let why = if why.is_empty() { texts.join("; ") } else { why.to_owned() };
-    let (id, mut act) = gov::propose(&office.desk, list, &why).await?;
+    let (id, mut act) = counted(office, list, &why).await?;
     act.what = format!("propose {}", texts.join("; "));
     if office.carry_out(context, sending, &[act]).await?.is_none() {
         return Ok(());
     }
     show(context, office, &gov::find(&office.desk, &gov::hex(id)).await?)
+}
+
+/// Makes a proposal. Votes count from the second after they were delegated: where there are enough
+/// by now, this waits for that.
+async fn counted(
+    office: &Office,
+    list: Vec<(Contract, Bytes)>,
+    why: &str,
+) -> anyhow::Result<(U256, Act)> {
+    let threshold = WelkinGovernor::proposalThresholdCall {};
+    for _ in 0..COUNTED_TRIES {
+        match gov::propose(&office.desk, list.clone(), why).await {
+            Err(error) if error.refusal().is_some_and(|it| it.name == TOO_FEW_VOTES) => {
+                let needed = office.desk.look(Contract::Governor, threshold.clone()).await?;
+                if gov::votes(&office.desk).await? < needed {
+                    return Err(error.into());
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            other => return Ok(other?),
+        }
+    }
+    Ok(gov::propose(&office.desk, list, why).await?)
 }
 
 /// Does something with a proposal, and shows how it stands then.

@@ -39,6 +39,9 @@ pub struct Value {
 impl Value {
     /// Its bounds, for people.
     pub fn bounds(&self) -> String {
+        if self.unit == Unit::Flag {
+            return "yes or no".to_owned();
+        }
         let min = self.unit.show(self.min);
         match self.max {
             Some(max) => format!("{min} to {}", self.unit.show(max)),

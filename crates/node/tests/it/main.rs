@@ -7,4 +7,5 @@ mod books;
 mod escrow;
 mod genesis;
 mod market;
+mod ops;
 mod world;
