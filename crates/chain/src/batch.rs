@@ -5,8 +5,7 @@
 //! nothing; else when gas costs at most a share of what they bring; and whatever it costs when half
 //! of what is aside for a lease is used up, when a voucher must be redeemed by then, or when too
 //! much is due in all. It does no I/O: every [`Offer`] gets one [`Answer`], sooner or later, and
-//! what is open is never forgotten: it leaves by being paid, refused, or taken by who closes the
-//! lease.
+//! what is open is never forgotten: it leaves by being paid, or refused, or with its lease's end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -265,10 +264,15 @@ impl Batch {
         (self.paused.is_some() && due >= limit).then_some(NoCredit::Due { due, limit })
     }
 
-    /// Takes a lease's open voucher out, to close the lease with it; and the offers of it that were
-    /// not answered, and will not be.
-    pub fn take(&mut self, lease: LeaseId) -> Option<(Entry, BTreeSet<u64>)> {
-        self.open.remove(&lease).map(|open| (open.entry, open.asking))
+    /// A lease's open voucher.
+    pub fn open(&self, lease: LeaseId) -> Option<&Entry> {
+        self.open.get(&lease).map(|open| &open.entry)
+    }
+
+    /// Forgets a lease's open voucher, as closing has paid it; returns the offers of it that were not
+    /// answered, and will not be.
+    pub fn take(&mut self, lease: LeaseId) -> BTreeSet<u64> {
+        self.open.remove(&lease).map(|open| open.asking).unwrap_or_default()
     }
 
     /// When to come again with [`Event::Tick`] at the latest; none while nothing is open.
@@ -277,8 +281,9 @@ impl Batch {
         let first = waiting.map(|open| open.standing.redeem_by).min()?;
         let gas = self.asked.map_or(now, |asked| asked.after(GAS_FRESH));
         let wake = if self.is_asking { first } else { first.min(gas) };
-        // What is urgent waits for the pause's end, or for a batch on its way.
-        Some(self.paused.map_or(wake, |until| wake.max(until)).max(now.after(PAUSE / 20)))
+        // Nothing goes out before a pause's end, and everything is judged anew then.
+        let wake = self.paused.filter(|until| *until > now).unwrap_or(wake);
+        Some(wake.max(now.after(PAUSE / 20)))
     }
 
     /// Takes what happened, says what to do.

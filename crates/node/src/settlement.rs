@@ -14,12 +14,15 @@ mod question;
 mod refusal;
 mod serve;
 mod service;
+mod teller;
+mod words;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use welkin_chain::batch::NoCredit;
 use welkin_chain::sender::SendError;
 use welkin_proto::settle::{AccountView, EpochView, LeaseView, SettleRefusal, Totals};
 use welkin_proto::{Order, SignedByAccount, Voucher};
@@ -52,6 +55,9 @@ pub enum SettlementError {
     /// The service answered something else than was asked.
     #[error("the settlement service gave an answer to another question")]
     Confused,
+    /// Too much is not redeemed yet.
+    #[error("no further credit is given")]
+    NoCredit(#[source] NoCredit),
     /// The chain did not take the transaction.
     #[error("the chain did not take it")]
     Chain(#[source] SendError),
@@ -61,7 +67,7 @@ impl SettlementError {
     /// Whether asking again may help.
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Chain(_) => true,
+            Self::Unreachable(_) | Self::Chain(_) | Self::NoCredit(_) => true,
             Self::Refused(why) => matches!(
                 why,
                 SettleRefusal::Storage

@@ -418,7 +418,9 @@ impl LeaseTask {
         match answer {
             Ok(view) => {
                 self.redeemed = covered;
-                if view.held < needed.min(left) || left.is_zero() {
+                // A voucher that waits to be worth its gas is paid from what is aside.
+                let due = voucher.amount.saturating_sub(view.paid);
+                if view.held.saturating_sub(due) < needed.min(left) || left.is_zero() {
                     self.input(Input::FundsExhausted);
                 }
             }

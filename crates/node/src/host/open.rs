@@ -167,6 +167,10 @@ async fn reserve_and_write(host: &Host, record: &LeaseRecord) -> Result<(), (Ref
         host.settle.reserve(record.order.clone(), aside),
         lease::write_first(host, record),
     );
+    if let Err(error @ SettlementError::NoCredit(_)) = reserved {
+        // Nothing was sent.
+        return Err(((RefusalCode::Busy, crate::chain(&error)), false));
+    }
     if let Err(error) = reserved {
         let is_maybe_held = error.is_retryable() || matches!(error, SettlementError::Confused);
         let refused = match error {

@@ -2,12 +2,13 @@
 
 use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
+use welkin_chain::batch::BatchConfig;
 use welkin_chain::http::{HttpError, NodeUrl};
 use welkin_chain::node::{Checked, Expected};
 use welkin_chain::outbox::OutboxConfig;
 use welkin_chain::rpc::Rpc;
 use welkin_proto::{AccountKey, Domain};
-use welkin_types::Usd;
+use welkin_types::{BasisPoints, Usd};
 
 use super::{EvmConfig, EvmSettlement, Line, Settle};
 use crate::Shutdown;
@@ -90,7 +91,12 @@ impl ChainConfig {
             let (value, why) = ("0".to_owned(), "nothing would ever be sent");
             return Err(ChainConfigError::Value { key: "gas_gwei_max", value, why });
         }
-        self.coin()?;
+        let share_max = u16::from(self.gas_percent_max).checked_mul(100).and_then(BasisPoints::new);
+        let share_max = share_max.ok_or_else(|| ChainConfigError::Value {
+            key: "gas_percent_max",
+            value: self.gas_percent_max.to_string(),
+            why: "at most 100",
+        })?;
         let faucet = network.places().map(|places| places.faucet).filter(|place| !place.is_zero());
         Ok(EvmConfig {
             domain,
@@ -98,6 +104,8 @@ impl ChainConfig {
             outbox,
             is_gas_free: false,
             first_block: network.first_block,
+            batch: BatchConfig { share_max, ..BatchConfig::default() },
+            coin: self.coin()?,
         })
     }
 

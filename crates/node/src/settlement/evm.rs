@@ -6,9 +6,12 @@
 //! whatever became of the transaction.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, uint};
+use alloy_primitives::{Address, FixedBytes, U256, uint};
 use alloy_sol_types::{SolCall, SolEvent as _};
+use tokio::sync::OnceCell;
+use welkin_chain::batch::{BatchConfig, Entry, Standing};
 use welkin_chain::contracts::{Ath, Escrow, IEscrow, LocalFaucet};
 use welkin_chain::outbox::OutboxConfig;
 use welkin_chain::rpc::{CallRequest, Receipt, Rpc};
@@ -16,11 +19,13 @@ use welkin_chain::sender::{Sender, SenderConfig};
 use welkin_proto::settle::{
     AccountView, LeaseView, SettleRefusal, SettleReply, SettleRequest, Totals,
 };
-use welkin_proto::{AccountKey, AccountSignature, Domain, Order, SignedByAccount, Voucher};
-use welkin_types::{AccountId, BasisPoints, LeaseId, TxId, Usd};
+use welkin_proto::{AccountKey, Domain, Order, SignedByAccount, Voucher};
+use welkin_types::{AccountId, BasisPoints, LeaseId, TxId, UnixMillis, Usd};
 
 use super::history::{self, History, Parties, account, lease_word, micros};
-use super::refusal::{refusal, rpc_refusal};
+use super::refusal::{refusal, rpc_refusal, skipped};
+use super::teller::{NotRedeemed, Redeemed, Teller, TellerConfig};
+use super::words::{address, lease_id, order_of, signature, voucher_of};
 use super::{Answer, BoxFuture, Line, Question, Settlement, SettlementError};
 use crate::{Shutdown, outside};
 
@@ -37,6 +42,10 @@ pub struct EvmConfig {
     pub is_gas_free: bool,
     /// The first block in which there is anything to look for.
     pub first_block: u64,
+    /// How vouchers are collected, where gas costs anything.
+    pub batch: BatchConfig,
+    /// What one of the chain's coins costs.
+    pub coin: Usd,
 }
 
 impl EvmConfig {
@@ -46,12 +55,22 @@ impl EvmConfig {
         let is_local = domain == Domain::LOCAL;
         let faucet = is_local.then(|| account(welkin_chain::genesis::Places::local().faucet));
         let (outbox, is_gas_free) = (OutboxConfig::default(), is_local);
-        Self { domain, faucet, outbox, is_gas_free, first_block: 0 }
+        let batch = BatchConfig::default();
+        Self { domain, faucet, outbox, is_gas_free, first_block: 0, batch, coin: Usd::ZERO }
     }
 }
 
 /// Wei times the price of ATH, for one micro-dollar.
 const PRICE_SCALE: U256 = uint!(1_000_000_000_000_000_000_000_000_000_000_U256);
+
+/// How long money stays where a host can get it, as the contract has it.
+#[derive(Clone, Copy, Debug)]
+struct Periods {
+    /// From a lease's last payment until its buyer may take it for abandoned.
+    release_grace: Duration,
+    /// From a session key's end until its vouchers do.
+    thaw: Duration,
+}
 
 /// One account's settlement on the contracts.
 #[derive(Debug)]
@@ -59,48 +78,12 @@ pub struct EvmSettlement {
     account: AccountId,
     config: EvmConfig,
     sender: Sender,
+    /// Where gas costs anything.
+    teller: Option<Teller>,
+    /// The contract's periods.
+    periods: OnceCell<Periods>,
     line: Option<Line>,
     history: Mutex<History>,
-}
-
-fn address(account: AccountId) -> Address {
-    Address::from(*account.as_bytes())
-}
-
-fn lease_id(lease: LeaseId) -> FixedBytes<16> {
-    FixedBytes::from(*lease.as_bytes())
-}
-
-fn signature(signature: &AccountSignature) -> Bytes {
-    let mut bytes = Vec::with_capacity(65);
-    bytes.extend_from_slice(&signature.r);
-    bytes.extend_from_slice(&signature.s);
-    bytes.push(signature.v);
-    bytes.into()
-}
-
-fn order_of(order: &Order) -> IEscrow::Order {
-    IEscrow::Order {
-        lease: lease_id(order.lease),
-        buyer: address(order.buyer),
-        operator: address(order.operator),
-        host: B256::from(*order.host.as_bytes()),
-        container: FixedBytes::from(*order.container.as_bytes()),
-        pricePerHour: U256::from(order.price.hour().micros()),
-        budget: U256::from(order.budget.micros()),
-        task: B256::from(order.task_sha256),
-        issued: order.issued.0,
-        expires: order.expires.0,
-    }
-}
-
-fn voucher_of(voucher: &Voucher) -> IEscrow::Voucher {
-    IEscrow::Voucher {
-        lease: lease_id(voucher.lease),
-        operator: address(voucher.operator),
-        amount: U256::from(voucher.amount.micros()),
-        secondsUsed: voucher.seconds,
-    }
 }
 
 fn id_of(receipt: &Receipt) -> TxId {
@@ -133,7 +116,15 @@ impl EvmSettlement {
         };
         let (sender, work) = Sender::new(rpc, key, sending);
         shutdown.spawn_until_asked("settlement-sender", work);
-        Self { account, config, sender, line, history: Mutex::default() }
+        let teller = (!config.is_gas_free).then(|| {
+            let escrow = address(config.domain.contract);
+            let terms = TellerConfig { escrow, batch: config.batch, coin: config.coin };
+            let (teller, work) = Teller::new(terms, sender.clone());
+            shutdown.spawn_until_asked("settlement-teller", work);
+            teller
+        });
+        let (periods, history) = (OnceCell::new(), Mutex::default());
+        Self { account, config, sender, teller, periods, line, history }
     }
 
     fn rpc(&self) -> &Rpc {
@@ -293,6 +284,9 @@ impl EvmSettlement {
         amount: Usd,
     ) -> Result<LeaseView, SettlementError> {
         let Order { lease, buyer, operator, .. } = order.message;
+        if let Some(why) = self.teller.as_ref().and_then(Teller::no_credit) {
+            return Err(SettlementError::NoCredit(why));
+        }
         // Known here without a transaction: somebody else's reservation can't be made.
         if operator != self.account {
             return Err(SettlementError::Refused(SettleRefusal::NotAllowed));
@@ -316,6 +310,18 @@ impl EvmSettlement {
     ) -> Result<LeaseView, SettlementError> {
         let lease = voucher.message.lease;
         let parties = self.operated(lease).await?;
+        if let Some(teller) = &self.teller {
+            let standing = self.standing(parties, voucher).await?;
+            let entry = Entry { buyer: parties.buyer, voucher: voucher.clone(), beyond };
+            let transaction = match teller.redeem(entry, standing).await {
+                Ok(Redeemed::By(transaction)) => Some(transaction),
+                Ok(Redeemed::Kept) => None,
+                Err(NotRedeemed::Refused(why)) => return Err(skipped(why)),
+                Err(NotRedeemed::Failed(error)) => return Err(refusal(error, micros)),
+                Err(NotRedeemed::Full(why)) => return Err(SettlementError::NoCredit(why)),
+            };
+            return self.view(lease, parties, transaction).await;
+        }
         let done = self
             .change(Escrow::redeemCall {
                 buyer: address(parties.buyer),
@@ -334,6 +340,13 @@ impl EvmSettlement {
     ) -> Result<LeaseView, SettlementError> {
         let parties = self.operated(lease).await?;
         let buyer = address(parties.buyer);
+        let kept = match &self.teller {
+            Some(teller) => teller.open(lease).await.map(|entry| entry.voucher),
+            None => None,
+        };
+        // What is kept is not lost to a caller who does not know of it.
+        let of = |voucher: &SignedByAccount<Voucher>| voucher.message.amount;
+        let voucher = voucher.into_iter().chain(&kept).max_by_key(|voucher| of(voucher));
         let done = match voucher {
             Some(voucher) => {
                 self.change(Escrow::closeWithCall {
@@ -345,6 +358,9 @@ impl EvmSettlement {
             }
             None => self.change(Escrow::closeCall { buyer, lease: lease_id(lease) }).await,
         }?;
+        if let Some(teller) = &self.teller {
+            teller.closed(lease).await;
+        }
         self.view(lease, parties, Some(id_of(&done))).await
     }
 
@@ -392,18 +408,56 @@ impl EvmSettlement {
         Ok(parties)
     }
 
+    /// How a voucher's lease stands; refused here already where it is plain that it would be.
+    async fn standing(
+        &self,
+        of: Parties,
+        voucher: &SignedByAccount<Voucher>,
+    ) -> Result<Standing, SettlementError> {
+        let Voucher { lease, amount, .. } = voucher.message;
+        let lane = self.lane(of, lease).await?;
+        if !lane.open {
+            return Err(SettlementError::Refused(SettleRefusal::Closed));
+        }
+        if U256::from(amount.micros()) > U256::from(lane.budget) {
+            return Err(SettlementError::Refused(SettleRefusal::Range));
+        }
+        let periods = self.periods.get_or_try_init(|| self.look_up_periods()).await?;
+        let now = outside::now();
+        let abandoned = UnixMillis(lane.active.to::<u64>().saturating_mul(1_000));
+        // Half of the time in which the buyer can't take it back, and a session key's word holds.
+        let left = abandoned.after(periods.release_grace).since(now).min(periods.thaw) / 2;
+        Ok(Standing {
+            paid: Usd::from_micros(lane.paid.to()),
+            held: self.micros_of(U256::from(lane.held)).await?,
+            redeem_by: now.after(left),
+            is_doubtful: voucher.signer(&self.config.domain) != Ok(of.buyer),
+        })
+    }
+
+    async fn look_up_periods(&self) -> Result<Periods, SettlementError> {
+        let grace = self.look(self.escrow(), Escrow::releaseGraceCall {}).await?;
+        let thaw = self.look(self.escrow(), Escrow::thawPeriodCall {}).await?;
+        let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+        Ok(Periods { release_grace: seconds(grace), thaw: seconds(thaw) })
+    }
+
+    async fn lane(&self, of: Parties, lease: LeaseId) -> Result<IEscrow::Lane, SettlementError> {
+        let call = Escrow::laneOfCall {
+            buyer: address(of.buyer),
+            operator: address(of.operator),
+            lease: lease_id(lease),
+        };
+        self.look(self.escrow(), call).await
+    }
+
     async fn view(
         &self,
         lease: LeaseId,
         of: Parties,
         transaction: Option<TxId>,
     ) -> Result<LeaseView, SettlementError> {
-        let call = Escrow::laneOfCall {
-            buyer: address(of.buyer),
-            operator: address(of.operator),
-            lease: lease_id(lease),
-        };
-        let lane = self.look(self.escrow(), call).await?;
+        let lane = self.lane(of, lease).await?;
         let aside = self.micros_of(U256::from(lane.held)).await?;
         let paid = Usd::from_micros(lane.paid.to());
         let (held, refunded) = if lane.open { (aside, Usd::ZERO) } else { (Usd::ZERO, aside) };

@@ -28,6 +28,11 @@ pub(super) fn rpc_refusal(error: RpcError, micros: impl Fn(U256) -> Usd) -> Sett
     }
 }
 
+/// What it means that a batch passed a voucher over, by the selector of the error.
+pub(super) fn skipped(selector: [u8; 4]) -> SettlementError {
+    SettlementError::Refused(read(&Bytes::copy_from_slice(&selector), |_| Usd::ZERO))
+}
+
 fn read(data: &Bytes, micros: impl Fn(U256) -> Usd) -> SettleRefusal {
     use Escrow::EscrowErrors as Error;
     if MedianOracle::Stale::abi_decode(data).is_ok() {

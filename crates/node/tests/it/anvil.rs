@@ -3,6 +3,7 @@
 //!
 //! It comes with the npm packages of `contracts/`, or `WELKIN_ANVIL` names it.
 
+mod batches;
 mod faults;
 mod life;
 mod node;

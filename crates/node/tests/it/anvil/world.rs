@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, Bytes, U256};
 use alloy_sol_types::SolCall as _;
+use welkin_chain::batch::BatchConfig;
 use welkin_chain::contracts::MedianOracle;
 use welkin_chain::deployment::{Contract, Deployment, Places, Setup, Terms, steps};
 use welkin_chain::http::Http;
@@ -14,7 +15,7 @@ use welkin_chain::sender::{SendError, Sender, SenderConfig};
 use welkin_node::Shutdown;
 use welkin_node::settlement::{EvmConfig, EvmSettlement, Settle};
 use welkin_proto::{AccountKey, Domain};
-use welkin_types::AccountId;
+use welkin_types::{AccountId, Usd};
 
 use super::node::Anvil;
 
@@ -89,7 +90,7 @@ impl World {
             start: anvil.rpc.head().await.unwrap().timestamp.to(),
             ath_price_micros: PRICE_MICROS,
             faucet_micros_max: Some(10_000_000_000),
-            terms: Terms { thaw_seconds: Some(10), ..Terms::NETWORK },
+            terms: Terms::NETWORK,
         };
         let by_root = sender(anvil.rpc.clone(), chain_id, root, &shutdown);
         let by_admin = sender(anvil.rpc.clone(), chain_id, admin, &shutdown);
@@ -117,6 +118,9 @@ impl World {
             outbox: quick(depth),
             is_gas_free: false,
             first_block: self.deployment.first_block,
+            batch: BatchConfig::default(),
+            // So that everything goes out at once.
+            coin: Usd::ZERO,
         }
     }
 
