@@ -82,6 +82,8 @@ pub(crate) enum Command {
     Claim(Claim),
     /// Checkers' licences.
     Licence(Box<Licence>),
+    /// Account keys under passphrases.
+    Key(Key),
     /// Decisions: proposals, votes, parameters.
     Gov(Box<Gov>),
     /// The chain and the contracts on it.

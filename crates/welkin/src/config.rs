@@ -174,7 +174,7 @@ impl Config {
 }
 
 /// `$XDG_DATA_HOME/welkin`, else `~/.local/share/welkin`.
-fn data_dir() -> PathBuf {
+pub(crate) fn data_dir() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     set("XDG_DATA_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".local/share")))

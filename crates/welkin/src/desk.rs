@@ -4,30 +4,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U256};
 use anyhow::Context as _;
 use serde::Serialize;
-use welkin_chain::deployment::{Deployment, Places};
-use welkin_chain::http::Http;
+use welkin_chain::deployment::{Contract, Deployment};
+use welkin_chain::ops::typed_data::{self, Signature};
 use welkin_chain::ops::{Act, Desk, OpsError};
 use welkin_chain::outbox::{OutboxConfig, Waiting};
 use welkin_chain::rpc::{Receipt, Rpc};
 use welkin_chain::sender::{SendError, Sender, SenderConfig};
 use welkin_net::{Endpoint, EndpointConfig};
 use welkin_node::network::Network;
-use welkin_node::settlement::Line;
+use welkin_node::settlement::{EvmConfig, Line};
 use welkin_node::{Shutdown, identity, outside, wire};
 use welkin_proto::{AccountKey, Domain, NodeKey};
 use welkin_types::AccountId;
 
 use crate::account::{self, Identity};
-use crate::cli::{Look, Sending, Who};
+use crate::cli::{Look, Permit, Sending, Who};
 use crate::{Context, Quit, Usage, client, out, terminal};
 
 /// How long a command may act for its account at the settlement service.
 const DELEGATION_LASTING: Duration = Duration::from_secs(86_400);
 /// After how long a person is told what a transaction waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a permission holds where nothing else is said.
+const PERMIT_SECONDS: u64 = 3_600;
 /// The exit code of a person's no.
 const CANCELLED: u8 = 130;
 
@@ -35,8 +37,9 @@ const CANCELLED: u8 = 130;
 #[derive(Debug)]
 pub(crate) struct Office {
     pub(crate) desk: Desk,
-    /// Where the account's other messages hold.
-    pub(crate) domain: Domain,
+    /// How transactions go out.
+    outbox: OutboxConfig,
+    is_gas_free: bool,
     identity: Identity,
     endpoint: Option<Endpoint>,
     shutdown: Shutdown,
@@ -65,10 +68,7 @@ struct Unsigned<'a> {
 }
 
 /// The way to the network's chain: one's own node where one is named, else the settlement service.
-async fn way(context: &Context, network: &Network) -> anyhow::Result<(Rpc, Option<Endpoint>)> {
-    if let Some(rpc) = own_node(context)? {
-        return Ok((rpc, None));
-    }
+async fn way(context: &Context, network: &Network) -> anyhow::Result<(Rpc, Endpoint)> {
     let key = NodeKey::from_secret(&outside::random());
     // Only looks and signed transactions go this way: whose name the line is in means nothing.
     let nobody = AccountKey::from_secret(&outside::random()).context("failed to make a key")?;
@@ -77,50 +77,47 @@ async fn way(context: &Context, network: &Network) -> anyhow::Result<(Rpc, Optio
     config.relay = network.relay.as_ref().and_then(wire::to_net_relay);
     let endpoint = Endpoint::bind(config).await.context("failed to open the network")?;
     let line = Line::remote(endpoint.clone(), network.settlement.clone(), permit);
-    Ok((Rpc::new(line), Some(endpoint)))
+    let rpc = context.config.chain.rpc(&network.domain(), &line)?;
+    Ok((rpc, endpoint))
 }
 
-/// One's own node of the chain, where the configuration names one.
-pub(crate) fn own_node(context: &Context) -> anyhow::Result<Option<Rpc>> {
-    let url = &context.config.chain.rpc;
-    if url.is_empty() {
-        return Ok(None);
-    }
-    let http = Http::new(url).map_err(|error| {
-        Usage::new(format!("chain.rpc: {error}"), "set it in the configuration file")
-    })?;
-    Ok(Some(Rpc::new(http)))
-}
-
-/// The same where nothing else will do.
-pub(crate) fn needed_node(context: &Context) -> anyhow::Result<Rpc> {
-    own_node(context)?.ok_or_else(|| {
+/// One's own node of the chain, for what can't be asked of a network.
+pub(crate) fn own_node(context: &Context) -> anyhow::Result<Rpc> {
+    let node = context.config.chain.rpc.http();
+    let node = node.map_err(|error| Usage::new(format!("chain.rpc: {error}"), ""))?;
+    node.map(Rpc::new).ok_or_else(|| {
         let hint = "set `chain.rpc` in the configuration, or WELKIN_CHAIN__RPC";
         Usage::new("no node of the chain is named", hint).into()
     })
 }
 
 /// Where a network's contracts stand.
-pub(crate) fn deployment(network: &Network) -> anyhow::Result<Deployment> {
-    let domain = network.domain();
-    if domain != Domain::LOCAL {
-        return Err(Usage::new(
-            "the network's file does not say where its contracts stand",
-            "ask its operator for a newer file",
-        )
-        .into());
-    }
-    Ok(Deployment { chain_id: domain.chain_id, first_block: 0, contracts: Places::local() })
+fn deployment(network: &Network) -> anyhow::Result<Deployment> {
+    let contracts = network.places().ok_or_else(|| {
+        let text = "the network's file does not say where its contracts stand";
+        Usage::new(text, "ask its operator for a newer file")
+    })?;
+    let (chain_id, first_block) = (network.chain_id, network.first_block);
+    Ok(Deployment { chain_id, first_block, contracts })
 }
 
 impl Office {
     /// Opens the network of this context in somebody's name.
     pub(crate) async fn open(context: &Context, who: &Who) -> anyhow::Result<Self> {
+        Self::for_identity(context, account::identity(context, who)?).await
+    }
+
+    /// The same for the account that leases are paid from.
+    pub(crate) async fn of_payer(context: &Context, who: &Who) -> anyhow::Result<Self> {
+        Self::for_identity(context, account::payer(context, who)?).await
+    }
+
+    async fn for_identity(context: &Context, identity: Identity) -> anyhow::Result<Self> {
         let network = client::network(context)?;
         let deployment = deployment(&network)?;
-        let identity = account::identity(context, who)?;
+        let evm = context.config.chain.evm(&network)?;
         let (rpc, endpoint) = way(context, &network).await?;
-        Ok(Self::new(rpc, endpoint, deployment, identity))
+        Ok(Self::new(rpc, Some(endpoint), &evm, deployment, identity))
     }
 
     /// Opens the contracts of a deployment's file through one's own node; without a file those of
@@ -129,19 +126,20 @@ impl Office {
         let Some(path) = &look.deployment else { return Self::open(context, &look.who).await };
         let deployment = Deployment::load(path)?;
         let identity = account::identity(context, &look.who)?;
-        Ok(Self::new(needed_node(context)?, None, deployment, identity))
+        let evm = EvmConfig::of(domain(&deployment));
+        Ok(Self::new(own_node(context)?, None, &evm, deployment, identity))
     }
 
     fn new(
         rpc: Rpc,
         endpoint: Option<Endpoint>,
+        evm: &EvmConfig,
         deployment: Deployment,
         identity: Identity,
     ) -> Self {
-        let contract = AccountId::from_bytes(deployment.contracts.escrow.0.0);
-        let domain = Domain { chain_id: deployment.chain_id, contract };
         let desk = Desk::new(rpc, deployment, identity.account);
-        Self { desk, domain, identity, endpoint, shutdown: Shutdown::default() }
+        let (outbox, is_gas_free) = (evm.outbox, evm.is_gas_free);
+        Self { desk, outbox, is_gas_free, identity, endpoint, shutdown: Shutdown::default() }
     }
 
     /// Closes connections in an orderly way.
@@ -216,14 +214,19 @@ impl Office {
     fn sender(&self, key: AccountKey) -> Sender {
         let config = SenderConfig {
             chain_id: self.desk.deployment().chain_id,
-            outbox: OutboxConfig::default(),
-            is_gas_free: self.domain == Domain::LOCAL,
+            outbox: self.outbox,
+            is_gas_free: self.is_gas_free,
             clock: Arc::new(outside::now),
         };
         let (sender, work) = Sender::new(self.desk.rpc().clone(), key, config);
         self.shutdown.spawn_until_asked("desk-sender", work);
         sender
     }
+}
+
+fn domain(deployment: &Deployment) -> Domain {
+    let contract = AccountId::from_bytes(deployment.contracts.escrow.0.0);
+    Domain { chain_id: deployment.chain_id, contract }
 }
 
 /// Sends one, and says what it waits for where that takes long.
@@ -291,4 +294,46 @@ pub(crate) fn address(what: &str, text: &str) -> Result<Address, Usage> {
         return Err(Usage::new(format!("{what}: nobody has the address 0"), hint));
     }
     Ok(address)
+}
+
+/// A signature as a person gives it.
+pub(crate) fn signature(what: &str, text: &str) -> Result<Signature, Usage> {
+    text.parse().map_err(|error| Usage::new(format!("{what}: {error}"), ""))
+}
+
+/// Signs typed data with a key that is here.
+pub(crate) fn sign(key: &AccountKey, data: &serde_json::Value) -> anyhow::Result<Signature> {
+    let signed = key.sign(&typed_data::digest(data)?)?;
+    let bytes = [&signed.r[..], &signed.s, &[signed.v]].concat();
+    Ok(alloy_primitives::hex::encode(bytes).parse()?)
+}
+
+/// A permission for a contract to take so much of the wallet: printed, or signed elsewhere.
+#[derive(Debug)]
+pub(crate) enum Permission {
+    /// It was only to be printed.
+    Printed,
+    /// It is given by a transaction, where it is missing.
+    None,
+    /// The wallet signed it, until then.
+    Signed(Signature, u64),
+}
+
+/// What becomes of the flags of a permission.
+pub(crate) async fn permission(
+    office: &Office,
+    flags: &Permit,
+    taker: Contract,
+    amount: U256,
+) -> anyhow::Result<Permission> {
+    let later = outside::now().0 / 1_000 + PERMIT_SECONDS;
+    let deadline = flags.deadline.unwrap_or(later);
+    if flags.typed_data {
+        out::json(&typed_data::permit(&office.desk, taker, amount, deadline).await?)?;
+        return Ok(Permission::Printed);
+    }
+    match &flags.permit {
+        Some(text) => Ok(Permission::Signed(signature("--permit", text)?, deadline)),
+        None => Ok(Permission::None),
+    }
 }

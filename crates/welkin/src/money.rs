@@ -59,7 +59,7 @@ struct Purse {
 }
 
 async fn purse(context: &Context, who: &cli::Who) -> anyhow::Result<Purse> {
-    let office = Office::open(context, who).await?;
+    let office = Office::of_payer(context, who).await?;
     let looked = async {
         let standing = escrow::standing(&office.desk).await?;
         Ok::<_, OpsError>(Purse {
@@ -115,7 +115,7 @@ pub(crate) async fn fund(context: &Context, args: &cli::Fund) -> anyhow::Result<
 
 /// Puts ATH of the wallet into an account.
 async fn deposit(context: &Context, args: &cli::Fund) -> anyhow::Result<()> {
-    let office = Office::open(context, &args.sending.who).await?;
+    let office = Office::of_payer(context, &args.sending.who).await?;
     let work = async {
         let amount = withdraw::amount(&office, &args.amount).await?;
         let to = match &args.to {

@@ -7,6 +7,7 @@ use welkin_chain::ops::OpsError;
 use welkin_chain::refusals::Refusal;
 use welkin_chain::rpc::RpcError;
 use welkin_node::buyer::BuyerError;
+use welkin_node::keystore::KeystoreError;
 use welkin_node::settlement::SettlementError;
 use welkin_proto::index::{Filter, WhyNot};
 use welkin_proto::lease::RefusalCode;
@@ -119,10 +120,25 @@ fn advice_on(cause: &(dyn std::error::Error + 'static)) -> Option<Advice> {
     if let Some(refusal) = cause.downcast_ref() {
         return on_refusal(refusal);
     }
+    if let Some(error) = cause.downcast_ref() {
+        return on_keystore(error);
+    }
     if let Some(RpcError::Unreachable(_)) = cause.downcast_ref() {
         return advice(UNAVAILABLE, "is the network up? `welkin chain status` shows what answers");
     }
     cause.downcast_ref().and_then(on_buyer)
+}
+
+fn on_keystore(error: &KeystoreError) -> Option<Advice> {
+    match error {
+        KeystoreError::Passphrase(_) => {
+            advice(NOT_ALLOWED, "is it another key's? the file may also be damaged: take its copy")
+        }
+        KeystoreError::Exists(_) => advice(USAGE, "take another name; keys are never written over"),
+        KeystoreError::Unknown(_) => advice(USAGE, "`welkin key list` shows which there are"),
+        KeystoreError::Name(_) | KeystoreError::Format { .. } => advice(USAGE, ""),
+        _ => None,
+    }
 }
 
 /// A contract's no.

@@ -4,6 +4,10 @@ use std::io;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use welkin_proto::lease::TermSize;
+use zeroize::Zeroizing;
+
+/// What the keyboard sends for Ctrl-C.
+const CTRL_C: u8 = 3;
 
 /// Raw mode: every key goes through. The old mode comes back when this is dropped.
 #[derive(Debug)]
@@ -51,4 +55,29 @@ pub(crate) async fn confirm(question: &str) -> anyhow::Result<bool> {
     })
     .await??;
     Ok(matches!(line.trim(), "" | "y" | "Y" | "yes"))
+}
+
+/// Asks for something that nobody looking on should see.
+#[expect(clippy::print_stderr, reason = "a question to the person in front of the terminal")]
+pub(crate) fn hidden(question: &str) -> io::Result<Zeroizing<String>> {
+    use rustix::termios::{LocalModes, SpecialCodeIndex};
+    eprint!("{question}");
+    // Put back when this ends, however it ends.
+    let quiet = RawMode { before: tcgetattr(io::stdin())? };
+    let mut silent = quiet.before.clone();
+    // Ctrl-C ends the line instead of the program, which would leave the terminal silent.
+    silent.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+    silent.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
+    tcsetattr(io::stdin(), OptionalActions::Now, &silent)?;
+    let mut line = Zeroizing::new(String::new());
+    let read = io::stdin().read_line(&mut line);
+    drop(quiet);
+    eprintln!();
+    read?;
+    if line.as_bytes().contains(&CTRL_C) {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    let length = line.trim_end_matches(['\r', '\n']).len();
+    line.truncate(length);
+    Ok(line)
 }

@@ -30,7 +30,7 @@ struct Standing {
 
 /// Announces a withdrawal, or goes on with the one that was announced.
 pub(crate) async fn withdraw(context: &Context, args: &Withdraw) -> anyhow::Result<()> {
-    let office = Office::open(context, &args.sending.who).await?;
+    let office = Office::of_payer(context, &args.sending.who).await?;
     let result = match args.cancel {
         true => cancel(context, &office, args).await,
         false => go_on(context, &office, args).await,

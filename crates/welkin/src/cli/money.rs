@@ -336,3 +336,51 @@ pub(crate) struct Deploy {
     #[command(flatten)]
     pub(crate) who: Who,
 }
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    pub(crate) command: KeyCommand,
+}
+
+/// Passphrases are asked for at the terminal, or read from the file that
+/// WELKIN_KEY_PASSPHRASE_FILE names.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Makes a key and puts it under a passphrase.
+    New {
+        /// Its name.
+        name: String,
+        /// Takes the passphrase from the first line of standard input.
+        #[arg(long)]
+        passphrase_stdin: bool,
+    },
+    /// Takes a key over: a keystore of Geth, cast or a wallet, or 64 hexadecimal digits.
+    Import {
+        /// Its name.
+        name: String,
+        /// The file; `-` is standard input.
+        file: PathBuf,
+    },
+    /// Writes a key's keystore, still under its passphrase (Web3 Secret Storage, version 3).
+    Export {
+        /// Its name.
+        name: String,
+        /// The file [default: standard output].
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Lists keys; `*` stands at the one in use.
+    List,
+    /// Shows one key's address and where it is kept.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Chooses the key that commands about stakes, votes, licences and rewards sign with; `buyer`
+    /// is the one that leases are paid with.
+    Use {
+        /// Its name.
+        name: String,
+    },
+}
