@@ -12,6 +12,7 @@ use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 
 use super::OpsError;
+use super::verify::difference;
 use crate::deployment::{Contract, Deployment, Places, Setup, Step, Terms, steps};
 use crate::rpc::Rpc;
 
@@ -179,7 +180,8 @@ impl Journal {
         let places = self.places();
         for step in steps.iter().take(done).filter(|step| step.is_deployment) {
             let place = places.of(step.contract);
-            if rpc.code(place).await.map_err(of)?.is_empty() {
+            let code = rpc.code(place).await.map_err(of)?;
+            if difference(step.contract.deployed_code(), &code).is_some() {
                 return Err(OpsError::unfit(
                     format!(
                         "the account {} has sent something else in between: there is no `{}` at \

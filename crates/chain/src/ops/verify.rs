@@ -76,7 +76,7 @@ async fn codes(desk: &Desk, findings: &mut Findings) -> Result<(), OpsError> {
 }
 
 /// Where code differs from its artefact, which has zeros for what the constructor fills in.
-fn difference(artefact: &[u8], code: &[u8]) -> Option<String> {
+pub(super) fn difference(artefact: &[u8], code: &[u8]) -> Option<String> {
     if artefact.len() != code.len() {
         return Some(format!("it has {} bytes, not {}", code.len(), artefact.len()));
     }

@@ -3,7 +3,7 @@
 
 #[path = "../../../node/tests/it/anvil/node.rs"]
 #[expect(dead_code, reason = "shared with tests of another crate, which use more of it")]
-mod node;
+pub(crate) mod node;
 #[path = "../../../node/tests/it/anvil/world.rs"]
 #[expect(dead_code, reason = "shared with tests of another crate, which use more of it")]
 mod world;
@@ -26,7 +26,7 @@ struct OnAnvil {
     _files: tempfile::TempDir,
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 

@@ -11,7 +11,9 @@
 
 mod anvil;
 mod checks;
+mod contracts;
 mod crash;
+mod deploy;
 mod gpus;
 mod hostile;
 mod json;
