@@ -4,6 +4,7 @@
 //! It comes with the npm packages of `contracts/`, or `WELKIN_ANVIL` names it.
 
 mod batches;
+mod bridge;
 mod faults;
 mod life;
 mod node;
