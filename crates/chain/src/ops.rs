@@ -12,6 +12,7 @@ pub mod licence;
 pub mod params;
 pub mod rewards;
 pub mod stake;
+pub mod typed_data;
 pub mod verify;
 
 use alloy_primitives::{Address, B256, Bytes, U256};

@@ -83,7 +83,7 @@ pub(crate) enum Command {
     /// Checkers' licences.
     Licence(Box<Licence>),
     /// Account keys under passphrases.
-    Key(Key),
+    Key(Box<Key>),
     /// Decisions: proposals, votes, parameters.
     Gov(Box<Gov>),
     /// The chain and the contracts on it.

@@ -9,7 +9,7 @@ use welkin_chain::contracts::WelkinGovernor;
 use welkin_chain::deployment::Contract;
 use welkin_chain::ops::gov::{self, Proposal, Support};
 use welkin_chain::ops::params::State;
-use welkin_chain::ops::{Act, calls};
+use welkin_chain::ops::{Act, calls, typed_data};
 use welkin_chain::{ath, refusals};
 
 use crate::cli::{Gov, GovCommand, Sending, Vote, Who};
@@ -54,14 +54,24 @@ async fn command(context: &Context, office: &Office, command: &GovCommand) -> an
             let list = wanted(office, changes, calls).await?;
             propose(context, office, list, why, sending).await
         }
-        GovCommand::Vote { id, vote, why, sending, .. } => {
+        GovCommand::Vote { id, vote, why, typed_data, signature, voter, sending } => {
             let proposal = gov::find(desk, id).await?;
             let support = match vote {
                 Vote::For => Support::For,
                 Vote::Against => Support::Against,
                 Vote::Abstain => Support::Abstain,
             };
-            let act = gov::vote(desk, &proposal, support, why).await?;
+            if *typed_data {
+                return out::json(&typed_data::ballot(desk, &proposal, support).await?);
+            }
+            let act = match (signature, voter) {
+                (Some(signature), Some(voter)) => {
+                    let signature = desk::signature("--signature", signature)?;
+                    let voter = desk::address("--voter", voter)?;
+                    typed_data::cast(desk, &proposal, support, voter, &signature).await?
+                }
+                _ => gov::vote(desk, &proposal, support, why).await?,
+            };
             act_on(context, office, &proposal, act, sending).await
         }
         GovCommand::Queue { id, sending } => {

@@ -4,20 +4,26 @@ use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use alloy_primitives::{Address, hex};
 use anyhow::Context as _;
 use serde::Serialize;
+use welkin_chain::ops::typed_data::{self, Session};
 use welkin_node::keystore::{self, Keystore};
 use welkin_node::{identity, outside};
 use welkin_proto::AccountKey;
+use welkin_types::Usd;
 use zeroize::Zeroizing;
 
-use crate::cli::{Key, KeyCommand};
+use crate::cli::{Key, KeyCommand, Sending, Who};
+use crate::desk::{self, Office};
 use crate::{Context, Usage, account, out};
 
 /// The longest key file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
+/// How long a session key holds where nothing else is said.
+const SESSION_LASTING: Duration = Duration::from_secs(30 * 86_400);
 
 /// A key as it is listed.
 #[derive(Debug, Serialize)]
@@ -30,7 +36,7 @@ struct Row {
 }
 
 /// `welkin key`
-pub(crate) fn key(context: &Context, args: &Key) -> anyhow::Result<()> {
+pub(crate) async fn key(context: &Context, args: &Key) -> anyhow::Result<()> {
     match &args.command {
         KeyCommand::New { name, passphrase_stdin } => {
             account::keys().path(name)?;
@@ -46,6 +52,24 @@ pub(crate) fn key(context: &Context, args: &Key) -> anyhow::Result<()> {
         KeyCommand::List => list(context),
         KeyCommand::Show { name } => show(context, name),
         KeyCommand::Use { name } => choose(context, name),
+        KeyCommand::Allow { signer, allowance, until, typed_data, proof, sending } => {
+            let wish = Wish {
+                signer,
+                allowance,
+                until: *until,
+                is_typed_data: *typed_data,
+                proof: proof.as_deref(),
+            };
+            allow(context, &wish, sending).await
+        }
+        KeyCommand::Revoke { signer, sending } => {
+            let (signer, _) = other(context, signer)?;
+            let office = Office::open(context, &sending.who).await?;
+            let act = typed_data::revoke(&office.desk, signer)?;
+            let done = office.carry_out(context, sending, &[act]).await;
+            office.close().await;
+            done.map(drop)
+        }
     }
 }
 
@@ -210,4 +234,52 @@ fn choose(context: &Context, name: &str) -> anyhow::Result<()> {
     fs::write(&draft, format!("{name}\n"))
         .and_then(|()| fs::rename(&draft, &file))
         .with_context(failed)
+}
+
+/// A session key that is wished for.
+struct Wish<'a> {
+    signer: &'a str,
+    allowance: &'a str,
+    until: Option<u64>,
+    is_typed_data: bool,
+    proof: Option<&'a str>,
+}
+
+/// Another key by its name or address, and itself where it is here.
+fn other(context: &Context, text: &str) -> anyhow::Result<(Address, Option<account::Identity>)> {
+    if text.starts_with("0x") {
+        return Ok((desk::address("the key", text)?, None));
+    }
+    let identity = account::identity(context, &Who { name: Some(text.to_owned()), from: None })?;
+    Ok((identity.account, Some(identity)))
+}
+
+/// Lets another key order for the account: that key must agree, by a signature of its own.
+async fn allow(context: &Context, wish: &Wish<'_>, sending: &Sending) -> anyhow::Result<()> {
+    let (signer, here) = other(context, wish.signer)?;
+    let allowance: Usd = wish.allowance.parse().map_err(|error: welkin_types::MoneyError| {
+        Usage::new(format!("--allowance: {error}"), "for example `--allowance 50`")
+    })?;
+    let until = wish.until.unwrap_or_else(|| outside::now().after(SESSION_LASTING).0 / 1_000);
+    let session = Session { signer, until, allowance_micros: allowance.micros() };
+    let office = Office::open(context, &sending.who).await?;
+    let work = async {
+        let data = typed_data::session(&office.desk, &session).await?;
+        if wish.is_typed_data {
+            return out::json(&data);
+        }
+        let proof = match (wish.proof, here) {
+            (Some(text), _) => desk::signature("--proof", text)?,
+            (None, Some(identity)) => desk::sign(&identity.key()?, &data)?,
+            (None, None) => {
+                let hint = "let it sign what --typed-data prints, and give that with --proof";
+                return Err(Usage::new("that key is not here to agree", hint).into());
+            }
+        };
+        let act = typed_data::allow(&office.desk, &session, &proof).await?;
+        office.carry_out(context, sending, &[act]).await.map(drop)
+    };
+    let done = work.await;
+    office.close().await;
+    done
 }

@@ -163,7 +163,7 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
         Command::Balance(args) => money::balance(&context, &args).await,
         Command::Fund(args) => money::fund(&context, &args).await,
         Command::Withdraw(args) => withdraw::withdraw(&context, &args).await,
-        Command::Key(args) => key::key(&context, &args),
+        Command::Key(args) => key::key(&context, &args).await,
         Command::Stake(args) => stake::stake(&context, &args).await,
         Command::Unstake(args) => stake::unstake(&context, &args).await,
         Command::Rewards(args) => rewards::rewards(&context, &args).await,

@@ -8,15 +8,16 @@ use std::path::Path;
 use alloy_primitives::U256;
 use anyhow::{Context as _, anyhow};
 use serde::Serialize;
-use welkin_chain::ops::{OpsError, escrow};
+use welkin_chain::deployment::Contract;
+use welkin_chain::ops::{OpsError, escrow, typed_data};
 use welkin_chain::{ath, refusals};
 use welkin_node::buyer::{BuyerError, Home};
 use welkin_proto::settle::AccountView;
-use welkin_proto::{Domain, Receipt, ReceiptFile};
+use welkin_proto::{Receipt, ReceiptFile};
 use welkin_types::{AccountId, Billing, LeaseId, LeaseState, UnixMillis, Usd};
 
 use crate::client::{self, Client};
-use crate::desk::{self, Office};
+use crate::desk::{self, Office, Permission};
 use crate::leases::exit_text;
 use crate::market::size;
 use crate::{Context, Quit, Usage, cli, out, withdraw};
@@ -95,8 +96,10 @@ async fn release_lost(context: &Context, client: &Client) {
 
 /// Adds money to the account: test money, or ATH of the wallet.
 pub(crate) async fn fund(context: &Context, args: &cli::Fund) -> anyhow::Result<()> {
-    let has_faucet = client::network(context)?.domain() == Domain::LOCAL;
-    if args.wallet || args.to.is_some() || !has_faucet {
+    let places = client::network(context)?.places();
+    let has_faucet = places.is_some_and(|places| !places.faucet.is_zero());
+    let is_signed = args.permit.typed_data || args.permit.permit.is_some();
+    if args.wallet || args.to.is_some() || is_signed || !has_faucet {
         return deposit(context, args).await;
     }
     let amount: Usd = args.amount.parse().map_err(|error: welkin_types::MoneyError| {
@@ -117,12 +120,25 @@ pub(crate) async fn fund(context: &Context, args: &cli::Fund) -> anyhow::Result<
 async fn deposit(context: &Context, args: &cli::Fund) -> anyhow::Result<()> {
     let office = Office::of_payer(context, &args.sending.who).await?;
     let work = async {
+        // Dollars would be another number of ATH by the time that the permission is used.
+        let is_signed = args.permit.typed_data || args.permit.permit.is_some();
+        if is_signed && withdraw::ath_of(&args.amount)?.is_none() {
+            let text = "what a wallet signs for is a number of ATH";
+            return Err(Usage::new(text, "write the amount as in `120ATH`").into());
+        }
         let amount = withdraw::amount(&office, &args.amount).await?;
         let to = match &args.to {
             Some(text) => desk::address("--to", text)?,
             None => office.desk.account(),
         };
-        let acts = escrow::deposit(&office.desk, amount, to).await?;
+        let permission = desk::permission(&office, &args.permit, Contract::Escrow, amount);
+        let acts = match permission.await? {
+            Permission::Printed => return Ok(None),
+            Permission::None => escrow::deposit(&office.desk, amount, to).await?,
+            Permission::Signed(signature, until) => {
+                vec![typed_data::deposit(&office.desk, amount, to, until, &signature)?]
+            }
+        };
         office.carry_out(context, &args.sending, &acts).await
     };
     let done = work.await;

@@ -2,15 +2,17 @@
 
 use alloy_primitives::{Address, B256, FixedBytes, U256, keccak256};
 use serde::Serialize;
-use welkin_chain::ops::Act;
+use welkin_chain::contracts::Staking;
+use welkin_chain::deployment::Contract;
 use welkin_chain::ops::stake::{self, Exit, Machine};
+use welkin_chain::ops::{Act, typed_data};
 use welkin_chain::{ath, refusals};
 use welkin_proto::index::Listing;
 use welkin_types::ContainerId;
 
 use crate::cli::{Stake, StakeCommand, Unstake};
 use crate::client::Client;
-use crate::desk::Office;
+use crate::desk::{self, Office, Permission};
 use crate::{Context, Usage, out};
 
 /// `welkin stake`
@@ -78,15 +80,26 @@ async fn put_up(
         Some(text) => sum(text)?,
         None => {
             let class = args.class;
-            let call = welkin_chain::contracts::Staking::requirementCall { class };
-            let needed = desk.look(welkin_chain::deployment::Contract::Staking, call).await?;
+            let call = Staking::requirementCall { class };
+            let needed = desk.look(Contract::Staking, call).await?;
             needed.saturating_sub(stake::standing(desk, subject).await?.staked)
         }
     };
-    if amount.is_zero() && args.amount.is_none() {
-        out::note("enough is staked already");
-    } else {
-        acts.extend(stake::stake(desk, subject, amount).await?);
+    let permission = desk::permission(office, &args.permit, Contract::Staking, amount);
+    match permission.await? {
+        Permission::Printed => return Ok(()),
+        _ if amount.is_zero() && args.amount.is_none() => out::note("enough is staked already"),
+        Permission::None => acts.extend(stake::stake(desk, subject, amount).await?),
+        Permission::Signed(signature, until) => {
+            let permit = typed_data::permitted(desk, Contract::Staking, amount, until, &signature);
+            acts.push(permit.await?);
+            let call = Staking::stakeCall { subject, amount };
+            acts.push(desk.act(
+                format!("stake {}", ath::show(amount)),
+                Contract::Staking,
+                &call,
+            )?);
+        }
     }
     if office.carry_out(context, &args.sending, &acts).await?.is_none() {
         return Ok(());
@@ -105,8 +118,6 @@ async fn put_up(
 
 /// The owner's commitment, where it is missing or the class needs another stake by now.
 async fn commitment(office: &Office, subject: B256) -> anyhow::Result<Vec<Act>> {
-    use welkin_chain::contracts::Staking;
-    use welkin_chain::deployment::Contract;
     let desk = &office.desk;
     let stands = stake::standing(desk, subject).await?;
     if stands.owner != desk.account() || !stands.required.is_zero() {

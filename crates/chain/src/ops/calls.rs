@@ -88,8 +88,8 @@ pub fn parse(text: &str) -> Result<(Contract, Bytes), CallError> {
     let all = functions(contract);
     let named: Vec<_> = all.iter().filter(|known| name(known) == function).collect();
     if named.is_empty() {
-        let near = all.iter().map(|known| name(known));
-        let near = near.filter(|known| known.eq_ignore_ascii_case(function)).next();
+        let mut near = all.iter().map(|known| name(known));
+        let near = near.find(|known| known.eq_ignore_ascii_case(function));
         let nearest = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
         let (contract, function) = (contract.name(), function.to_owned());
         return Err(CallError::Function { contract, function, nearest });

@@ -14,6 +14,7 @@ use welkin_chain::ops::gov::{self, Support};
 use welkin_chain::ops::params::{self, State};
 use welkin_chain::ops::rewards::{self, Proof, Stream};
 use welkin_chain::ops::stake::{self, Machine};
+use welkin_chain::ops::typed_data::{self, Session, Signature};
 use welkin_chain::ops::{Act, Desk, OpsError, calls, licence, verify};
 use welkin_chain::outbox::OutboxConfig;
 use welkin_chain::rpc::{BoxFuture, Rpc, Transport, TransportError};
@@ -570,4 +571,59 @@ async fn what_stands_is_compared_with_what_should() {
     let wrong: Vec<_> = found.iter().filter(|finding| finding.wrong.is_some()).collect();
     assert_eq!(wrong.len(), 2, "{wrong:?}");
     assert_eq!(wrong[0].about, "code of staking");
+}
+
+/// Signs typed data as a wallet does: by nothing but the JSON.
+fn sign(n: u8, data: &serde_json::Value) -> Signature {
+    let signed = account(n).sign(&typed_data::digest(data).unwrap()).unwrap();
+    let bytes = [&signed.r[..], &signed.s, &[signed.v]].concat();
+    alloy_primitives::hex::encode_prefixed(bytes).parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_a_wallet_signs_is_what_the_contracts_check() {
+    let town = Town::open();
+    town.give(1, ath(300)).await;
+    let desk = town.desk(1);
+    let deadline = town.now() + DAY;
+    let staking = Contract::Staking;
+    // A permission for a stake: told by somebody else, who pays for it.
+    let data = typed_data::permit(&desk, staking, ath(10), deadline).await.unwrap();
+    let signature = sign(1, &data);
+    let act = typed_data::permitted(&desk, staking, ath(10), deadline, &signature).await;
+    town.send(2, &[act.unwrap()]).await;
+    let needed = desk.permission(staking, ath(10)).await.unwrap();
+    assert_eq!(needed, None, "the permission is there");
+    let data = typed_data::permit(&desk, staking, ath(1), deadline).await.unwrap();
+    let act = typed_data::permitted(&desk, staking, ath(1), deadline, &sign(3, &data)).await;
+    assert_eq!(refused(act), "ERC2612InvalidSigner");
+    // One for a deposit, in one transaction.
+    let data = typed_data::permit(&desk, Contract::Escrow, ath(20), deadline).await.unwrap();
+    let act = typed_data::deposit(&desk, ath(20), address(1), deadline, &sign(1, &data)).unwrap();
+    town.send(1, &[act]).await;
+    assert_eq!(escrow::standing(&desk).await.unwrap().balance, ath(20));
+    // A session key says yes, and is let go again.
+    let session = Session { signer: address(4), until: deadline, allowance_micros: 5_000_000 };
+    let data = typed_data::session(&desk, &session).await.unwrap();
+    let wrong = typed_data::allow(&desk, &session, &sign(1, &data)).await;
+    assert_eq!(refused(wrong), "Signature");
+    let act = typed_data::allow(&desk, &session, &sign(4, &data)).await.unwrap();
+    town.send(1, &[act]).await;
+    town.send(1, &[typed_data::revoke(&desk, address(4)).unwrap()]).await;
+    // A vote, sent by somebody else.
+    town.send(1, &gov::delegate(&desk, address(1)).await.unwrap()).await;
+    let call = calls::parse("escrow.setFee(1000)").unwrap();
+    let (_, act) = gov::propose(&desk, vec![call], "by signature").await.unwrap();
+    town.send(1, &[act]).await;
+    town.wait(6);
+    let proposal = gov::find(&desk, "last").await.unwrap();
+    let data = typed_data::ballot(&desk, &proposal, Support::For).await.unwrap();
+    let friend = town.desk(2);
+    let signature = sign(1, &data);
+    let other = typed_data::cast(&friend, &proposal, Support::Against, address(1), &signature);
+    assert_eq!(refused(other.await), "GovernorInvalidSignature");
+    let act = typed_data::cast(&friend, &proposal, Support::For, address(1), &signature).await;
+    town.send(2, &[act.unwrap()]).await;
+    let proposal = gov::find(&desk, "last").await.unwrap();
+    assert_eq!((proposal.votes_for, proposal.has_voted), (ath(280), true));
 }

@@ -59,11 +59,24 @@ pub(crate) struct Fund {
     /// Whose account receives it, with --wallet [default: the own].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) to: Option<String>,
-    /// Prints the permission that the wallet has to sign (EIP-2612) as EIP-712 JSON; sends nothing.
-    #[arg(long)]
-    pub(crate) typed_data: bool,
+    #[command(flatten)]
+    pub(crate) permit: Permit,
     #[command(flatten)]
     pub(crate) sending: Sending,
+}
+
+/// A permission that a wallet signs, in place of a transaction that gives it (EIP-2612).
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Permit {
+    /// Prints the permission that the wallet has to sign, as EIP-712 JSON; sends nothing.
+    #[arg(long, conflicts_with = "permit")]
+    pub(crate) typed_data: bool,
+    /// The wallet's signature under that permission.
+    #[arg(long, value_name = "HEX", requires = "deadline")]
+    pub(crate) permit: Option<String>,
+    /// Until when the permission holds, in seconds since 1970 [default: an hour from now].
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) deadline: Option<u64>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -84,6 +97,8 @@ pub(crate) struct Stake {
     /// The container's class on the chain.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) class: u32,
+    #[command(flatten)]
+    pub(crate) permit: Permit,
     #[command(flatten)]
     pub(crate) sending: Sending,
 }
@@ -219,7 +234,7 @@ pub(crate) enum GovCommand {
         /// Prints the vote as EIP-712 JSON for a hardware wallet to sign, and sends nothing.
         #[arg(long)]
         typed_data: bool,
-        /// Sends a vote that another account signed: --from says whose, this its signature.
+        /// Sends a vote that another account signed: --voter says whose, this its signature.
         #[arg(long, value_name = "HEX", requires = "voter", conflicts_with = "typed_data")]
         signature: Option<String>,
         /// Whose signature that is.
@@ -382,5 +397,31 @@ pub(crate) enum KeyCommand {
     Use {
         /// Its name.
         name: String,
+    },
+    /// Lets another key order for the account, within limits.
+    Allow {
+        /// The key: its name, or its address.
+        signer: String,
+        /// What it may order in all, in US dollars.
+        #[arg(long, value_name = "USD")]
+        allowance: String,
+        /// Until when, in seconds since 1970 [default: 30 days from now].
+        #[arg(long, value_name = "SECONDS")]
+        until: Option<u64>,
+        /// Prints what that key has to sign, as EIP-712 JSON; sends nothing.
+        #[arg(long, conflicts_with = "proof")]
+        typed_data: bool,
+        /// That key's signature.
+        #[arg(long, value_name = "HEX", requires = "until")]
+        proof: Option<String>,
+        #[command(flatten)]
+        sending: Sending,
+    },
+    /// Ends what another key may do for the account.
+    Revoke {
+        /// The key: its name, or its address.
+        signer: String,
+        #[command(flatten)]
+        sending: Sending,
     },
 }

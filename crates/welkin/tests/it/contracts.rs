@@ -180,6 +180,72 @@ fn the_chain_shows_how_it_stands() {
     network.run(&["chain", "deploy"]).expect(64).says("WELKIN_CHAIN__RPC");
 }
 
+/// Signs what was printed, as a hardware wallet would.
+fn sign(network: &Network, name: &str, data: &Value) -> String {
+    let key = network.dir().join(name).join("account.key");
+    let key = welkin_node::identity::account_key(&key).unwrap();
+    let digest = welkin_chain::ops::typed_data::digest(data).unwrap();
+    let signed = key.sign(&digest).unwrap();
+    let bytes = [&signed.r[..], &signed.s, &[signed.v]].concat();
+    alloy_primitives::hex::encode_prefixed(bytes)
+}
+
+/// A field of a message, as it is given on the command line.
+fn field(data: &Value, name: &str) -> String {
+    data["message"][name].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_hardware_wallet_signs_what_is_printed() {
+    let Some(network) = Network::start() else { return };
+    let host = address(&network, "host-1");
+    network.run(&["fund", "40"]).expect(0);
+    json(&network, &["withdraw", "all", "--wait", "--to", &host]);
+    let away = ["--from", &host];
+    // A deposit with a permission that was signed elsewhere.
+    network.run(&["fund", "5", "--typed-data"]).expect(64).says("120ATH");
+    let data = json(&network, &[&["fund", "50ATH", "--typed-data"], &away[..]].concat());
+    assert_eq!(
+        (data["primaryType"].as_str(), field(&data, "owner").to_lowercase()),
+        (Some("Permit"), host.clone())
+    );
+    let (signed, deadline) = (sign(&network, "host-1", &data), field(&data, "deadline"));
+    let fund = ["fund", "50ATH", "--deadline", &deadline, "--as", "host-1", "--permit"];
+    network.run(&[&fund[..], &["0x1234"]].concat()).expect(64).says("130 hexadecimal digits");
+    network.run(&[&fund[..], &[&signed]].concat()).expect(0);
+    let view = json(&network, &["balance", "--as", "host-1"]);
+    assert_eq!(view["available"].as_u64(), Some(2_500_000), "{view}");
+    // So for a stake.
+    let container = json(&network, &["offers"])["container"]["id"].as_str().unwrap().to_owned();
+    let data = json(&network, &[&["stake", &container, "120", "--typed-data"], &away[..]].concat());
+    let (signed, deadline) = (sign(&network, "host-1", &data), field(&data, "deadline"));
+    let stake = ["stake", &container, "120", "--deadline", &deadline, "--as", "host-1", "--permit"];
+    let row = json(&network, &[&stake[..], &[&signed]].concat());
+    assert_eq!(wei(&row, "staked_wei"), 120 * ATH);
+    // A key of somebody else agrees to order for the account.
+    let allow = ["key", "allow", &address(&network, "buyer"), "--allowance", "5"];
+    network.run(&[&allow[..], &["--as", "host-1"]].concat()).expect(64).says("--typed-data");
+    let data = json(&network, &[&allow[..], &["--typed-data"], &away[..]].concat());
+    let (signed, until) = (sign(&network, "buyer", &data), field(&data, "until"));
+    let rest = ["--until", &until, "--as", "host-1", "--proof"];
+    let wrong = sign(&network, "host-1", &data);
+    network.run(&[&allow[..], &rest[..], &[&wrong]].concat()).expect(1).says("the signature");
+    network.run(&[&allow[..], &rest[..], &[&signed]].concat()).expect(0);
+    network.run(&["key", "revoke", "buyer", "--as", "host-1"]).expect(0);
+    // A key that is here agrees at once.
+    let here = ["key", "allow", "buyer", "--allowance", "5", "--as", "host-1"];
+    network.run(&here).expect(0);
+    // A vote, sent by somebody who has none.
+    network.run(&["gov", "delegate", "self", "--as", "host-1"]).expect(0);
+    network.run(&["gov", "propose", "escrow.fee=10%", "--as", "host-1"]).expect(0);
+    let ballot = [&["gov", "vote", "last", "for", "--typed-data"], &away[..]].concat();
+    let signed = sign(&network, "host-1", &json(&network, &ballot));
+    let cast = ["gov", "vote", "last", "for", "--voter", &host, "--signature", &signed];
+    eventually(DEADLINE, "the vote begins", || (network.run(&cast).code == 0).then_some(()));
+    let seen = json(&network, &["gov", "show", "last", "--from", &host]);
+    assert_eq!(seen["has_voted"], true, "{seen}");
+}
+
 /// Keys under passphrases, in folders of the test.
 struct Keys<'a> {
     network: &'a Network,
