@@ -15,6 +15,7 @@ mod refusal;
 mod serve;
 mod service;
 mod teller;
+mod trail;
 mod words;
 
 use std::fmt;

@@ -235,12 +235,12 @@ impl EvmSettlement {
     async fn balance(&self, of: AccountId) -> Result<AccountView, SettlementError> {
         let state =
             self.look(self.escrow(), Escrow::accountOfCall { account: address(of) }).await?;
-        let head = self.rpc().block_number().await.map_err(|error| rpc_refusal(error, micros))?;
-        let known = self.history().sums(of, self.config.first_block);
-        let sums = history::read_on(self.rpc(), self.escrow(), of, known, head)
+        let mut trail = self.history().sums(of);
+        let first = self.config.first_block;
+        let sums = history::read_on(self.rpc(), self.escrow(), of, &mut trail, first)
             .await
             .map_err(|error| rpc_refusal(error, micros))?;
-        self.history().keep(of, sums);
+        self.history().keep(of, trail);
         Ok(AccountView {
             available: self.micros_of(state.balance.saturating_sub(state.held)).await?,
             held: self.micros_of(state.held).await?,
@@ -399,9 +399,8 @@ impl EvmSettlement {
             return Ok(parties);
         }
         let unsaid = |error| rpc_refusal(error, micros);
-        let head = self.rpc().block_number().await.map_err(unsaid)?;
-        let first = self.config.first_block;
-        let found = history::find_parties(self.rpc(), self.escrow(), lease, first, head).await;
+        let (first, own) = (self.config.first_block, self.account);
+        let found = history::find_parties(self.rpc(), self.escrow(), lease, own, first).await;
         let parties =
             found.map_err(unsaid)?.ok_or(SettlementError::Refused(SettleRefusal::UnknownLease))?;
         self.history().remember(lease, parties);
@@ -448,7 +447,11 @@ impl EvmSettlement {
             operator: address(of.operator),
             lease: lease_id(lease),
         };
-        self.look(self.escrow(), call).await
+        let lane = self.look(self.escrow(), call).await;
+        if matches!(lane, Err(SettlementError::Refused(SettleRefusal::UnknownLease))) {
+            self.history().forget(lease);
+        }
+        lane
     }
 
     async fn view(

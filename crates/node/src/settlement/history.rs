@@ -5,6 +5,7 @@
 //! way round: a reader that missed or repeated an event shows a wrong sum and moves no money.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent as _;
@@ -12,10 +13,15 @@ use welkin_chain::contracts::{Escrow, MedianOracle};
 use welkin_chain::rpc::{Log, LogFilter, Rpc, RpcError};
 use welkin_types::{AccountId, BasisPoints, LeaseId, Usd};
 
+use super::trail::Trail;
+
 /// The most accounts whose sums are kept; the others are read again when asked for.
 const ACCOUNTS_MAX: usize = 64;
 /// The most leases whose parties are kept.
 const LEASES_MAX: usize = 65_536;
+
+/// How often a chain that changes meanwhile is read before giving up.
+const READS_MAX: usize = 8;
 
 /// One account's sums up to a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +30,6 @@ pub(super) struct Sums {
     pub(super) deposited: U256,
     /// Earned by leases after fees.
     pub(super) earned: Usd,
-    /// The first block that is not in the sums.
-    next: u64,
 }
 
 /// Who is who in a lease.
@@ -38,7 +42,7 @@ pub(super) struct Parties {
 /// What was read so far.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    sums: BTreeMap<AccountId, Sums>,
+    sums: BTreeMap<AccountId, Trail<Sums>>,
     leases: BTreeMap<LeaseId, Parties>,
     order: std::collections::VecDeque<LeaseId>,
     /// The last price of ATH that was seen.
@@ -61,13 +65,19 @@ impl History {
         }
     }
 
-    /// An account's sums; where nothing was read yet, from this block on.
-    pub(super) fn sums(&self, account: AccountId, first: u64) -> Sums {
-        let nothing = Sums { next: first, ..Sums::default() };
-        self.sums.get(&account).copied().unwrap_or(nothing)
+    /// Forgets a lease's parties: the chain has no such lease any more.
+    pub(super) fn forget(&mut self, lease: LeaseId) {
+        if self.leases.remove(&lease).is_some() {
+            self.order.retain(|known| *known != lease);
+        }
     }
 
-    pub(super) fn keep(&mut self, account: AccountId, sums: Sums) {
+    /// How far an account's sums were read.
+    pub(super) fn sums(&self, account: AccountId) -> Trail<Sums> {
+        self.sums.get(&account).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn keep(&mut self, account: AccountId, sums: Trail<Sums>) {
         if self.sums.len() >= ACCOUNTS_MAX && !self.sums.contains_key(&account) {
             self.sums.pop_first();
         }
@@ -94,22 +104,46 @@ pub(super) fn account(address: Address) -> AccountId {
     AccountId::from_bytes(address.0.0)
 }
 
-/// Reads an account's sums on to block `head`.
+/// Reads an account's sums on to the newest block, and again from where the chain parted if it has
+/// gone back. `first` is the first block in which there is anything.
 pub(super) async fn read_on(
     rpc: &Rpc,
     escrow: Address,
     of: AccountId,
-    mut sums: Sums,
-    head: u64,
+    trail: &mut Trail<Sums>,
+    first: u64,
 ) -> Result<Sums, RpcError> {
-    if sums.next > head {
-        return Ok(sums);
+    for _ in 0..READS_MAX {
+        let known = trail.roll_back(rpc).await?;
+        let (next, sums) = known.map_or((first, Sums::default()), |(at, sums)| (at + 1, sums));
+        let head = rpc.head().await?;
+        let number = head.number.to::<u64>();
+        if number < next {
+            return Ok(sums);
+        }
+        let sums = add(rpc, escrow, of, sums, next..=number).await?;
+        // What was read is of one chain if its last block is still the same.
+        if rpc.head_at(number).await?.is_some_and(|block| block.hash == head.hash) {
+            trail.mark(number, head.hash, sums);
+            return Ok(sums);
+        }
     }
+    Err(RpcError::Confused("the chain changes faster than it can be read".to_owned()))
+}
+
+/// Adds what happened in these blocks to an account's sums.
+async fn add(
+    rpc: &Rpc,
+    escrow: Address,
+    of: AccountId,
+    mut sums: Sums,
+    blocks: RangeInclusive<u64>,
+) -> Result<Sums, RpcError> {
     let filter = |event: B256, place: usize| {
         let mut topics = vec![Vec::new(); place + 1];
         topics[0] = vec![event];
         topics[place] = vec![address_word(of)];
-        LogFilter { address: escrow, topics, from: sums.next, to: Some(head) }
+        LogFilter { address: escrow, topics, from: *blocks.start(), to: Some(*blocks.end()) }
     };
     for log in rpc.logs_in_parts(&filter(Escrow::Deposited::SIGNATURE_HASH, 1)).await? {
         if let Some(event) = read::<Escrow::Deposited>(&log) {
@@ -125,17 +159,17 @@ pub(super) async fn read_on(
         }
     }
     sums.earned = Usd::from_micros(earned);
-    sums.next = head + 1;
     Ok(sums)
 }
 
-/// The parties of a lease by its reservation.
+/// The parties of a lease by its reservation: the newest in which `own` is one of them, as ids are
+/// made by buyers and others may have taken the same; else the newest of all.
 pub(super) async fn find_parties(
     rpc: &Rpc,
     escrow: Address,
     lease: LeaseId,
+    own: AccountId,
     from: u64,
-    head: u64,
 ) -> Result<Option<Parties>, RpcError> {
     let topics = vec![
         vec![Escrow::Reserved::SIGNATURE_HASH],
@@ -143,11 +177,16 @@ pub(super) async fn find_parties(
         Vec::new(),
         vec![lease_word(lease)],
     ];
-    let filter = LogFilter { address: escrow, topics, from, to: Some(head) };
+    let filter = LogFilter { address: escrow, topics, from, to: None };
     let logs = rpc.logs_in_parts(&filter).await?;
-    let event = logs.iter().rev().find_map(read::<Escrow::Reserved>);
-    Ok(event
-        .map(|event| Parties { buyer: account(event.buyer), operator: account(event.operator) }))
+    let newest = logs
+        .iter()
+        .rev()
+        .filter_map(read::<Escrow::Reserved>)
+        .map(|event| Parties { buyer: account(event.buyer), operator: account(event.operator) });
+    let all: Vec<_> = newest.collect();
+    let is_own = |parties: &&Parties| parties.buyer == own || parties.operator == own;
+    Ok(all.iter().find(is_own).or_else(|| all.first()).copied())
 }
 
 /// Every account that ever had money in the escrow.

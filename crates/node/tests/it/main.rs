@@ -1,6 +1,10 @@
 //! Roles over real connections on loopback, without sandboxes: no privileges are needed.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise, in its helpers too"
+)]
 
 mod anvil;
 mod books;
@@ -8,4 +12,5 @@ mod escrow;
 mod genesis;
 mod market;
 mod ops;
+mod reorgs;
 mod world;

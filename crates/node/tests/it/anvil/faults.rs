@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use serde_json::json;
+use tokio::task::{AbortHandle, JoinSet};
 use welkin_chain::http::Http;
 use welkin_chain::node::{Expected, NodeError};
 use welkin_chain::outbox::Waiting;
@@ -23,6 +24,25 @@ use crate::world::{account, join_all};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(10);
+
+/// Something that goes on beside the test.
+struct Begun<T>(JoinSet<T>, AbortHandle);
+
+fn begin<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Begun<T> {
+    let mut set = JoinSet::new();
+    let handle = set.spawn(work);
+    Begun(set, handle)
+}
+
+impl<T: 'static> Begun<T> {
+    fn is_finished(&self) -> bool {
+        self.1.is_finished()
+    }
+
+    async fn result(mut self) -> T {
+        self.0.join_next().await.unwrap().unwrap()
+    }
+}
 
 /// Waits until something is so on the chain.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
@@ -71,7 +91,7 @@ async fn a_reorganisation_that_drops_a_redemption_only_delays_it() {
     world.leased(one).await;
     world.anvil.automine(false).await;
     let host = world.settle(2, 3);
-    let redeeming = tokio::spawn({
+    let redeeming = begin({
         let voucher = voucher(&domain, one, 1, 100_000);
         async move { host.redeem(voucher, usd("0.5")).await }
     });
@@ -90,7 +110,7 @@ async fn a_reorganisation_that_drops_a_redemption_only_delays_it() {
         redeeming.is_finished()
     })
     .await;
-    assert_eq!(redeeming.await.unwrap().unwrap().paid.micros(), 100_000);
+    assert_eq!(redeeming.result().await.unwrap().paid.micros(), 100_000);
     world.paid(one, 100_000).await;
 }
 
@@ -101,7 +121,7 @@ async fn a_node_that_goes_away_in_the_middle_is_waited_for() {
     let (one, domain) = (lease(1, 1), world.domain());
     let (_, host) = world.leased(one).await;
     world.anvil.automine(false).await;
-    let redeeming = tokio::spawn({
+    let redeeming = begin({
         let (host, voucher) = (host.clone(), voucher(&domain, one, 1, 100_000));
         async move { host.redeem(voucher, usd("0.5")).await }
     });
@@ -114,7 +134,7 @@ async fn a_node_that_goes_away_in_the_middle_is_waited_for() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!redeeming.is_finished());
     world.anvil.again();
-    assert_eq!(redeeming.await.unwrap().unwrap().paid.micros(), 100_000);
+    assert_eq!(redeeming.result().await.unwrap().paid.micros(), 100_000);
     world.paid(one, 100_000).await;
 }
 
@@ -125,7 +145,7 @@ async fn gas_that_becomes_dearer_is_paid_and_what_is_stuck_replaced() {
     let (one, domain) = (lease(1, 1), world.domain());
     let (_, host) = world.leased(one).await;
     world.anvil.automine(false).await;
-    let redeeming = tokio::spawn({
+    let redeeming = begin({
         let voucher = voucher(&domain, one, 1, 100_000);
         async move { host.redeem(voucher, usd("0.5")).await }
     });
@@ -140,7 +160,7 @@ async fn gas_that_becomes_dearer_is_paid_and_what_is_stuck_replaced() {
         redeeming.is_finished()
     })
     .await;
-    assert_eq!(redeeming.await.unwrap().unwrap().paid.micros(), 100_000);
+    assert_eq!(redeeming.result().await.unwrap().paid.micros(), 100_000);
     world.paid(one, 100_000).await;
 }
 
@@ -154,7 +174,7 @@ async fn gas_that_is_too_dear_is_waited_for_and_said() {
     // 100 gwei are allowed.
     world.anvil.ask("anvil_setNextBlockBaseFeePerGas", json!(["0x2540be4000"])).await;
     world.anvil.mine(1).await;
-    let sending = tokio::spawn({
+    let sending = begin({
         let by = by.clone();
         async move { by.send(Some(me), Default::default(), false).await }
     });
@@ -166,7 +186,7 @@ async fn gas_that_is_too_dear_is_waited_for_and_said() {
     assert_eq!(world.anvil.pooled().await, 0);
     world.anvil.ask("anvil_setNextBlockBaseFeePerGas", json!(["0x3b9aca00"])).await;
     world.anvil.mine(1).await;
-    sending.await.unwrap().unwrap();
+    sending.result().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -299,7 +319,7 @@ async fn a_gap_in_the_numbers_is_filled() {
         .map(|n| {
             let (host, id) = (host.clone(), lease(n, n));
             let voucher = voucher(&domain, id, 1, 100_000);
-            tokio::spawn(async move { host.close(id, Some(voucher)).await })
+            begin(async move { host.close(id, Some(voucher)).await })
         })
         .collect();
     until("all are in the pool", async || world.anvil.pooled().await == 3).await;
@@ -312,11 +332,11 @@ async fn a_gap_in_the_numbers_is_filled() {
     world.anvil.ask("anvil_dropTransaction", json!([first["hash"]])).await;
     until("they are all in blocks", async || {
         world.anvil.mine(1).await;
-        closing.iter().all(tokio::task::JoinHandle::is_finished)
+        closing.iter().all(Begun::is_finished)
     })
     .await;
     for one in closing {
-        assert_eq!(one.await.unwrap().unwrap().paid.micros(), 100_000);
+        assert_eq!(one.result().await.unwrap().paid.micros(), 100_000);
     }
     let spent = host.balance(account(1).id()).await.unwrap().spent;
     assert_eq!(spent.micros(), 300_000);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use alloy_primitives::{Address, B256, FixedBytes};
 use alloy_sol_types::SolCall as _;
@@ -23,7 +22,7 @@ use crate::world::account;
 
 /// Where the script is played.
 enum Stage {
-    Anvil(World),
+    Anvil(Box<World>),
     Embedded { chain: Arc<Chain>, now: Arc<AtomicU64>, shutdown: Shutdown, _dir: tempfile::TempDir },
 }
 
@@ -259,7 +258,7 @@ async fn report(stage: &Stage) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "run by the contract stage: needs anvil"]
 async fn leases_end_as_they_do_on_the_embedded_chain() {
-    let anvil = Stage::Anvil(World::start(&[]).await);
+    let anvil = Stage::Anvil(Box::new(World::start(&[]).await));
     let embedded = Stage::embedded();
     let (there, here) = (play(&anvil).await, play(&embedded).await);
     for (number, (there, here)) in there.iter().zip(&here).enumerate() {
@@ -311,7 +310,7 @@ async fn a_lease_lives_on_a_chain_with_blocks_by_the_clock() {
     let now = world.anvil.rpc.head().await.unwrap().timestamp.to::<u64>() * 1_000;
     let mut leases = Vec::new();
     for n in 1..=4 {
-        let end = now + Duration::from_secs(3_600).as_millis() as u64;
+        let end = now + 3_600_000;
         leases.push((lease(n, n), order(&domain, lease(n, n), "1", now, end)));
     }
     // Side by side: their transactions share blocks.
