@@ -1,6 +1,8 @@
 //! What people do with the contracts, over their whole life: months pass in a moment here, since
 //! the chain's clock is the test's.
 
+#![expect(clippy::panic, reason = "a broken step fails its test")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -359,7 +359,7 @@ pub(crate) struct Key {
 }
 
 /// Passphrases are asked for at the terminal, or read from the file that
-/// WELKIN_KEY_PASSPHRASE_FILE names.
+/// `WELKIN_KEY_PASSPHRASE_FILE` names.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Makes a key and puts it under a passphrase.
