@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use welkin_chain::ops::OpsError;
 use welkin_chain::refusals::Refusal;
 use welkin_chain::rpc::RpcError;
+use welkin_chain::sender::SendError;
 use welkin_node::buyer::BuyerError;
 use welkin_node::keystore::KeystoreError;
-use welkin_node::settlement::SettlementError;
+use welkin_node::settlement::{ChainConfigError, SettlementError};
 use welkin_proto::index::{Filter, WhyNot};
 use welkin_proto::lease::RefusalCode;
 use welkin_proto::settle::SettleRefusal;
@@ -120,6 +121,12 @@ fn advice_on(cause: &(dyn std::error::Error + 'static)) -> Option<Advice> {
     if let Some(refusal) = cause.downcast_ref() {
         return on_refusal(refusal);
     }
+    if cause.is::<ChainConfigError>() {
+        return advice(USAGE, "compare with `welkin.example.toml`, section [chain]");
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return on_sending(error);
+    }
     if let Some(error) = cause.downcast_ref() {
         return on_keystore(error);
     }
@@ -127,6 +134,14 @@ fn advice_on(cause: &(dyn std::error::Error + 'static)) -> Option<Advice> {
         return advice(UNAVAILABLE, "is the network up? `welkin chain status` shows what answers");
     }
     cause.downcast_ref().and_then(on_buyer)
+}
+
+fn on_sending(error: &SendError) -> Option<Advice> {
+    match error {
+        SendError::NoCoins { .. } => advice(MONEY, "`welkin chain status` shows what it has"),
+        SendError::Undone(_) => advice(1, "look at what changed, then run the command again"),
+        _ => None,
+    }
 }
 
 fn on_keystore(error: &KeystoreError) -> Option<Advice> {

@@ -59,8 +59,11 @@ async fn put_up(
     args: &Stake,
 ) -> anyhow::Result<()> {
     let desk = &office.desk;
-    let (subject, mut acts) = match known(office, container).await? {
-        Some(subject) => (subject, commitment(office, subject).await?),
+    let (subject, class, mut acts) = match known(office, container).await? {
+        Some(subject) => {
+            let (class, acts) = commitment(office, subject).await?;
+            (subject, class, acts)
+        }
         None => {
             let machine = offered(context, container, args.class).await?;
             if machine.operator != desk.account() {
@@ -73,13 +76,12 @@ async fn put_up(
                 return Err(Usage::new(text, hint).into());
             }
             let acts = stake::register(desk, &machine).await?;
-            (machine.subject(desk.account()), acts)
+            (machine.subject(desk.account()), args.class, acts)
         }
     };
     let amount = match &args.amount {
         Some(text) => sum(text)?,
         None => {
-            let class = args.class;
             let call = Staking::requirementCall { class };
             let needed = desk.look(Contract::Staking, call).await?;
             needed.saturating_sub(stake::standing(desk, subject).await?.staked)
@@ -116,19 +118,23 @@ async fn put_up(
     ))
 }
 
-/// The owner's commitment, where it is missing or the class needs another stake by now.
-async fn commitment(office: &Office, subject: B256) -> anyhow::Result<Vec<Act>> {
+/// A registered container's class, and its owner's commitment, where that is missing or the class
+/// needs another stake by now.
+async fn commitment(office: &Office, subject: B256) -> anyhow::Result<(u32, Vec<Act>)> {
     let desk = &office.desk;
     let stands = stake::standing(desk, subject).await?;
-    if stands.owner != desk.account() || !stands.required.is_zero() {
-        return Ok(Vec::new());
+    let class = stands.class;
+    if stands.owner != desk.account() {
+        return Ok((class, Vec::new()));
     }
-    let act = desk.act(
-        "commit to its class's stake",
-        Contract::Staking,
-        &Staking::commitCall { subject },
-    )?;
-    Ok(vec![act])
+    let call = Staking::requirementCall { class };
+    let needed = desk.look(Contract::Staking, call).await?;
+    if needed == stands.required {
+        return Ok((class, Vec::new()));
+    }
+    let what = format!("commit to a stake of {}", ath::show(needed));
+    let act = desk.act(what, Contract::Staking, &Staking::commitCall { subject })?;
+    Ok((class, vec![act]))
 }
 
 /// A container that is on offer, as the registry will know it.

@@ -1,6 +1,6 @@
 //! The terminal of the person in front of it.
 
-use std::io;
+use std::io::{self, BufRead};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use welkin_proto::lease::TermSize;
@@ -61,7 +61,6 @@ pub(crate) async fn confirm(question: &str) -> anyhow::Result<bool> {
 #[expect(clippy::print_stderr, reason = "a question to the person in front of the terminal")]
 pub(crate) fn hidden(question: &str) -> io::Result<Zeroizing<String>> {
     use rustix::termios::{LocalModes, SpecialCodeIndex};
-    eprint!("{question}");
     // Put back when this ends, however it ends.
     let quiet = RawMode { before: tcgetattr(io::stdin())? };
     let mut silent = quiet.before.clone();
@@ -69,15 +68,31 @@ pub(crate) fn hidden(question: &str) -> io::Result<Zeroizing<String>> {
     silent.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
     silent.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
     tcsetattr(io::stdin(), OptionalActions::Now, &silent)?;
-    let mut line = Zeroizing::new(String::new());
-    let read = io::stdin().read_line(&mut line);
+    eprint!("{question}");
+    let line = hidden_line(&mut io::stdin().lock());
     drop(quiet);
     eprintln!();
-    read?;
-    if line.as_bytes().contains(&CTRL_C) {
-        return Err(io::ErrorKind::Interrupted.into());
-    }
+    let mut line = line?;
     let length = line.trim_end_matches(['\r', '\n']).len();
     line.truncate(length);
     Ok(line)
+}
+
+/// A line, or what was typed before Ctrl-C: then it is an interruption.
+fn hidden_line(input: &mut impl BufRead) -> io::Result<Zeroizing<String>> {
+    let mut line = Zeroizing::new(Vec::new());
+    while !line.contains(&b'\n') {
+        let part = input.fill_buf()?;
+        if part.is_empty() {
+            break;
+        }
+        let length = part.len();
+        line.extend_from_slice(part);
+        input.consume(length);
+        if line.contains(&CTRL_C) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+    }
+    let text = std::str::from_utf8(&line).map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok(Zeroizing::new(text.to_owned()))
 }

@@ -1,3 +1,5 @@
+//! Keystores against the definition's vectors, other programs' files, and nonsense.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;

@@ -299,6 +299,10 @@ fn a_key_under_a_passphrase_signs_and_is_never_shown() {
     run("", &["key", "import", "cold", buyer], 64).says("WELKIN_KEY_PASSPHRASE_FILE");
     run("right", &["key", "import", "cold", buyer], 0);
     run("right", &["key", "import", "cold", buyer], 64).says("already");
+    // Nothing secret can be said on the command line, where others could read it.
+    for flag in ["--passphrase", "--key", "--private-key", "--secret"] {
+        run("right", &["key", "new", "open", flag, "x"], 64).says("unexpected argument");
+    }
     run("right", &["key", "new", "../cold"], 64).says("can't be a key's name");
     run("right", &["key", "new", "fresh"], 0);
     run("right", &["--json", "key", "list"], 0);
@@ -354,4 +358,81 @@ fn a_passphrase_comes_by_standard_input_too() {
     keys.run("", &args).expect(0);
     keys.run("right", &["gov", "delegate", "self", "--as", "piped"]).expect(0);
     until(DEADLINE, "it is listed", || keys.run("", &["key", "list"]).text().contains("piped"));
+}
+
+/// A terminal with a person at it.
+struct Person {
+    master: std::fs::File,
+    seen: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+    child: std::process::Child,
+}
+
+impl Person {
+    fn start(mut command: std::process::Command) -> Self {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let end = || std::fs::OpenOptions::new().read(true).write(true).open(&name).unwrap();
+        command.stdin(end()).stderr(end()).stdout(std::process::Stdio::piped());
+        let child = command.spawn().unwrap();
+        // It holds its own ends open no longer than the child does.
+        drop(command);
+        let master = std::fs::File::from(master);
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (mut reader, sink) = (master.try_clone().unwrap(), std::sync::Arc::clone(&seen));
+        std::thread::spawn(move || {
+            let mut part = [0; 1_024];
+            while let Ok(len @ 1..) = std::io::Read::read(&mut reader, &mut part) {
+                sink.lock().unwrap().extend_from_slice(&part[..len]);
+            }
+        });
+        Self { master, seen, child }
+    }
+
+    fn sees(&self) -> String {
+        String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned()
+    }
+
+    /// Waits for a question, then for the terminal to be silent, and types.
+    fn answers(&mut self, question: &str, answer: &str) {
+        use rustix::termios::{LocalModes, tcgetattr};
+        until(DEADLINE, question, || {
+            let modes = tcgetattr(&self.master).unwrap().local_modes;
+            self.sees().ends_with(question) && !modes.contains(LocalModes::ECHO)
+        });
+        std::io::Write::write_all(&mut self.master, answer.as_bytes()).unwrap();
+    }
+
+    /// How it ended, and whether the terminal shows again what is typed.
+    fn ends(&mut self) -> (i32, bool) {
+        use rustix::termios::{LocalModes, tcgetattr};
+        let code = eventually(DEADLINE, "its end", || self.child.try_wait().unwrap());
+        let modes = tcgetattr(&self.master).unwrap().local_modes;
+        (code.code().unwrap(), modes.contains(LocalModes::ECHO | LocalModes::ISIG))
+    }
+}
+
+#[test]
+fn a_passphrase_is_asked_for_and_not_shown() {
+    let place = crate::support::Place::new("");
+    let start = |name: &str| {
+        let mut command = place.command(&place.path().join("net"), &["key", "new", name]);
+        command.env("WELKIN_KEYS", place.path().join("keys"));
+        Person::start(command)
+    };
+    let mut person = start("typed");
+    person.answers("a passphrase for it: ", "tulip-anchor\n");
+    person.answers("once more: ", "tulip-anchor\n");
+    assert_eq!(person.ends(), (0, true));
+    assert!(!person.sees().contains("tulip"), "{}", person.sees());
+    let mut person = start("other");
+    person.answers("a passphrase for it: ", "tulip-anchor\n");
+    person.answers("once more: ", "tulip-anchors\n");
+    assert_eq!(person.ends(), (64, true));
+    let mut person = start("none");
+    person.answers("a passphrase for it: ", "\x03");
+    assert_eq!(person.ends(), (130, true));
+    assert_eq!(files_below(&place.path().join("keys")).len(), 1);
 }
