@@ -2,19 +2,23 @@
 
 mod deploy;
 
-use alloy_primitives::{Address, U64, U256};
+use alloy_primitives::{Address, U64, U256, uint};
 use serde::Serialize;
 use serde_json::json;
 use welkin_chain::contracts::MedianOracle;
 use welkin_chain::deployment::{Contract, Places};
 use welkin_chain::ops::verify::{self, Finding};
-use welkin_chain::ops::{Desk, OpsError};
+use welkin_chain::ops::{Act, Desk, OpsError, calls};
 use welkin_chain::refusals;
 use welkin_node::outside;
+use welkin_types::Usd;
 
-use crate::cli::{Chain, ChainCommand, Look};
+use crate::cli::{Chain, ChainCommand, Look, Sending};
 use crate::desk::Office;
-use crate::{Context, Quit, out};
+use crate::{Context, Quit, Usage, out};
+
+/// A micro-dollar in the oracle's units, of which a dollar has 10^18.
+const MICROS: U256 = uint!(1_000_000_000_000_U256);
 
 /// `welkin chain`
 pub(crate) async fn chain(context: &Context, args: &Chain) -> anyhow::Result<()> {
@@ -27,7 +31,42 @@ pub(crate) async fn chain(context: &Context, args: &Chain) -> anyhow::Result<()>
             result
         }
         ChainCommand::Verify(look) => verify(context, look).await,
+        ChainCommand::Price { usd, sending } => {
+            let price: Usd = usd.parse().map_err(|error: welkin_types::MoneyError| {
+                Usage::new(error.to_string(), "for example `welkin chain price 0.05`")
+            })?;
+            let value = U256::from(price.micros()).saturating_mul(MICROS);
+            let office = Office::open(context, &sending.who).await?;
+            let what = format!("report a price of {price} for an ATH");
+            let call = MedianOracle::reportCall { value };
+            let act = office.desk.act(what, Contract::Oracle, &call)?;
+            finish(context, office, sending, &[act]).await
+        }
+        ChainCommand::Send { calls, sending } => {
+            let office = Office::open(context, &sending.who).await?;
+            let mut acts = Vec::new();
+            for text in calls {
+                let (contract, input) = calls::parse(text).map_err(|error| {
+                    Usage::new(welkin_node::chain(&error), "such as 'escrow.pause(3600)'")
+                })?;
+                let to = office.desk.place(contract)?;
+                let what = calls::show(&office.desk.deployment().contracts, to, &input);
+                acts.push(Act { what: format!("call {what}"), to, input });
+            }
+            finish(context, office, sending, &acts).await
+        }
     }
+}
+
+async fn finish(
+    context: &Context,
+    office: Office,
+    sending: &Sending,
+    acts: &[Act],
+) -> anyhow::Result<()> {
+    let done = office.carry_out(context, sending, acts).await;
+    office.close().await;
+    done.map(drop)
 }
 
 /// How the chain stands.
@@ -87,7 +126,6 @@ async fn look(desk: &Desk) -> Result<Status, OpsError> {
         (None, Some("it is another chain".to_owned()))
     };
     let head_seconds = head.timestamp.to();
-    let micros = U256::from(1_000_000_000_000_u64);
     Ok(Status {
         chain_id,
         is_right_chain,
@@ -95,7 +133,7 @@ async fn look(desk: &Desk) -> Result<Status, OpsError> {
         head_hash: head.hash.to_string(),
         head_seconds,
         head_age_seconds: (outside::now().0 / 1_000).saturating_sub(head_seconds),
-        ath_price_micros: price.as_ref().map(|price| (price._0 / micros).saturating_to()),
+        ath_price_micros: price.as_ref().map(|price| (price._0 / MICROS).saturating_to()),
         price_seconds: price.as_ref().map_or(0, |price| price._1.saturating_to()),
         price_problem: problem,
         account,
@@ -112,7 +150,7 @@ fn status_text(status: &Status) -> String {
     let price = match (status.ath_price_micros, &status.price_problem) {
         (Some(micros), _) => format!(
             "{} for an ATH, set {} ago",
-            welkin_types::Usd::from_micros(micros),
+            Usd::from_micros(micros),
             ago(now.saturating_sub(status.price_seconds))
         ),
         (None, problem) => format!("none: {}", problem.as_deref().unwrap_or("not known")),

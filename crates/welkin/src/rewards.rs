@@ -3,7 +3,7 @@
 use alloy_primitives::U256;
 use serde::Serialize;
 use welkin_chain::ops::OpsError;
-use welkin_chain::ops::rewards::{self, Grant};
+use welkin_chain::ops::rewards::{self, Grant, Proof};
 use welkin_chain::{ath, refusals};
 
 use crate::cli::{Claim, Rewards};
@@ -27,6 +27,8 @@ struct Row {
 #[derive(Debug, Serialize)]
 struct Sums {
     stream: &'static str,
+    /// By the totals of the named file; none without one.
+    claimable_wei: Option<U256>,
     claimed_wei: U256,
     vesting_wei: U256,
     due_wei: U256,
@@ -55,14 +57,24 @@ async fn show(context: &Context, office: &Office, args: &Rewards) -> anyhow::Res
     }
     let now = office.desk.now().await?;
     let (epoch, _) = rewards::epoch(&office.desk).await?;
-    let all: Vec<Sums> =
-        rewards::standing(&office.desk).await?.into_iter().map(|it| sums(&it, now)).collect();
+    let proofs = args.file.as_deref().map(rewards::read_proofs).transpose()?;
+    let own = |proof: &&Proof| proof.account == office.desk.account() && proof.epoch == epoch;
+    let mut all = Vec::new();
+    for standing in rewards::standing(&office.desk).await? {
+        let mut row = sums(&standing, now);
+        row.claimable_wei = proofs.as_ref().map(|proofs| {
+            let fitting = proofs.iter().filter(own).find(|it| it.stream == standing.stream);
+            fitting.map_or(U256::ZERO, |it| it.total.saturating_sub(standing.claimed))
+        });
+        all.push(row);
+    }
     if context.is_json {
         return out::json(&serde_json::json!({"epoch": epoch, "streams": all}));
     }
     let cells = |sums: &Sums| {
         vec![
             sums.stream.to_owned(),
+            sums.claimable_wei.map_or_else(|| "?".to_owned(), ath::show),
             ath::show(sums.claimed_wei),
             ath::show(sums.vesting_wei),
             ath::show(sums.due_wei),
@@ -71,7 +83,7 @@ async fn show(context: &Context, office: &Office, args: &Rewards) -> anyhow::Res
         ]
     };
     let rows: Vec<_> = all.iter().map(cells).collect();
-    let head = ["STREAM", "CLAIMED", "VESTING", "DUE NOW", "PAID OUT", "PENALTY"];
+    let head = ["STREAM", "CLAIMABLE", "CLAIMED", "VESTING", "DUE NOW", "PAID OUT", "PENALTY"];
     let mut text = format!("epoch {epoch} is the last that counts\n\n");
     text.push_str(&out::table(&head, &rows));
     let grants: Vec<_> = all.iter().flat_map(|sums| &sums.grants).map(grant_cells).collect();
@@ -80,6 +92,9 @@ async fn show(context: &Context, office: &Office, args: &Rewards) -> anyhow::Res
         text.push_str(&format!("\n{}", out::table(&head, &grants)));
     }
     out::text(&text)?;
+    if !context.is_quiet && proofs.is_none() {
+        out::note("what can be claimed stands in the published totals: name them with --file");
+    }
     if !context.is_quiet && all.iter().any(|sums| !sums.due_wei.is_zero()) {
         out::note("`welkin rewards --release` takes what is due");
     }
@@ -100,6 +115,7 @@ fn sums(standing: &rewards::Standing, now: u64) -> Sums {
     };
     Sums {
         stream,
+        claimable_wei: None,
         claimed_wei: standing.claimed,
         vesting_wei: standing.pending.saturating_sub(due),
         due_wei: due,

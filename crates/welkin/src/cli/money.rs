@@ -139,6 +139,9 @@ pub(crate) struct Rewards {
     /// Takes everything that is due.
     #[arg(long)]
     pub(crate) release: bool,
+    /// The published totals with their proofs: shows what can be claimed by them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) sending: Sending,
 }
@@ -313,6 +316,21 @@ pub(crate) enum ChainCommand {
     Status(Look),
     /// Compares what stands on the chain with what should: code, roles, wiring, parameters.
     Verify(Look),
+    /// Reports what an ATH costs, as one of those who report prices.
+    Price {
+        /// In US dollars.
+        usd: String,
+        #[command(flatten)]
+        sending: Sending,
+    },
+    /// Calls a contract, as those who verify, judge and guard do: `registry.verify(0x...,0x...)`.
+    Send {
+        /// The calls, one transaction each.
+        #[arg(required = true, value_name = "CALL")]
+        calls: Vec<String>,
+        #[command(flatten)]
+        sending: Sending,
+    },
 }
 
 /// Which contracts to look at.

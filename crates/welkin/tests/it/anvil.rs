@@ -6,7 +6,7 @@
 pub(crate) mod node;
 #[path = "../../../node/tests/it/anvil/world.rs"]
 #[expect(dead_code, reason = "shared with tests of another crate, which use more of it")]
-mod world;
+pub(crate) mod world;
 
 use std::path::PathBuf;
 

@@ -3,11 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256, U256, keccak256};
 use serde_json::{Value, json};
+use welkin_chain::contracts::{Committee, Rewards};
+use welkin_chain::deployment::{Contract, Deployment};
+use welkin_chain::ops::Desk;
+use welkin_node::Shutdown;
+use welkin_node::keystore::Keys;
 
 use crate::anvil::node::Anvil;
 use crate::anvil::runtime;
+use crate::anvil::world::sender;
 use crate::services::{HERE, Services};
 use crate::support::{Output, Place, Proc};
 
@@ -182,6 +188,77 @@ fn a_deployment_says_what_it_lacks() {
     let missing = Path::new("missing.json");
     let args = ["chain", "status", "--deployment", missing.to_str().unwrap()];
     assert_ne!(deployer.run(&args).code, 0);
+}
+
+/// Has the deployer, who is the committee, sign an epoch in which an account earned this as a host.
+async fn epoch(town: &Town, account: Address, total: U256) -> B256 {
+    let keys = Keys::new(town.deployer.path("keys"));
+    let key = keys.open("deployer", "correct horse battery").unwrap();
+    let deployment = Deployment::load(&town.deployer.path("deployment.json")).unwrap();
+    let owner = Address::from(*key.id().as_bytes());
+    let desk = Desk::new(town.deployer.anvil.rpc.clone(), deployment, owner);
+    let leaf = |account: Address| {
+        let words = [account.into_word(), B256::ZERO, B256::from(total)].concat();
+        keccak256(keccak256(words))
+    };
+    let (own, other) = (leaf(account), leaf(Address::repeat_byte(9)));
+    let root = keccak256(if own < other { [own, other] } else { [other, own] }.concat());
+    let totals = [total + total, U256::ZERO, U256::ZERO];
+    let next =
+        Committee::Epoch { number: 1, root, data: B256::ZERO, totals, units: U256::from(10) };
+    let call = Rewards::epochHashCall { epoch_: next.clone() };
+    let digest = desk.look(Contract::Rewards, call).await.unwrap();
+    let signed = key.sign(&digest.0).unwrap();
+    let signature = [owner.as_slice(), &signed.r, &signed.s, &[signed.v]].concat().into();
+    let shutdown = Shutdown::default();
+    let sender = sender(desk.rpc().clone(), deployment.chain_id, key, &shutdown);
+    let propose = Rewards::proposeCall { next, signatures: vec![signature] };
+    let propose = desk.act("propose", Contract::Rewards, &propose).unwrap();
+    let accept = desk.act("accept", Contract::Rewards, &Rewards::acceptCall {}).unwrap();
+    for act in [propose, accept] {
+        town.deployer.anvil.wait(2 * 86_400).await;
+        sender.send(Some(act.to), act.input, false).await.unwrap();
+    }
+    other
+}
+
+#[test]
+#[ignore = "run by the contract stage: needs anvil"]
+fn what_was_earned_is_claimed_and_paid_out() {
+    let Some(town) = Town::start() else { return };
+    town.run(&["claim"]).expect(1).says("no epoch counts so far");
+    let buyer = Address::from(*town.services.leases().account().as_bytes());
+    let total = U256::from(1_000) * U256::from(10).pow(U256::from(18));
+    let runtime = &town.deployer.runtime;
+    runtime.block_on(town.deployer.anvil.coins(buyer, 10));
+    let beside = runtime.block_on(epoch(&town, buyer, total));
+    let file = town.deployer.path("totals.json");
+    let proof = json!([{"epoch": 1, "account": buyer, "stream": "hosts", "total": total,
+        "proof": [beside]}]);
+    std::fs::write(&file, proof.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    town.run(&["claim"]).expect(64).says("--file");
+    town.run(&["claim", "--epoch", "2", "--file", file]).expect(64).says("the present one, 1");
+    let shown = town.run(&["rewards", "--file", file]).expect(0).text();
+    assert!(shown.contains("hosts     1000 ATH"), "{shown}");
+    town.run(&["claim", "--file", file]).expect(0);
+    town.run(&["claim", "--file", file]).expect(0).says("all of it is claimed already");
+    for (days, paid) in [(0, "300 ATH"), (90, "600 ATH"), (90, "1000 ATH")] {
+        town.wait(days * 86_400);
+        let shown = town.run(&["rewards", "--release"]).expect(0).text();
+        let row = shown.lines().find(|line| line.starts_with("hosts")).unwrap();
+        assert!(row.contains(paid), "{shown}");
+        assert!(town.run(&["balance"]).expect(0).text().contains(&format!("wallet     {paid}")));
+    }
+    // Those who report the price, and others who do not.
+    let price = ["chain", "price", "0.06"];
+    town.run(&price).expect(1).says("does not report prices");
+    town.run(&[&price[..], &["--as", "deployer"]].concat()).expect(0);
+    let shown = town.run(&["chain", "status"]).expect(0).text();
+    assert!(shown.contains("$0.06 for an ATH"), "{shown}");
+    let pause = ["chain", "send", "escrow.pause(60)"];
+    town.run(&pause).expect(77).says("has no right");
+    town.run(&[&pause[..], &["--as", "deployer"]].concat()).expect(0);
 }
 
 /// A network on what was deployed.

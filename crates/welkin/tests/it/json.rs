@@ -24,6 +24,13 @@ fn every_command_that_prints_data_has_json() {
         &["doctor"],
         &["config"],
         &["schema", "task"],
+        &["chain", "status"],
+        &["chain", "verify"],
+        &["gov", "params"],
+        &["licence", "list"],
+        &["rewards"],
+        &["key", "list"],
+        &["withdraw", "1", "--dry-run"],
         &["run", "--detach", "--", "true"],
     ] {
         let output = network.run(&[&["--json"], args].concat()).expect(0);
