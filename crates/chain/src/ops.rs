@@ -210,8 +210,8 @@ impl Desk {
         tried.map(drop).map_err(|error| OpsError::of(act.what.clone(), error))
     }
 
-    /// Events of a contract since it stands, in order. `topics` as in [`LogFilter`], without the
-    /// event's own.
+    /// Events of a contract since it stands, in order: those whose indexed fields are these, as
+    /// far as they are given.
     ///
     /// # Errors
     ///
@@ -219,13 +219,13 @@ impl Desk {
     pub async fn events<E: SolEvent>(
         &self,
         contract: Contract,
-        topics: &[B256],
+        fields: &[Option<B256>],
     ) -> Result<Vec<E>, OpsError> {
-        let mut all = vec![vec![E::SIGNATURE_HASH]];
-        all.extend(topics.iter().map(|topic| vec![*topic]));
+        let mut topics = vec![vec![E::SIGNATURE_HASH]];
+        topics.extend(fields.iter().map(|field| field.iter().copied().collect()));
         let filter = LogFilter {
             address: self.place(contract)?,
-            topics: all,
+            topics,
             from: self.deployment.first_block,
             to: None,
         };

@@ -175,6 +175,8 @@ fn word(value: &DynSolValue) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -220,6 +222,24 @@ mod tests {
             for signature in functions(contract) {
                 let selector = &keccak256(signature)[..4];
                 assert_eq!(function(contract, selector), Some(*signature));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_written_or_stands_on_a_chain_panics(
+            text in ".{0,120}",
+            input in proptest::collection::vec(any::<u8>(), 0..400),
+            known in 0..13_usize,
+        ) {
+            let _ = parse(&text);
+            for function in functions(Contract::ALL[known]) {
+                let name = name(function);
+                let _ = parse(&format!("{}.{name}({text})", Contract::ALL[known].name()));
+                let input = [&keccak256(function)[..4], &input].concat();
+                let places = Places::local();
+                let _ = show(&places, places.of(Contract::ALL[known]), &input);
             }
         }
     }

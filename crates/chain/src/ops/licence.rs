@@ -162,12 +162,14 @@ pub async fn delegate(
 /// [`OpsError`]
 pub async fn list(desk: &Desk) -> Result<Vec<Licence>, OpsError> {
     let own = desk.account();
-    let moved: Vec<CheckerLicense::Transfer> = desk.events(Contract::Licences, &[]).await?;
-    let lent: Vec<CheckerLicense::UpdateUser> = desk.events(Contract::Licences, &[]).await?;
-    let got = moved.into_iter().filter(|event| event.to == own).map(|event| event.tokenId);
-    let run = lent.into_iter().filter(|event| event.user == own).map(|event| event.tokenId);
+    // Both events name a licence's receiver second.
+    let fields = [None, Some(own.into_word())];
+    let moved: Vec<CheckerLicense::Transfer> = desk.events(Contract::Licences, &fields).await?;
+    let lent: Vec<CheckerLicense::UpdateUser> = desk.events(Contract::Licences, &fields).await?;
+    let numbers = moved.into_iter().map(|event| event.tokenId);
+    let numbers = numbers.chain(lent.into_iter().map(|event| event.tokenId));
     let mut list = Vec::new();
-    for number in got.chain(run).collect::<BTreeSet<_>>() {
+    for number in numbers.collect::<BTreeSet<_>>() {
         let licence = licence(desk, number).await?;
         if licence.owner == own || licence.runner == own {
             list.push(licence);

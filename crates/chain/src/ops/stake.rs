@@ -111,18 +111,12 @@ pub async fn standing(desk: &Desk, subject: B256) -> Result<Stake, OpsError> {
 ///
 /// [`OpsError`]
 pub async fn list(desk: &Desk) -> Result<Vec<Stake>, OpsError> {
-    let own = desk.account().into_word();
-    let mut subjects = BTreeSet::new();
-    // `Staked(subject, account, ...)`: any subject, this account.
-    let staked: Vec<Staking::Staked> = desk.events(Contract::Staking, &[]).await?;
-    let mine = staked.into_iter().filter(|event| event.account == desk.account());
-    subjects.extend(mine.map(|event| event.subject));
-    let hosts: Vec<Registry::HostRegistered> = desk.events(Contract::Registry, &[]).await?;
-    let hosts: BTreeSet<B256> = hosts
-        .into_iter()
-        .filter(|event| event.owner.into_word() == own)
-        .map(|event| event.id)
-        .collect();
+    // Both events name the account second.
+    let fields = [None, Some(desk.account().into_word())];
+    let staked: Vec<Staking::Staked> = desk.events(Contract::Staking, &fields).await?;
+    let mut subjects: BTreeSet<B256> = staked.into_iter().map(|event| event.subject).collect();
+    let hosts: Vec<Registry::HostRegistered> = desk.events(Contract::Registry, &fields).await?;
+    let hosts: BTreeSet<B256> = hosts.into_iter().map(|event| event.id).collect();
     let containers: Vec<Registry::ContainerRegistered> =
         desk.events(Contract::Registry, &[]).await?;
     let mine = containers.into_iter().filter(|event| hosts.contains(&event.host));
@@ -238,9 +232,10 @@ pub async fn unstake(desk: &Desk, subject: B256, amount: Option<U256>) -> Result
 ///
 /// [`OpsError`]
 pub async fn exits(desk: &Desk) -> Result<Vec<Exit>, OpsError> {
-    let begun: Vec<Staking::Unbonding> = desk.events(Contract::Staking, &[]).await?;
+    let fields = [None, Some(desk.account().into_word())];
+    let begun: Vec<Staking::Unbonding> = desk.events(Contract::Staking, &fields).await?;
     let mut exits = Vec::new();
-    for event in begun.into_iter().filter(|event| event.account == desk.account()) {
+    for event in begun {
         let call = Staking::unbondOfCall { unbond: event.unbond };
         let seen = desk.look(Contract::Staking, call).await?;
         if seen.u.account.is_zero() {

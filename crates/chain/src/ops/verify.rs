@@ -193,7 +193,7 @@ async fn roles(desk: &Desk, findings: &mut Findings) -> Result<(), OpsError> {
 async fn holders(desk: &Desk, role: u64) -> Result<BTreeSet<Address>, OpsError> {
     let topic = B256::from(U256::from(role));
     let granted: Vec<AccessManager::RoleGranted> =
-        desk.events(Contract::Authority, &[topic]).await?;
+        desk.events(Contract::Authority, &[Some(topic)]).await?;
     let mut holders = BTreeSet::new();
     for account in granted.into_iter().map(|event| event.account).collect::<BTreeSet<_>>() {
         let call = AccessManager::hasRoleCall { roleId: role, account };
@@ -214,7 +214,8 @@ async fn treasury(desk: &Desk, findings: &mut Findings) -> Result<(), OpsError> 
         ("executor", keccak256("EXECUTOR_ROLE"), Address::ZERO),
         ("admin", B256::ZERO, treasury),
     ] {
-        let granted: Vec<Treasury::RoleGranted> = desk.events(Contract::Treasury, &[role]).await?;
+        let granted: Vec<Treasury::RoleGranted> =
+            desk.events(Contract::Treasury, &[Some(role)]).await?;
         let mut holders = BTreeSet::new();
         for account in granted.into_iter().map(|event| event.account).collect::<BTreeSet<_>>() {
             let call = Treasury::hasRoleCall { role, account };

@@ -112,3 +112,13 @@ fn a_folder_of_keys_is_private_and_keeps_what_it_has() {
     assert_eq!(keys.names().unwrap(), ["cold"]);
     assert_eq!(fs::read_dir(keys.dir()).unwrap().count(), 1, "no drafts are left");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in ".{0,200}", n in 0..40_u64, iv in "[0-9a-f]{0,40}") {
+        let _ = Keystore::parse(&text);
+        let changed = sealed("x").text().replace("\"n\":16", &format!("\"n\":{n}"));
+        let changed = changed.replace("\"iv\":\"", &format!("\"iv\":\"{iv}"));
+        let _ = Keystore::parse(&changed).map(|keystore| keystore.open("x"));
+    }
+}
