@@ -2,7 +2,6 @@
 //! job's receipt.
 
 #[path = "../../../node/tests/it/anvil/node.rs"]
-#[expect(dead_code, reason = "shared with tests of another crate, which use more of it")]
 pub(crate) mod node;
 #[path = "../../../node/tests/it/anvil/world.rs"]
 #[expect(dead_code, reason = "shared with tests of another crate, which use more of it")]

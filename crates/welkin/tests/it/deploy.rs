@@ -15,7 +15,7 @@ use crate::anvil::node::Anvil;
 use crate::anvil::runtime;
 use crate::anvil::world::sender;
 use crate::services::{HERE, Services};
-use crate::support::{Output, Place, Proc};
+use crate::support::{DEADLINE, Output, Place, Proc, until};
 
 /// What must never be shown: it stands in the node's address.
 const SECRET: &str = "f00dfeed";
@@ -103,6 +103,44 @@ fn a_deployment_that_broke_off_goes_on() {
     assert!(!deployer.path("deployment.journal").exists());
     deployer.run(&words(&args)).expect(0).says("was written before");
     verify(&deployer);
+}
+
+#[test]
+#[ignore = "run by the contract stage: needs anvil"]
+fn a_step_that_waits_for_its_block_is_sent_once() {
+    let deployer = Deployer::start();
+    let (runtime, anvil) = (&deployer.runtime, &deployer.anvil);
+    let pooled = || runtime.block_on(anvil.pooled());
+    runtime.block_on(anvil.automine(false));
+    let args = deployer.deploy(&[]);
+    // Two crashes while the same step waits for a block.
+    for _ in 0..2 {
+        let process = deployer.spawn(&words(&args));
+        until(DEADLINE, "a step waits", || pooled() == 1);
+        process.kill_9();
+    }
+    let mut process = deployer.spawn(&words(&args));
+    runtime.block_on(anvil.automine(true));
+    until(DEADLINE, "it is done", || {
+        if pooled() > 0 {
+            runtime.block_on(anvil.mine(1));
+        }
+        !process.is_running()
+    });
+    process.finish().expect(0).says("checks are right");
+    let sent = deployer.run(&[
+        "--json",
+        "chain",
+        "status",
+        "--deployment",
+        "deployment.json",
+        "--as",
+        "deployer",
+    ]);
+    let sent: Value = serde_json::from_str(&sent.expect(0).text()).unwrap();
+    let planned = deployer.run(&words(&deployer.deploy(&["--dry-run", "--out", "other.json"])));
+    let steps = planned.expect(0).text().lines().count();
+    assert_eq!(sent["transactions"].as_u64(), Some(steps as u64), "each once");
 }
 
 /// Foundry's tool for wallets.
