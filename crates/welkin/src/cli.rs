@@ -83,6 +83,11 @@ pub(crate) enum Command {
     /// Checkers' licences.
     Licence(Box<Licence>),
     /// Account keys under passphrases.
+    ///
+    /// Passphrases are asked for at the terminal, or read from the file that
+    /// `WELKIN_KEY_PASSPHRASE_FILE` names; never from the command line. The keys lie in the folder
+    /// that `WELKIN_KEYS` names, else in ~/.local/share/welkin/keys, as keystores that Geth, cast
+    /// and most wallets read.
     Key(Box<Key>),
     /// Decisions: proposals, votes, parameters.
     Gov(Box<Gov>),

@@ -376,8 +376,6 @@ pub(crate) struct Key {
     pub(crate) command: KeyCommand,
 }
 
-/// Passphrases are asked for at the terminal, or read from the file that
-/// `WELKIN_KEY_PASSPHRASE_FILE` names.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Makes a key and puts it under a passphrase.
