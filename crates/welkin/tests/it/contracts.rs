@@ -395,13 +395,9 @@ impl Person {
         String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned()
     }
 
-    /// Waits for a question, then for the terminal to be silent, and types.
+    /// Waits for a question and types.
     fn answers(&mut self, question: &str, answer: &str) {
-        use rustix::termios::{LocalModes, tcgetattr};
-        until(DEADLINE, question, || {
-            let modes = tcgetattr(&self.master).unwrap().local_modes;
-            self.sees().ends_with(question) && !modes.contains(LocalModes::ECHO)
-        });
+        until(DEADLINE, question, || self.sees().ends_with(question));
         std::io::Write::write_all(&mut self.master, answer.as_bytes()).unwrap();
     }
 
@@ -423,6 +419,7 @@ fn a_passphrase_is_asked_for_and_not_shown() {
         Person::start(command)
     };
     let mut person = start("typed");
+    // Asked once the terminal is silent, so that even who types fast is not seen.
     person.answers("a passphrase for it: ", "tulip-anchor\n");
     person.answers("once more: ", "tulip-anchor\n");
     assert_eq!(person.ends(), (0, true));
@@ -435,4 +432,22 @@ fn a_passphrase_is_asked_for_and_not_shown() {
     person.answers("a passphrase for it: ", "\x03");
     assert_eq!(person.ends(), (130, true));
     assert_eq!(files_below(&place.path().join("keys")).len(), 1);
+}
+
+#[test]
+fn a_person_is_asked_before_money_moves() {
+    let Some(network) = Network::start() else { return };
+    let standing = || wei(&json(&network, &["balance"]), "withdrawing_wei");
+    let mut person = Person::start(network.command(&["withdraw", "5"]));
+    person.answers("go on? [Y/n] ", "n\n");
+    assert_eq!(person.ends(), (130, true));
+    assert!(person.sees().contains("to do: announce the withdrawal of 100 ATH"));
+    assert_eq!(standing(), 0);
+    let mut person = Person::start(network.command(&["withdraw", "5"]));
+    person.answers("go on? [Y/n] ", "y\n");
+    assert_eq!(person.ends(), (0, true));
+    assert_eq!(standing(), 100 * ATH);
+    let mut person = Person::start(network.command(&["withdraw", "--cancel", "-y"]));
+    assert_eq!(person.ends(), (0, true));
+    assert_eq!(standing(), 0);
 }
