@@ -15,7 +15,6 @@ use welkin_node::{checker, host, indexer, relay};
 pub(crate) struct Config {
     pub(crate) log: Log,
     pub(crate) network: NetworkConfig,
-    pub(crate) chain: ChainConfig,
     pub(crate) up: UpConfig,
     pub(crate) chain: ChainConfig,
     pub(crate) settlement: SettlementConfig,
@@ -61,15 +60,6 @@ pub(crate) struct NetworkConfig {
     pub(crate) dir: PathBuf,
     /// The network's address file. Empty: `network.toml` in the network's folder.
     pub(crate) file: PathBuf,
-}
-
-/// One's own way to the chain.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct ChainConfig {
-    /// A node of the chain that answers JSON-RPC, asked about everything that is money. Empty: the
-    /// network's settlement service is asked.
-    pub(crate) rpc: String,
 }
 
 /// What `welkin up` starts.

@@ -48,7 +48,7 @@ fn sealed(passphrase: &str) -> Keystore {
 
 #[test]
 fn the_definitions_vectors_open() {
-    for text in [SCRYPT, PBKDF2] {
+    for text in [CAST, PBKDF2] {
         let keystore = Keystore::parse(text).unwrap();
         let secret = keystore.open("testpassword").unwrap().unwrap();
         assert_eq!(hex::encode(*secret), SECRET);
@@ -56,6 +56,16 @@ fn the_definitions_vectors_open() {
         assert_eq!(Keystore::parse(&keystore.text()).unwrap().text(), keystore.text());
     }
     assert!(Keystore::parse(CAST).unwrap().open("Testpassword").unwrap().is_none());
+}
+
+/// The same secret as `cast wallet import` of Foundry 1.6 wrote it.
+const CAST: &str = r#"{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"79ec31147e8c6202962aca2e1ae2f825"},"ciphertext":"fb78df18112a86b0f4b532d6746913ae98cd52e5e89f5a571722c999bec4b71b","kdf":"scrypt","kdfparams":{"dklen":32,"n":8192,"p":1,"r":8,"salt":"0db9565be65b8467d7c972d2cfc51dc3e9d4b8645b9a4c73a377d6d25a092a35"},"mac":"89fab0ece849104db1da70c82240f01cedf4c4f77cff06ee64b83b1453623401"},"id":"f30ca160-3c70-4fb2-9682-cd4478658182","version":3}"#;
+
+/// Its numbers break a rule of scrypt's own (RFC 7914: N < 2^(16 r)), which no wallet's files do.
+#[test]
+fn the_definitions_scrypt_vector_is_refused_with_the_reason() {
+    let error = Keystore::parse(SCRYPT).unwrap().open("testpassword").unwrap_err();
+    assert!(error.to_string().contains("scrypt work is out of bounds"), "{error}");
 }
 
 #[test]

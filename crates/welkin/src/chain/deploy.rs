@@ -27,7 +27,7 @@ const CANCELLED: u8 = 130;
 
 /// `welkin chain deploy`
 pub(crate) async fn deploy(context: &Context, args: &Deploy) -> anyhow::Result<()> {
-    let rpc = desk::needed_node(context)?;
+    let rpc = desk::own_node(context)?;
     let identity = account::identity(context, &args.who)?;
     let path = args.out.with_extension("journal");
     if args.out.exists() {

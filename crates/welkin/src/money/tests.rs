@@ -165,7 +165,13 @@ fn an_account_reads_well() {
         spent: "0.10".parse().unwrap(),
         earned: Usd::ZERO,
     };
-    let account = Account { account: AccountId::from_bytes([2; 20]), view };
+    let purse = Purse {
+        account: alloy_primitives::Address::ZERO,
+        wallet_wei: U256::from(1_500_000_000_000_000_000_u64),
+        withdrawing_wei: U256::from(20_000_000_000_000_000_000_u128),
+        withdrawing_at: 1_800_000_000,
+    };
+    let account = Account { account: AccountId::from_bytes([2; 20]), view, purse: Some(purse) };
     insta::assert_snapshot!(account_text(&account), @r"
     account    0x0202020202020202020202020202020202020202
     available  $9.50          free to use
@@ -173,7 +179,10 @@ fn an_account_reads_well() {
     deposited  $10.00         put in, in all
     spent      $0.10          paid for leases, fees included
     earned     $0.00          by leases to others, after fees
+    wallet     1.5 ATH        outside, to stake, to vote or to send
+    leaving    20 ATH         `welkin withdraw` takes it from 2027-01-15 08:00:00 UTC on
     ");
     let json = serde_json::to_value(&account).unwrap();
     assert_eq!(json["available"], 9_500_000);
+    assert_eq!(json["wallet_wei"], "0x14d1120d7b160000");
 }
