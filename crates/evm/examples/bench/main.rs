@@ -1,4 +1,5 @@
-//! Measures the chain: ERC-20 transfers per second, and how long opening 100,000 blocks takes.
+//! Measures the chain: ERC-20 transfers per second, in process and beside anvil, and how long opening
+//! 100,000 blocks takes.
 //!
 //! `cargo run --release -p welkin-evm --example bench [transfers|restart] [how many]`
 
@@ -8,6 +9,8 @@
     clippy::cast_precision_loss,
     reason = "a measurement stops at the first surprise and prints what it found"
 )]
+
+mod peer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +27,8 @@ const CHAIN_ID: u64 = 412_346;
 const SENDERS: u8 = 16;
 /// Transfers of one sender on the way at a time.
 const WINDOW: usize = 128;
+/// Transfers of each round beside anvil.
+const PEER_TRANSFERS: u64 = 16_000;
 
 /// `transfer(address,uint256)` of a token with a mapping and an event; call data of 36 bytes sets
 /// the caller's balance.
@@ -90,18 +95,22 @@ fn transfer(key: &SigningKey, nonce: u64, to: u64) -> Vec<u8> {
     TxEnvelope::from(transaction.into_signed(Signature::from((signature, id)))).encoded_2718()
 }
 
+/// So many transfers of each sender.
+fn sign_all(each: u64) -> Vec<Vec<Vec<u8>>> {
+    let of = |seed| {
+        let key = key(seed);
+        let sign = |nonce: u64| transfer(&key, nonce, nonce * 7 % 1_000);
+        (1..=each).map(sign).collect()
+    };
+    (1..=SENDERS).map(of).collect()
+}
+
 async fn transfers(count: u64) {
     let folder = tempfile::tempdir_in(".").unwrap();
     let path = folder.path().join("chain.redb");
     let chain = open(&path);
     let each = count / u64::from(SENDERS);
-    let signed: Vec<Vec<_>> = (1..=SENDERS)
-        .map(|seed| {
-            let key = key(seed);
-            let sign = |nonce: u64| transfer(&key, nonce, nonce * 7 % 1_000);
-            (1..=each).map(sign).collect()
-        })
-        .collect();
+    let signed = sign_all(each);
     let first = chain.head().number;
     let start = Instant::now();
     let mut senders = JoinSet::new();
@@ -125,8 +134,18 @@ async fn transfers(count: u64) {
     let blocks = chain.head().number - first;
     drop(chain);
     let bytes = std::fs::metadata(&path).unwrap().len();
+    let beside = match peer::compare(PEER_TRANSFERS.min(count)).await {
+        Some(found) => format!(
+            " ratio_vs_anvil={:.2} http_per_s={:.0} anvil_http_per_s={:.0}",
+            found.here / found.anvil,
+            found.here,
+            found.anvil
+        ),
+        // `npm ci` in contracts/ brings it.
+        None => String::new(),
+    };
     println!(
-        "RESULT evm-transfers per_s={:.0} transfers={done} blocks={blocks} file_mb={:.1}",
+        "RESULT evm-transfers per_s={:.0}{beside} transfers={done} blocks={blocks} file_mb={:.1}",
         done as f64 / seconds,
         bytes as f64 / 1e6
     );
