@@ -178,7 +178,12 @@ async fn reserve_and_write(host: &Host, record: &LeaseRecord) -> Result<(), (Ref
                 (RefusalCode::Funds, refusal.to_string())
             }
             SettlementError::Refused(refusal) => invalid(refusal.to_string()),
-            other => (RefusalCode::Internal, crate::chain(&other)),
+            other => {
+                // Who runs the host must know, too: it may lack coins for gas, or a node.
+                let error = crate::chain(&other);
+                tracing::warn!(%error, lease = %order.lease, "no money was set aside");
+                (RefusalCode::Internal, error)
+            }
         };
         return Err((refused, is_maybe_held));
     }

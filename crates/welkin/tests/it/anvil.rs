@@ -141,3 +141,27 @@ fn a_settlement_service_waits_for_its_node() {
     observer.books_close();
     net.services.are_well();
 }
+
+#[test]
+#[ignore = "run by the contract stage: needs anvil"]
+fn a_client_may_ask_a_node_of_its_own() {
+    let Some(net) = OnAnvil::start() else { return };
+    let other = node::Anvil::start(&["--chain-id", "5"]);
+    net.coins(net.services.leases().account());
+    net.services.fund("5");
+    let balance = |url: &str| {
+        let mut command = net.services.command("buyer", HERE, &["balance"]);
+        command.env("WELKIN_CHAIN__RPC", format!("{url}/?key=secret"));
+        let output = Proc::spawn(command).finish();
+        assert!(!output.stderr.contains("key=secret"), "{}", output.stderr);
+        output
+    };
+    assert!(balance(&net.world.anvil.url()).expect(0).text().contains('5'));
+    balance(&other.url()).expect(69).says("chain 5").says("chain 31337");
+    balance("ftp://127.0.0.1").says("chain.rpc");
+    // Neither is it printed with the settings.
+    let mut command = net.services.command("buyer", HERE, &["config"]);
+    command.env("WELKIN_CHAIN__RPC", "https://node.example/v3/secret");
+    let shown = Proc::spawn(command).finish().expect(0).text();
+    assert!(shown.contains("https://node.example") && !shown.contains("secret"), "{shown}");
+}
