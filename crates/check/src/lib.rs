@@ -1,4 +1,5 @@
-//! The checker's mind: who checks which container when, and a machine that does it.
+//! The checker's mind: who checks which container when, a machine that does it, and how hardware,
+//! service and health are judged.
 //!
 //! Floor 1, pure. The assignment is a function of public facts only, so that nobody chooses whom
 //! to check, and anybody can tell whether a report comes from a checker that was assigned.
@@ -6,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod assignment;
+pub mod challenge;
 mod checker;
 
 pub use assignment::{

@@ -1,0 +1,213 @@
+//! The matrices of a challenge, and the reference product on a CPU.
+//!
+//! Row i of matrix m in a round is a stream of ChaCha with 8 rounds: key is the round's seed, the
+//! last four words are the block's number, 0, m and i. Its bytes, little-endian, are the entries as
+//! signed bytes. m is 0 for A and 1 for B. With n below [`N_MAX`] no sum leaves 32 bits, so that
+//! wrapping and exact sums are the same.
+
+use sha2::{Digest as _, Sha256};
+use welkin_types::{ContainerId, NodeId};
+
+use super::chacha;
+use super::merkle::{Opening, Tree, leaf};
+
+/// The largest n: (2¹⁷ − 1) · 128² is below 2³¹.
+pub const N_MAX: u32 = (1 << 17) - 1;
+/// The most rounds of a challenge.
+pub const ROUNDS_MAX: u32 = 1 << 12;
+/// Double rounds of the generator.
+const DOUBLE_ROUNDS: u32 = 4;
+/// Rows and columns that the reference works on at once.
+const ROWS_AT_ONCE: usize = 16;
+const TILE: usize = 1_024;
+const A: u32 = 0;
+const B: u32 = 1;
+
+/// How large a challenge is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    n: u32,
+    rounds: u32,
+}
+
+impl Shape {
+    /// Products of n × n matrices, one after the other. None if out of bounds.
+    pub const fn new(n: u32, rounds: u32) -> Option<Self> {
+        if n == 0 || n > N_MAX || rounds == 0 || rounds > ROUNDS_MAX {
+            return None;
+        }
+        Some(Self { n, rounds })
+    }
+
+    /// Rows and columns.
+    pub const fn n(self) -> u32 {
+        self.n
+    }
+
+    /// How many products.
+    pub const fn rounds(self) -> u32 {
+        self.rounds
+    }
+
+    /// Multiplications and additions in all.
+    pub const fn macs(self) -> u64 {
+        // Below 2^17 cubed times 2^12: 2^63.
+        let n = self.n as u64;
+        n * n * n * self.rounds as u64
+    }
+
+    /// Bytes that both factors and the product take.
+    pub const fn bytes(self) -> u64 {
+        6 * self.n as u64 * self.n as u64
+    }
+
+    /// The largest n whose matrices fit in so many bytes.
+    pub fn n_for_bytes(bytes: u64) -> u32 {
+        let n = (bytes / 6).isqrt();
+        u32::try_from(n).unwrap_or(u32::MAX).min(N_MAX)
+    }
+
+    pub(super) fn len(self) -> usize {
+        usize::try_from(self.n).unwrap_or(usize::MAX)
+    }
+}
+
+/// The first seed of a device: nobody else's result fits it.
+pub fn device_seed(
+    nonce: &[u8; 32],
+    host: NodeId,
+    container: ContainerId,
+    device: u32,
+) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(b"welkin/challenge/device/1\0")
+        .chain_update(nonce)
+        .chain_update(host.as_bytes())
+        .chain_update(container.as_bytes())
+        .chain_update(device.to_be_bytes())
+        .finalize()
+        .into()
+}
+
+/// The seed of the next round.
+pub fn chain(seed: &[u8; 32], root: &[u8; 32]) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(b"welkin/challenge/chain/1\0")
+        .chain_update(seed)
+        .chain_update(root)
+        .finalize()
+        .into()
+}
+
+/// Writes a row of A.
+pub fn row_of_a(seed: &[u8; 32], index: u32, row: &mut [i8]) {
+    generate(seed, A, index, row);
+}
+
+/// Writes a row of B.
+pub fn row_of_b(seed: &[u8; 32], index: u32, row: &mut [i8]) {
+    generate(seed, B, index, row);
+}
+
+fn generate(seed: &[u8; 32], matrix: u32, index: u32, row: &mut [i8]) {
+    let key = chacha::key(seed);
+    for (number, chunk) in (0_u32..).zip(row.chunks_mut(64)) {
+        let words = chacha::block(&key, [number, 0, matrix, index], DOUBLE_ROUNDS);
+        for (entries, word) in chunk.chunks_mut(4).zip(words) {
+            for (entry, byte) in entries.iter_mut().zip(word.to_le_bytes()) {
+                *entry = byte.cast_signed();
+            }
+        }
+    }
+}
+
+/// One product with its tree: what a CPU prover keeps of a round.
+#[derive(Clone, Debug)]
+pub struct Product {
+    n: usize,
+    entries: Vec<i32>,
+    tree: Tree,
+}
+
+impl Product {
+    /// Computes a round. Memory: 2 n² bytes for B, 4 n² for the product.
+    pub fn compute(seed: &[u8; 32], shape: Shape) -> Self {
+        let n = shape.len();
+        let numbers: Vec<u32> = (0..shape.n).collect();
+        let entries = rows_of_product(seed, shape, &numbers);
+        let leaves = (0..).zip(entries.chunks_exact(n)).map(|(index, row)| leaf(index, row));
+        Self { n, tree: Tree::new(leaves.collect()), entries }
+    }
+
+    /// The commitment.
+    pub fn root(&self) -> [u8; 32] {
+        self.tree.root()
+    }
+
+    /// A row; empty if there is none.
+    pub fn row(&self, index: u32) -> &[i32] {
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        self.entries.chunks_exact(self.n).nth(index).unwrap_or_default()
+    }
+
+    /// Opens rows.
+    pub fn open(&self, rows: &[u32]) -> Vec<Opening> {
+        let opening = |index: &u32| Opening {
+            index: *index,
+            row: self.row(*index).to_vec(),
+            path: self.tree.path(*index),
+        };
+        rows.iter().map(opening).collect()
+    }
+}
+
+/// Some rows of a round's product, one after the other.
+pub fn rows_of_product(seed: &[u8; 32], shape: Shape, numbers: &[u32]) -> Vec<i32> {
+    let n = shape.len();
+    let mut bytes = vec![0; n];
+    // Widened once: more machines multiply 16 bits at once than 8 or 32.
+    let mut b = vec![0_i16; n * n];
+    for (index, row) in (0..).zip(b.chunks_exact_mut(n)) {
+        row_of_b(seed, index, &mut bytes);
+        row.iter_mut().zip(&bytes).for_each(|(wide, byte)| *wide = i16::from(*byte));
+    }
+    let mut entries = vec![0_i32; n * numbers.len()];
+    let mut a = vec![0; n * ROWS_AT_ONCE];
+    for (rows, numbers) in entries.chunks_mut(n * ROWS_AT_ONCE).zip(numbers.chunks(ROWS_AT_ONCE)) {
+        for (row, number) in a.chunks_exact_mut(n).zip(numbers) {
+            row_of_a(seed, *number, row);
+        }
+        multiply(&a, &b, n, rows);
+    }
+    entries
+}
+
+/// Adds the products of some rows of A with B to `rows`, tile by tile, so that what is added to
+/// stays in the cache while B goes by.
+fn multiply(a: &[i8], b: &[i16], n: usize, rows: &mut [i32]) {
+    for from in (0..n).step_by(TILE) {
+        let tile = from..n.min(from + TILE);
+        for (k, b_row) in b.chunks_exact(n).enumerate() {
+            let b_row = &b_row[tile.clone()];
+            for (row, a_row) in rows.chunks_exact_mut(n).zip(a.chunks_exact(n)) {
+                let factor = i16::from(a_row[k]);
+                for (sum, entry) in row[tile.clone()].iter_mut().zip(b_row) {
+                    *sum = sum.wrapping_add(i32::from(factor * *entry));
+                }
+            }
+        }
+    }
+}
+
+/// Computes all rounds on a CPU, and their roots.
+pub fn commit(seed: &[u8; 32], shape: Shape) -> (Vec<Product>, Vec<[u8; 32]>) {
+    let mut seed = *seed;
+    let mut products = Vec::new();
+    for _ in 0..shape.rounds {
+        let product = Product::compute(&seed, shape);
+        seed = chain(&seed, &product.root());
+        products.push(product);
+    }
+    let roots = products.iter().map(Product::root).collect();
+    (products, roots)
+}

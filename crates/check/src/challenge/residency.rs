@@ -1,0 +1,200 @@
+//! Residency: that a device still holds the memory it claims, asked at minute scale.
+//!
+//! Memory is filled once with units of 64 bytes, each a block of ChaCha with [`Fill::double_rounds`]
+//! double rounds of its own number: dear to compute again, cheap to read. A probe starts walkers at
+//! random units; each goes on to the unit that the bytes it read point to, so that reads can't be
+//! made in advance or in parallel within a walk. The walkers' ends are committed to, by a deadline
+//! on the checker's clock; the checker recomputes some walks from the seed alone.
+//!
+//! A device that keeps only a share s of the units computes (1 − s) of those that it visits again:
+//! a walk takes at least 1 + (1 − s)·(compute/read) times as long ([`slowdown_permille`]). Choose
+//! `double_rounds` so that computing a unit takes several times as long as a random read.
+
+use sha2::{Digest as _, Sha256};
+
+use super::chacha;
+use super::merkle::Tree;
+
+/// Bytes of a unit.
+pub const UNIT_BYTES: u64 = 64;
+/// The most walkers of a probe.
+pub const WALKERS_MAX: u32 = 1 << 16;
+/// The most steps of a walk.
+pub const STEPS_MAX: u32 = 1 << 20;
+const MARK: u32 = 0x7765_6c6b;
+
+/// What memory is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// The device's seed.
+    pub seed: [u8; 32],
+    /// How many units.
+    pub units: u32,
+    /// Double rounds that computing a unit takes.
+    pub double_rounds: u32,
+}
+
+impl Fill {
+    /// A unit.
+    pub fn unit(&self, index: u32) -> [u32; 16] {
+        chacha::block(&chacha::key(&self.seed), [index, 0, MARK, 0], self.double_rounds)
+    }
+
+    /// How many units so many bytes hold.
+    pub fn units_for_bytes(bytes: u64) -> u32 {
+        u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX)
+    }
+}
+
+/// One probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Fresh random bytes of the checker.
+    pub nonce: [u8; 32],
+    /// How many walks side by side.
+    pub walkers: u32,
+    /// How many units each visits.
+    pub steps: u32,
+}
+
+/// A walker: which unit it visits next, and what it has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    place: u32,
+    seen: [u32; 2],
+}
+
+impl Walk {
+    /// A walker of a probe at its first unit.
+    pub fn start(probe: &Probe, walker: u32, units: u32) -> Self {
+        let hash: [u8; 32] = Sha256::new()
+            .chain_update(b"welkin/challenge/walk/1\0")
+            .chain_update(probe.nonce)
+            .chain_update(walker.to_be_bytes())
+            .finalize()
+            .into();
+        let word = |from: usize| {
+            u32::from_le_bytes([hash[from], hash[from + 1], hash[from + 2], hash[from + 3]])
+        };
+        Self { place: scaled(word(0), units), seen: [word(4), word(8)] }
+    }
+
+    /// The unit that it visits now.
+    pub const fn place(&self) -> u32 {
+        self.place
+    }
+
+    /// Takes in the unit that it visits.
+    pub fn step(&mut self, unit: &[u32; 16], units: u32) {
+        let [mut a, mut b] = self.seen;
+        for pair in unit.chunks_exact(2) {
+            a = a.rotate_left(5) ^ pair[0].wrapping_add(b);
+            b = b.rotate_left(13) ^ pair[1].wrapping_add(a);
+        }
+        self.seen = [a, b];
+        self.place = scaled(a ^ b.rotate_left(16), units);
+    }
+
+    /// What is committed to.
+    pub fn leaf(&self) -> [u8; 32] {
+        let hash = Sha256::new().chain_update([2]).chain_update(self.place.to_be_bytes());
+        let [a, b] = self.seen;
+        hash.chain_update(a.to_be_bytes()).chain_update(b.to_be_bytes()).finalize().into()
+    }
+}
+
+/// A word as a place below `units`: the high half of their product.
+fn scaled(word: u32, units: u32) -> u32 {
+    let [a, b, c, d, ..] = (u64::from(word) * u64::from(units)).to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// Walks with units from `read`: memory on a device, or [`Fill::unit`].
+pub fn walk(
+    probe: &Probe,
+    walker: u32,
+    units: u32,
+    mut read: impl FnMut(u32) -> [u32; 16],
+) -> Walk {
+    let mut walk = Walk::start(probe, walker, units);
+    for _ in 0..probe.steps.min(STEPS_MAX) {
+        let unit = read(walk.place);
+        walk.step(&unit, units);
+    }
+    walk
+}
+
+/// All walks of a probe: their ends, and the tree that is committed to.
+pub fn answer(
+    probe: &Probe,
+    units: u32,
+    mut read: impl FnMut(u32) -> [u32; 16],
+) -> (Vec<Walk>, Tree) {
+    let walkers = 0..probe.walkers.min(WALKERS_MAX);
+    let walks: Vec<_> = walkers.map(|walker| walk(probe, walker, units, &mut read)).collect();
+    let tree = Tree::new(walks.iter().map(Walk::leaf).collect());
+    (walks, tree)
+}
+
+/// Whether all walks hash to the root and those chosen are what the seed says.
+pub fn verify(fill: &Fill, probe: &Probe, root: &[u8; 32], ends: &[Walk], chosen: &[u32]) -> bool {
+    let count = u32::try_from(ends.len()).unwrap_or(u32::MAX);
+    if count != probe.walkers || probe.walkers > WALKERS_MAX || fill.units == 0 {
+        return false;
+    }
+    if Tree::new(ends.iter().map(Walk::leaf).collect()).root() != *root {
+        return false;
+    }
+    chosen.iter().all(|walker| {
+        let end = usize::try_from(*walker).ok().and_then(|place| ends.get(place));
+        end.is_some_and(|end| *end == walk(probe, *walker, fill.units, |place| fill.unit(place)))
+    })
+}
+
+/// How long a walk takes at least, in thousandths, where a share of the units (in basis points) is
+/// missing and computing a unit takes `compute_ns` against `read_ns` for reading it.
+pub fn slowdown_permille(missing_bp: u32, compute_ns: u64, read_ns: u64) -> u64 {
+    let more = u64::from(missing_bp.min(10_000)).saturating_mul(compute_ns);
+    1_000_u64.saturating_add(more / 10 / read_ns.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILL: Fill = Fill { seed: [3; 32], units: 1_000, double_rounds: 16 };
+    const PROBE: Probe = Probe { nonce: [4; 32], walkers: 12, steps: 50 };
+
+    #[test]
+    fn memory_answers_as_the_seed_says_and_nothing_else_does() {
+        let memory: Vec<_> = (0..FILL.units).map(|index| FILL.unit(index)).collect();
+        let read = |place: u32| memory[usize::try_from(place).unwrap()];
+        let (ends, tree) = answer(&PROBE, FILL.units, read);
+        assert!(verify(&FILL, &PROBE, &tree.root(), &ends, &[0, 5, 11]));
+        assert!(!verify(&FILL, &PROBE, &tree.root(), &ends, &[12]));
+        assert!(!verify(&FILL, &PROBE, &[0; 32], &ends, &[0]));
+        assert!(!verify(&FILL, &PROBE, &tree.root(), &ends[1..], &[0]));
+        let other = Fill { seed: [5; 32], ..FILL };
+        assert!(!verify(&other, &PROBE, &tree.root(), &ends, &[0]));
+        let (forged, tree) = answer(&PROBE, FILL.units, |_| [0; 16]);
+        assert!(!verify(&FILL, &PROBE, &tree.root(), &forged, &[3]));
+    }
+
+    #[test]
+    fn walks_visit_everything_about_equally() {
+        let mut visits = [0_u32; 10];
+        let probe = Probe { walkers: 100, steps: 100, ..PROBE };
+        answer(&probe, FILL.units, |place| {
+            visits[usize::try_from(place / 100).unwrap()] += 1;
+            FILL.unit(place)
+        });
+        assert!(visits.iter().all(|count| (850..1_150).contains(count)), "{visits:?}");
+    }
+
+    #[test]
+    fn missing_memory_shows_in_time() {
+        // Half of the memory, 2 us to compute against 0.6 us to read: 2.67 times as long.
+        assert_eq!(slowdown_permille(5_000, 2_000, 600), 2_666);
+        assert_eq!(slowdown_permille(0, 2_000, 600), 1_000);
+    }
+}
