@@ -21,7 +21,7 @@
 //! Memory is proven apart, by [`residency`]: products can be computed piece by piece, what a
 //! residency probe asks for can't be had in time unless it is there.
 
-mod chacha;
+pub(crate) mod chacha;
 mod class;
 mod examiner;
 mod matrix;

@@ -9,6 +9,7 @@
 mod assignment;
 pub mod challenge;
 mod checker;
+pub mod sortition;
 
 pub use assignment::{
     PROBE_SECONDS, assigned_to, assignment, epoch_of, minute_of, second_of_minute,

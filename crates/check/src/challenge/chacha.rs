@@ -4,7 +4,7 @@
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
 /// The words of a key.
-pub(super) fn key(seed: &[u8; 32]) -> [u32; 8] {
+pub(crate) fn key(seed: &[u8; 32]) -> [u32; 8] {
     let mut words = [0; 8];
     for (word, bytes) in words.iter_mut().zip(seed.chunks_exact(4)) {
         *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
@@ -13,7 +13,7 @@ pub(super) fn key(seed: &[u8; 32]) -> [u32; 8] {
 }
 
 /// One block of 16 words.
-pub(super) fn block(key: &[u32; 8], tail: [u32; 4], double_rounds: u32) -> [u32; 16] {
+pub(crate) fn block(key: &[u32; 8], tail: [u32; 4], double_rounds: u32) -> [u32; 16] {
     let mut initial = [0; 16];
     initial[..4].copy_from_slice(&CONSTANTS);
     initial[4..12].copy_from_slice(key);
