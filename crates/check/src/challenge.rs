@@ -32,7 +32,9 @@ pub mod residency;
 mod tests;
 mod verify;
 
-pub use class::{ClassRate, ClassTable, Estimate, LEARN_STEP_BP, MatchedClass, estimate};
+pub use class::{
+    BAND, BAND_PERMILLE, ClassRate, ClassTable, Estimate, LEARN_STEP_BP, MatchedClass, estimate,
+};
 pub use examiner::{Device, ExamInput, ExamOutput, Examination, Examiner, ExaminerConfig, Outcome};
 pub use matrix::{
     N_MAX, Product, ROUNDS_MAX, Shape, chain, commit, device_seed, row_of_a, row_of_b,

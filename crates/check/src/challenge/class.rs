@@ -21,9 +21,9 @@ const MAD_SCALE: u64 = 14_826;
 /// Huber's tuning constant, in thousandths of the spread: 95 % as good as a mean on clean data.
 const HUBER_PERMILLE: u64 = 1_345;
 /// How many spreads below its centre a class ends.
-const BAND: u64 = 4;
+pub const BAND: u64 = 4;
 /// A class never ends above this share of its centre, in thousandths, or below the other.
-const BAND_PERMILLE: std::ops::Range<u64> = 700..920;
+pub const BAND_PERMILLE: std::ops::Range<u64> = 700..920;
 
 /// What a class does.
 #[derive(Clone, Debug, PartialEq, Eq)]
