@@ -9,6 +9,7 @@
 mod assignment;
 pub mod challenge;
 mod checker;
+pub mod health;
 pub mod score;
 pub mod sortition;
 

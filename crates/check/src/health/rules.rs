@@ -1,0 +1,207 @@
+//! The table of rules: every symptom, how bad it is, whose fault, and where that is written.
+
+/// Whose fault something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// The host's: its hardware, driver, power, cooling, operator.
+    Host,
+    /// The buyer's work.
+    Buyer,
+    /// What lies between host and buyer.
+    Network,
+    /// Nobody can tell: nobody pays for it.
+    Unknown,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Noted.
+    Note,
+    /// The container is slower or nearer to a fault; it goes on and its score falls.
+    Degraded,
+    /// The container takes no new lease, ends the present ones in order and is tested again.
+    Drain,
+    /// What runs is lost; the container stops at once and is tested again.
+    Lost,
+}
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Symptom {
+    /// An error that NVIDIA's driver reports, by its number.
+    Xid(u16),
+    /// An AMD GPU hung and was reset.
+    AmdReset,
+    /// An AMD GPU met memory errors that it could not correct.
+    AmdUncorrected,
+    /// A PCIe error that was corrected.
+    PcieCorrected,
+    /// A PCIe error that was not.
+    PcieUncorrected,
+    /// A PCIe link that is narrower or slower than it could be.
+    PcieNarrow,
+    /// Errors of main memory that were corrected.
+    MemoryCorrected,
+    /// Errors of main memory that were not.
+    MemoryUncorrected,
+    /// A processor reports a fault of its own.
+    MachineCheck,
+    /// A processor or GPU slows down because it is too hot.
+    Hot,
+    /// A GPU slows down because its power supply says so.
+    PowerBrake,
+    /// A GPU is held below its power by configuration.
+    PowerCap,
+    /// A GPU says that it is busy and draws no power.
+    BusyWithoutPower,
+    /// GPU memory is to be remapped at the next reset.
+    RemapPending,
+    /// GPU memory could not be remapped.
+    RemapFailed,
+    /// A disk could not read or write.
+    DiskError,
+    /// An NVMe controller does not answer.
+    NvmeDown,
+    /// A file system found itself damaged.
+    FileSystem,
+    /// A file system is read-only because of an error.
+    FileSystemReadOnly,
+    /// No space is left.
+    DiskFull,
+    /// The clock is off.
+    ClockSkew,
+    /// A task was killed for using more memory than its lease has.
+    LeaseOutOfMemory,
+    /// The machine itself ran out of memory.
+    HostOutOfMemory,
+    /// A processor was stuck in the kernel.
+    Lockup,
+    /// A network interface lost its link.
+    LinkDown,
+}
+
+/// What a symptom means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Of what.
+    pub symptom: Symptom,
+    /// How bad.
+    pub severity: Severity,
+    /// Whose fault, if nothing else is known. [`Fault::Buyer`] holds only for work of a lease.
+    pub fault: Fault,
+    /// In words.
+    pub meaning: &'static str,
+    /// What the host's operator should do.
+    pub remedy: &'static str,
+    /// Where it is written.
+    pub source: &'static str,
+}
+
+const XID: &str = "NVIDIA, Xid errors: docs.nvidia.com/deploy/xid-errors";
+const MEMORY: &str =
+    "NVIDIA, GPU memory error management: docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt";
+const NVML: &str = "NVIDIA, NVML API, clocks event reasons: docs.nvidia.com/deploy/nvml-api";
+const AER: &str = "Linux, PCIe AER: docs.kernel.org/PCI/pcieaer-howto.html";
+const EDAC: &str = "Linux, EDAC: docs.kernel.org/driver-api/edac.html";
+const MCE: &str = "Linux, x86 machine checks: docs.kernel.org/arch/x86/x86_64/machinecheck.html";
+const BLOCK: &str = "Linux, block/blk-core.c: blk_status_t and its messages";
+const NVME: &str = "Linux, drivers/nvme/host/pci.c: nvme_timeout";
+const EXT4: &str = "Linux, ext4, errors=: docs.kernel.org/admin-guide/ext4.html";
+const XFS: &str = "Linux, XFS error handling: docs.kernel.org/admin-guide/xfs.html";
+const OOM: &str = "Linux, cgroup v2, memory.max: docs.kernel.org/admin-guide/cgroup-v2.html";
+const LOCKUP: &str = "Linux, lockup watchdogs: docs.kernel.org/admin-guide/lockup-watchdogs.html";
+const AMD: &str = "Linux, amdgpu RAS and recovery: docs.kernel.org/gpu/amdgpu";
+const OPERSTATE: &str = "Linux, operational states: docs.kernel.org/networking/operstates.html";
+const WELKIN: &str = "Welkin: signed statements carry times, so that a wrong clock voids them";
+const SENSORS: &str = "Welkin: a lease was sold at the power and width that were measured";
+
+const RESET: &str = "reset the GPU, then requalify";
+const REPLACE: &str = "drain, run the vendor's diagnostics, replace the GPU if it comes back";
+const BUYERS: &str = "nothing, unless it follows work of different buyers";
+const SEAT: &str = "reseat the card or riser, check power and firmware";
+
+macro_rules! rules {
+    ($($symptom:expr, $severity:ident, $fault:ident, $meaning:expr, $remedy:expr, $source:expr;)*) => {
+        /// All rules.
+        pub const RULES: &[Rule] = &[$(Rule {
+            symptom: $symptom,
+            severity: Severity::$severity,
+            fault: Fault::$fault,
+            meaning: $meaning,
+            remedy: $remedy,
+            source: $source,
+        }),*];
+    };
+}
+
+use Symptom::*;
+
+rules! {
+    Xid(8), Note, Buyer, "a channel was idle for too long", BUYERS, XID;
+    Xid(13), Note, Buyer, "the work made the GPU raise an exception", BUYERS, XID;
+    Xid(31), Note, Buyer, "the work touched memory that is not its own", BUYERS, XID;
+    Xid(32), Drain, Host, "commands were damaged on their way to the GPU", SEAT, XID;
+    Xid(38), Drain, Host, "the GPU's firmware failed", "update the driver, then requalify", XID;
+    Xid(43), Note, Buyer, "the work hung and was ended", BUYERS, XID;
+    Xid(45), Note, Unknown, "the driver ended work after another error", "see the error before", XID;
+    Xid(46), Drain, Host, "the GPU stopped processing", RESET, XID;
+    Xid(48), Lost, Host, "memory lost two bits", REPLACE, XID;
+    Xid(54), Drain, Host, "auxiliary power is not connected", "connect the card's power", XID;
+    Xid(56), Degraded, Host, "the display engine failed", "update the driver", XID;
+    Xid(61), Drain, Host, "the GPU's microcontroller stopped", RESET, XID;
+    Xid(62), Drain, Host, "the GPU's microcontroller halted", RESET, XID;
+    Xid(63), Drain, Host, "a row of memory is to be remapped at a reset", RESET, MEMORY;
+    Xid(64), Lost, Host, "a row of memory could not be remapped", REPLACE, MEMORY;
+    Xid(68), Note, Buyer, "the video decoder met work that it can't do", BUYERS, XID;
+    Xid(69), Note, Buyer, "the work used an engine wrongly", BUYERS, XID;
+    Xid(74), Drain, Host, "an NVLink failed", "reseat the bridge or board, then requalify", XID;
+    Xid(79), Lost, Host, "the GPU has fallen off the bus", SEAT, XID;
+    Xid(92), Degraded, Host, "many single bits of memory were corrected", REPLACE, MEMORY;
+    Xid(94), Drain, Host, "a memory error was contained in one task", RESET, MEMORY;
+    Xid(95), Lost, Host, "a memory error was not contained", RESET, MEMORY;
+    Xid(109), Drain, Unknown, "a context switch took too long", RESET, XID;
+    Xid(119), Lost, Host, "the GPU's system processor does not answer", RESET, XID;
+    Xid(120), Lost, Host, "the GPU's system processor failed", RESET, XID;
+    Xid(121), Drain, Host, "the link between processor and GPU failed", RESET, XID;
+    Xid(140), Lost, Host, "memory errors could not be recovered", RESET, MEMORY;
+    Xid(143), Lost, Host, "the GPU could not be initialised", "power-cycle the machine", XID;
+    Xid(154), Note, Unknown, "what must be done after an error has changed", "see the error before", XID;
+    AmdReset, Lost, Unknown, "the GPU hung and was reset", "update the firmware if it comes back", AMD;
+    AmdUncorrected, Lost, Host, "GPU memory had errors that were not corrected", REPLACE, AMD;
+    PcieCorrected, Note, Host, "a PCIe error was corrected", SEAT, AER;
+    PcieUncorrected, Drain, Host, "a PCIe error was not corrected", SEAT, AER;
+    PcieNarrow, Degraded, Host, "the PCIe link is narrower or slower than it could be", SEAT, SENSORS;
+    MemoryCorrected, Note, Host, "errors of main memory were corrected", "replace the module if they go on", EDAC;
+    MemoryUncorrected, Lost, Host, "errors of main memory were not corrected", "replace the module", EDAC;
+    MachineCheck, Drain, Host, "a processor reports a fault", "update microcode, check power and cooling", MCE;
+    Hot, Degraded, Host, "it slows down because it is too hot", "clean and check the cooling", NVML;
+    PowerBrake, Degraded, Host, "the power supply asks to slow down", "check supply and cables", NVML;
+    PowerCap, Note, Host, "it is held below its power", "raise the limit, or offer it as a lower class", NVML;
+    BusyWithoutPower, Degraded, Host, "it claims to be busy and draws no power", "check driver and sensor", SENSORS;
+    RemapPending, Drain, Host, "memory is to be remapped at the next reset", RESET, MEMORY;
+    RemapFailed, Lost, Host, "memory could not be remapped", REPLACE, MEMORY;
+    DiskError, Drain, Host, "a disk could not read or write", "replace the disk", BLOCK;
+    NvmeDown, Lost, Host, "an NVMe controller does not answer", "update its firmware, reseat or replace it", NVME;
+    FileSystem, Drain, Host, "a file system is damaged", "check and repair it", XFS;
+    FileSystemReadOnly, Lost, Host, "a file system is read-only after an error", "check and repair it", EXT4;
+    DiskFull, Drain, Host, "no space is left", "free space; leases have quotas of their own", WELKIN;
+    ClockSkew, Drain, Host, "the clock is off", "run NTP or PTP", WELKIN;
+    LeaseOutOfMemory, Note, Buyer, "work used more memory than its lease has", BUYERS, OOM;
+    HostOutOfMemory, Lost, Host, "the machine ran out of memory", "offer less memory than there is", OOM;
+    Lockup, Drain, Host, "a processor was stuck in the kernel", "update the kernel, check the hardware", LOCKUP;
+    LinkDown, Degraded, Network, "a network interface lost its link", "check cable and switch", OPERSTATE;
+}
+
+/// The rule for a symptom. An Xid that the table does not know is noted, and nobody's fault.
+pub fn rule_of(symptom: Symptom) -> Rule {
+    let known = RULES.iter().find(|rule| rule.symptom == symptom).copied();
+    known.unwrap_or(Rule {
+        symptom,
+        severity: Severity::Note,
+        fault: Fault::Unknown,
+        meaning: "an error that the table does not know",
+        remedy: "look it up in the catalogue of the vendor",
+        source: XID,
+    })
+}
