@@ -6,13 +6,14 @@
 //! `@openzeppelin/merkle-tree`, so that it computes the same root. The root of nothing is zero.
 
 use alloy_primitives::{U256, keccak256};
+use serde::{Deserialize, Serialize};
 use welkin_types::AccountId;
 
 /// The wei of a unit; claims are whole units.
 pub const UNIT_WEI: u64 = 1_000_000_000;
 
 /// What a reward is for; the number is the contract's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Stream {
     /// Capacity and delivery.

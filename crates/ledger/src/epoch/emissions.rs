@@ -6,6 +6,7 @@
 //! is the difference of two cumulative sums, so that no rounding adds up to more than the whole.
 
 use alloy_primitives::U256;
+use serde::{Deserialize, Serialize};
 
 /// Epochs of a year.
 pub const EPOCHS_A_YEAR: u32 = 365;
@@ -107,7 +108,7 @@ pub struct Pools {
 }
 
 /// How the emissions stand: the contract's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Emissions {
     /// The epoch whose pool is granted, counted from 1.
     pub epoch: u32,
@@ -133,7 +134,7 @@ impl Emissions {
     ///
     /// The pools of an epoch and those of all before never exceed what the contract lets be drawn.
     pub fn pools(&self) -> Pools {
-        let before = self.granted - self.pool;
+        let before = self.granted.saturating_sub(self.pool);
         let indexers = indexers_until(self.granted) - indexers_until(before);
         let last = self.epoch.saturating_sub(1);
         let bonus = quarter_ending(self.epoch).map_or(U256::ZERO, |quarter| {
@@ -152,7 +153,7 @@ impl Emissions {
     /// `units` of capacity were active in this one; `price` is USD for an ATH with 18 decimals.
     pub fn advance(&mut self, units: u64, price: U256) {
         let next = self.epoch.saturating_add(1);
-        let worth = self.pool * price / U256::from(MICROS_SCALE);
+        let worth = self.pool.saturating_mul(price) / U256::from(MICROS_SCALE);
         let is_shrinking = units == 0 || worth / U256::from(units) > U256::from(self.target_micros);
         let factor = U256::from(if is_shrinking { 9 } else { 11 });
         let wanted = self.pool * factor / U256::from(10);

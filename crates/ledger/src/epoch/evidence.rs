@@ -5,10 +5,11 @@
 //! counts once, and does not contradict another one of the same author. What fails is refused and
 //! counted; it never costs anybody anything.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use welkin_types::{AccountId, ContainerId, LeaseId};
 
-use super::terms::{PERIODS_MAX, Terms, WHOLE_BP};
+use super::terms::{Terms, WHOLE_BP};
 
 /// The most containers of an epoch.
 pub const CONTAINERS_MAX: usize = (1 << 24) - 1;
@@ -18,7 +19,7 @@ pub const LICENCES_MAX: usize = 1 << 20;
 pub const INDEXERS_MAX: usize = 1 << 16;
 
 /// A container as it is registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Container {
     /// Which.
     pub id: ContainerId,
@@ -31,7 +32,7 @@ pub struct Container {
 }
 
 /// A checker's licence in good standing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Licence {
     /// Its number.
     pub number: u32,
@@ -40,11 +41,28 @@ pub struct Licence {
 }
 
 /// Who takes part in an epoch. Statements name them by their place in these sorted lists.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Lists")]
 pub struct Roster {
     containers: Vec<Container>,
     licences: Vec<Licence>,
     indexers: Vec<AccountId>,
+}
+
+/// A roster as it is read: not known to be one yet.
+#[derive(Deserialize)]
+struct Lists {
+    containers: Vec<Container>,
+    licences: Vec<Licence>,
+    indexers: Vec<AccountId>,
+}
+
+impl TryFrom<Lists> for Roster {
+    type Error = RosterError;
+
+    fn try_from(lists: Lists) -> Result<Self, RosterError> {
+        Self::new(lists.containers, lists.licences, lists.indexers)
+    }
 }
 
 /// Why a roster is none.
@@ -153,7 +171,7 @@ fn count(len: usize) -> [u8; 8] {
 /// A checker's verdict on a container in a period.
 ///
 /// Eight bytes, since there are tens of millions: container, period, licence, verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Verdict(u64);
 
 impl Verdict {
@@ -203,7 +221,7 @@ impl Verdict {
 }
 
 /// A checker's finding about a container's hardware.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Capacity {
     /// The place of the container.
     pub container: u32,
@@ -214,7 +232,7 @@ pub struct Capacity {
 }
 
 /// Seconds of a lease in a period, signed by buyer and host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Delivery {
     /// The place of the container.
     pub container: u32,
@@ -231,7 +249,7 @@ pub struct Delivery {
 }
 
 /// In which periods a licence answered its assignments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Uptime {
     /// The place of the licence.
     pub licence: u32,
@@ -253,7 +271,7 @@ pub struct Refused {
 }
 
 /// All that is known of an epoch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Who takes part.
     pub roster: Roster,
@@ -278,7 +296,7 @@ impl Evidence {
         let containers = u32::try_from(self.roster.containers.len()).unwrap_or(u32::MAX);
         let licences = u32::try_from(self.roster.licences.len()).unwrap_or(u32::MAX);
         let indexers = u32::try_from(self.roster.indexers.len()).unwrap_or(u32::MAX);
-        let periods = terms.periods.min(PERIODS_MAX);
+        let periods = terms.periods();
         let classes = u16::try_from(terms.classes.len()).unwrap_or(u16::MAX);
         let known = |is_known: bool, in_range: bool, refused: &mut Refused| {
             refused.strangers += u64::from(!is_known);

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::U256;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use welkin_types::{AccountId, ContainerId};
 
@@ -17,7 +18,7 @@ use super::terms::Terms;
 use super::work::{Standing, Works, measure};
 
 /// What is remembered of a licence within a quarter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LicenceStanding {
     /// What it earned by tasks, in units.
     pub base: u64,
@@ -26,7 +27,7 @@ pub struct LicenceStanding {
 }
 
 /// Everything that one epoch hands to the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Book {
     /// The emissions.
     pub emissions: Emissions,
@@ -193,7 +194,7 @@ pub fn settle(terms: &Terms, book: &Book, evidence: &mut Evidence) -> Settled {
 
 /// Capacity × seconds, over the seconds of the epoch.
 fn active_units(terms: &Terms, works: &Works) -> u64 {
-    let seconds = u128::from(terms.periods) * u128::from(terms.period_seconds);
+    let seconds = u128::from(terms.periods()) * u128::from(terms.period_seconds);
     let active = works.containers.iter().fold(0_u128, |sum, work| sum.saturating_add(work.active));
     active.checked_div(seconds).map_or(0, |units| u64::try_from(units).unwrap_or(u64::MAX))
 }
@@ -268,7 +269,7 @@ fn checker_shares(
             shares.push(Share { account: licence.owner, cause, weight, units });
         }
     }
-    next.quarter_periods = next.quarter_periods.saturating_add(u32::from(terms.periods));
+    next.quarter_periods = next.quarter_periods.saturating_add(u32::from(terms.periods()));
     for uptime in &evidence.uptimes {
         let place = usize::try_from(uptime.licence).unwrap_or(usize::MAX);
         let Some(licence) = licences.get(place) else { continue };

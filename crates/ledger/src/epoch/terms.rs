@@ -1,6 +1,7 @@
 //! By which numbers an epoch is settled. All of them are parameters that a vote can change.
 
 use alloy_primitives::U256;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use welkin_types::Class;
 
@@ -12,7 +13,7 @@ pub const PERIODS_MAX: u8 = 32;
 pub const WHOLE_BP: u16 = 10_000;
 
 /// A class and its capacity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassTerms {
     /// Which.
     pub class: Class,
@@ -21,7 +22,7 @@ pub struct ClassTerms {
 }
 
 /// The parameters of an epoch's settlement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// Classes; a container names one by its place here.
     pub classes: Vec<ClassTerms>,
@@ -61,6 +62,11 @@ impl Terms {
             unit_cap_wei: U256::MAX,
             uptime_bp: 9_500,
         }
+    }
+
+    /// How many periods count.
+    pub fn periods(&self) -> u8 {
+        self.periods.min(PERIODS_MAX)
     }
 
     /// The capacity of the class with this number; 0 if there is none.

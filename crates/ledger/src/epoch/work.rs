@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::evidence::{Capacity, Delivery, Evidence, Verdict};
 use super::terms::{PERIODS_MAX, SCORE_WHOLE, Terms};
 
 /// What is remembered of a container from one epoch to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// The online score, in parts of [`SCORE_WHOLE`].
     pub score: u16,
@@ -179,13 +181,15 @@ fn deliver(
     for delivery in deliveries {
         let sum = delivered[usize::from(delivery.period) % usize::from(PERIODS_MAX)].seconds;
         let seconds = u64::from(delivery.seconds);
+        // Below 2^32: both are 16 bits wide.
         let counted = if sum > most { seconds * most / sum } else { seconds };
         if let Some(total) = matched.get_mut(usize::from(delivery.indexer)) {
             *total += counted;
         }
     }
     for slot in delivered.iter_mut().filter(|slot| slot.seconds > most) {
-        slot.good = slot.good * most / slot.seconds;
+        let good = u128::from(slot.good) * u128::from(most) / u128::from(slot.seconds);
+        slot.good = u64::try_from(good).unwrap_or(u64::MAX);
         slot.seconds = most;
     }
     delivered
@@ -201,7 +205,7 @@ fn add_up(
 ) -> Work {
     let mut work = Work::default();
     let capacity = u128::from(capacity);
-    for (outcome, delivered) in outcomes.iter().zip(delivered).take(usize::from(terms.periods)) {
+    for (outcome, delivered) in outcomes.iter().zip(delivered).take(usize::from(terms.periods())) {
         standing.score = match outcome {
             Outcome::Online => standing.score.saturating_add(terms.score_up).min(SCORE_WHOLE),
             Outcome::Offline => standing.score.saturating_sub(terms.score_down),
