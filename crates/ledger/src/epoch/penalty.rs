@@ -111,10 +111,10 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Generation 1: a third of K·S for going down at work, all of it for fraud or hardware far
-    /// below specification. Going down while idle costs no stake.
+    /// Generation 1: a third of K·S for going down at work, all of it from the third time on and
+    /// for fraud or hardware far below specification. Going down while idle costs no stake.
     pub fn incidents(version: u32) -> Self {
-        let third = |refund| rule([3_333; 3], refund);
+        let third = |refund| rule([3_333, 3_333, 10_000], refund);
         let whole = rule([10_000; 3], Refund::Period);
         let rules = BTreeMap::from([
             (Offence::DownDelivering, third(Refund::Period)),
@@ -424,6 +424,56 @@ mod tests {
             assert_eq!(rules.offence(&Incident::Lie), Some(Offence::LyingToIndexer));
             let far = rules.offence(&Incident::Specification).unwrap();
             assert_eq!(rules.rules[&far].first, 10_000);
+        }
+    }
+
+    /// The cases of `contracts/test/Staking.t.sol`.
+    #[test]
+    fn the_contract_takes_the_same() {
+        let ath = |count: u64| U256::from(count) * U256::from(10).pow(U256::from(18));
+        let rules = Rules::incidents(1);
+        let mut record = Conviction::default();
+        let charge = |number| Charge {
+            offence: Offence::DownDelivering,
+            required_stake: ath(133_422),
+            harm: ath(10_000),
+            ..charge(number)
+        };
+        let third = ath(133_422) * U256::from(3_333) / U256::from(10_000);
+        let mut convict = |number, day| rules.convict(&mut record, &charge(number), day * DAY);
+        assert_eq!([convict(1, 3), convict(2, 6)], [Ok(third); 2]);
+        assert_eq!(convict(3, 9), Ok(ath(133_422)));
+        assert_eq!(convict(4, 100), Ok(third));
+        let from = Collateral { pending_rewards: ath(10_000), stake: ath(133_422) };
+        let taken = rules.take(&charge(1), third, ath(1_000), &from);
+        let expected = Taken {
+            from_rewards: ath(10_000),
+            from_stake: third - ath(10_000),
+            to_buyer: ath(10_000),
+            to_reporter: ath(1_000),
+            to_treasury: third - ath(11_000),
+            left: U256::ZERO,
+        };
+        assert_eq!(taken, expected);
+    }
+
+    /// Rows of the document's tables.
+    #[test]
+    fn the_document_says_what_the_rules_do() {
+        let page = include_str!("../../../../docs/reference/epochs.md");
+        for rules in [Rules::incidents(1), Rules::uptime(2)] {
+            let generation = if rules.version == 1 { "1" } else { "2" };
+            for (offence, rule) in &rules.rules {
+                let percent = [rule.first, rule.second, rule.further].map(|bp| match bp % 100 {
+                    0 => (bp / 100).to_string(),
+                    _ => format!("{}.{:02}", bp / 100, bp % 100),
+                });
+                let refund = format!("{:?}", rule.refund).to_lowercase();
+                let (code, percent) = (offence.code(), percent.join(" | "));
+                let row = format!("| {generation} | {code} | {offence:?} | {percent} | {refund} |");
+                assert!(page.contains(&row), "{row}");
+                assert_eq!((rule.buyer, rule.memory_seconds), (5_000, 90 * 86_400));
+            }
         }
     }
 
