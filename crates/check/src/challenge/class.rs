@@ -144,6 +144,14 @@ impl ClassTable {
         })
     }
 
+    /// How long work of so many multiply-adds may take, in microseconds: what the slowest class
+    /// needs, so that slow hardware is measured instead of being late. Who shares a device among
+    /// identities has the rate of a lower class with each, which earns no more than one.
+    pub fn limit_us(&self, macs: u64) -> Option<u64> {
+        let slowest = self.rates.keys().filter_map(|class| self.least(class)).min()?;
+        Some((macs / slowest.max(1)).saturating_add(1))
+    }
+
     /// Matches a measured rate and memory with the claimed class, or with the fastest lower one
     /// whose band it reaches.
     pub fn matched(&self, claimed: &Class, mmac_per_s: u64, memory_mib: u64) -> MatchedClass {
@@ -216,6 +224,8 @@ mod tests {
         assert_eq!(capped, MatchedClass::Lower(class("rtx3090-24")));
         let small = table.matched(&claimed, rate, 24_000);
         assert_eq!(small, MatchedClass::Lower(class("rtx4090-24")));
+        // The slowest is an L4: 9 TFLOPS, of which 70 % is the least, as multiply-adds.
+        assert_eq!(table.limit_us(3_150_000_000), Some(1_001));
         assert_eq!(table.matched(&claimed, 1, 81_000), MatchedClass::None);
         assert_eq!(table.matched(&class("unheard-of"), rate, 81_000), MatchedClass::None);
     }

@@ -7,7 +7,8 @@
 //!   host that answers pings late gains no more than that.
 //! - If the devices were not all asked within one window, a device may have worked for two: then
 //!   nothing is concluded for any.
-//! - Rows are chosen by a secret that leaves this side only as row numbers, after the commitment.
+//! - Rows are chosen by a secret that leaves this side only as row numbers, after the commitment,
+//!   and others for each device: the first to commit must not tell the next what to compute.
 //! - Every device gets one outcome. Verifying is left to the caller, since it may take seconds.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -263,8 +264,8 @@ impl Examiner {
             let fraud = Fraud::Rounds { wanted: shape.rounds(), found };
             return self.end(number, Outcome::Fraud(fraud));
         }
-        let rows =
-            (0..shape.rounds()).map(|round| self.secret.rows(shape, round, self.config.rows));
+        let secret = self.secret.of_device(number);
+        let rows = (0..shape.rounds()).map(|round| secret.rows(shape, round, self.config.rows));
         self.outputs.push_back(ExamOutput::Open { device: number, rows: rows.collect() });
         let until = self.now.saturating_add(self.config.open_us);
         self.devices[number].1 = Stage::Opening { took_us, roots, until };
@@ -280,7 +281,7 @@ impl Examiner {
             seed: seed_of(&self.nonce, device),
             shape: device.shape,
             roots: std::mem::take(roots),
-            secret: self.secret,
+            secret: self.secret.of_device(number),
             rows: self.config.rows,
             openings,
         });

@@ -300,6 +300,35 @@ fn a_shared_device_is_late() {
     assert_eq!(exam.outcomes[&1], Outcome::Late);
 }
 
+/// Else the first device's rows would tell the second which few to compute.
+#[test]
+fn each_device_opens_other_rows() {
+    let mut examiner =
+        Examiner::new(ExaminerConfig::default(), [5; 32], Secret::new([6; 32]), wide());
+    let mut asked = Vec::new();
+    for device in 0..2 {
+        examiner.handle(0, ExamInput::Sent { device });
+    }
+    for device in 0..2 {
+        examiner.handle(1, ExamInput::Committed { device, roots: vec![[0; 32]] });
+    }
+    loop {
+        match examiner.poll() {
+            ExamOutput::Open { rows, .. } => asked.push(rows),
+            ExamOutput::Idle { .. } => break,
+            _ => (),
+        }
+    }
+    assert_eq!(asked.len(), 2);
+    let common = asked[0][0].iter().filter(|row| asked[1][0].contains(row)).count();
+    assert!(common < 60, "{common} of 271 rows are the same");
+}
+
+fn wide() -> Vec<Device> {
+    let shape = shape(8_192, 1);
+    [0, 1].map(|index| Device { shape, ..device(index) }).to_vec()
+}
+
 #[test]
 fn work_for_another_seed_is_fraud() {
     let mut exam = Exam::new(1);

@@ -31,6 +31,17 @@ impl Secret {
         Self(random)
     }
 
+    /// The secret of one device: who sees which rows one must open knows nothing of another's.
+    #[must_use]
+    pub fn of_device(&self, number: usize) -> Self {
+        let number = u64::try_from(number).unwrap_or(u64::MAX);
+        let hash = Sha256::new()
+            .chain_update(b"welkin/challenge/of-device/1\0")
+            .chain_update(self.0)
+            .chain_update(number.to_be_bytes());
+        Self(hash.finalize().into())
+    }
+
     fn stream(&self, purpose: u8, round: u32) -> impl Iterator<Item = u32> + use<> {
         let secret = self.0;
         (0_u32..).flat_map(move |number| {
