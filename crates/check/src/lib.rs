@@ -10,6 +10,7 @@ mod assignment;
 pub mod challenge;
 mod checker;
 pub mod health;
+pub mod place;
 pub mod score;
 pub mod sortition;
 
