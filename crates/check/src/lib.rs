@@ -11,6 +11,7 @@ pub mod challenge;
 mod checker;
 pub mod health;
 pub mod place;
+pub mod randomness;
 pub mod score;
 pub mod sortition;
 
