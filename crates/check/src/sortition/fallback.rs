@@ -42,6 +42,9 @@ impl Plan {
         wanted: usize,
         reported: &[u32],
     ) -> Vec<&'a Licence> {
+        if wanted == 0 {
+            return Vec::new();
+        }
         let count = weights.licences.len();
         let Some(blocks) = count.checked_sub(1).map(|last| (last / BLOCK).max(1)) else {
             return Vec::new();
@@ -58,17 +61,22 @@ impl Plan {
         let block = (to_usize(anchor) / BLOCK).min(blocks - 1);
         let end = if block + 1 == blocks { count } else { (block + 1) * BLOCK };
         let mut best: Vec<(u64, &Licence)> = Vec::with_capacity(wanted + 1);
-        for place in block * BLOCK..end {
-            let licence = &weights.licences[place];
+        let mut least = 0;
+        let places =
+            weights.hashes[block * BLOCK..end].iter().zip(&weights.licences[block * BLOCK..end]);
+        for (own, licence) in places {
+            let weight = mix(own ^ hash);
+            // Few pass, so that the others cost no look at the licence.
+            if best.len() == wanted && weight <= least {
+                continue;
+            }
             if licence.owner == owner || reported.contains(&licence.number) {
                 continue;
             }
-            let weight = mix(weights.hashes[place] ^ hash);
             let rank = best.partition_point(|(other, _)| *other >= weight);
-            if rank < wanted {
-                best.truncate(wanted.saturating_sub(1));
-                best.insert(rank, (weight, licence));
-            }
+            best.insert(rank, (weight, licence));
+            best.truncate(wanted);
+            least = best.last().map_or(0, |(weight, _)| *weight);
         }
         best.into_iter().map(|(_, licence)| licence).collect()
     }
