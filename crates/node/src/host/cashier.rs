@@ -47,6 +47,11 @@ impl Cashier {
         Self { settle, lease, asking: JoinSet::new(), next: None }
     }
 
+    /// Whether a question was not answered yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.asking.is_empty()
+    }
+
     /// Begins to cash a voucher and to have `aside` beyond it. One is cashed at a time; of those
     /// that come meanwhile only the newest counts, as it contains the others.
     pub(super) fn redeem(&mut self, voucher: SignedByAccount<Voucher>, aside: Usd) {
@@ -173,13 +178,14 @@ mod tests {
             cashier.redeem(voucher(seconds), Usd::ZERO);
         }
         let waiting = tokio::time::timeout(Duration::from_secs(3_600), cashier.said()).await;
-        assert!(waiting.is_err(), "nothing was answered yet");
+        assert!(waiting.is_err() && cashier.is_waiting(), "nothing was answered yet");
         slow.may.add_permits(2);
         for expected in [1, 99] {
             let Said::Redeemed { voucher, .. } = cashier.said().await else { panic!() };
             assert_eq!(voucher.message.seconds, expected);
         }
         assert_eq!(slow.asked.lock().unwrap().len(), 2);
+        assert!(!cashier.is_waiting());
     }
 
     #[tokio::test(start_paused = true)]

@@ -74,7 +74,10 @@ pub(crate) fn spawn(
     let lease = record.order.message.lease;
     let (commands, queue) = mpsc::channel(COMMANDS_MAX);
     let buyer = record.order.message.buyer;
-    let redeemed = record.covered().0;
+    let (redeemed, promised) = record.covered();
+    let order = &record.order.message;
+    // Until the settlement service says how it stands.
+    let secured = promised.checked_add(hold(order.price, order.budget)).unwrap_or(order.budget);
     let view = View { record: Arc::new(record), detail: None, asked: (0, 0, 0), terminal: None };
     let (publish, view) = watch::channel(view);
     host.registry.insert(lease, LeaseHandle { buyer, commands, view });
@@ -89,6 +92,7 @@ pub(crate) fn spawn(
         pumps: None,
         cashier: Cashier::new(host.settle.clone(), lease),
         redeemed,
+        secured,
     };
     host.shutdown.spawn_until_asked("lease", task.run(queue, survivor));
 }
@@ -105,6 +109,8 @@ struct LeaseTask {
     cashier: Cashier,
     /// Covered seconds of the last voucher that was cashed.
     redeemed: u64,
+    /// What was paid, and what is aside beyond it, when that was last known.
+    secured: Usd,
 }
 
 /// What a task waits for besides commands and time.
@@ -397,9 +403,25 @@ impl LeaseTask {
     fn redeem(&mut self) {
         let record = self.machine.record();
         let order = &record.order.message;
-        if let Some(voucher) = record.voucher.clone() {
-            self.cashier.redeem(voucher, hold(order.price, order.budget));
+        let Some(voucher) = record.voucher.clone() else { return };
+        let (aside, promised) = (hold(order.price, order.budget), voucher.message.amount);
+        let needed = self.needed(promised);
+        let is_waiting = self.cashier.is_waiting();
+        self.cashier.redeem(voucher, aside);
+        // Cashing may take as long as a chain is away or its gas too dear: work goes on only for
+        // what is aside.
+        if is_waiting && promised.checked_add(needed).is_none_or(|end| end > self.secured) {
+            warn!(lease = %self.lease, "vouchers are not cashed, and what is aside is used up");
+            self.input(Input::FundsExhausted);
         }
+    }
+
+    /// What must be aside beyond a voucher: enough for the time until the next one is cashed, or it
+    /// is time to stop.
+    fn needed(&self, promised: Usd) -> Usd {
+        let order = &self.machine.record().order.message;
+        let needed = order.price.cost(REDEEM_SECONDS + self.host.policy.exposure_seconds);
+        needed.min(order.budget.saturating_sub(promised))
     }
 
     fn said(&mut self, said: Said) {
@@ -412,15 +434,14 @@ impl LeaseTask {
     fn redeemed(&mut self, voucher: &Voucher, answer: Result<LeaseView, SettlementError>) {
         let covered = voucher.seconds;
         let order = &self.machine.record().order.message;
-        // Enough for the time until the next voucher is cashed, or it is time to stop.
-        let needed = order.price.cost(REDEEM_SECONDS + self.host.policy.exposure_seconds);
         let left = order.budget.saturating_sub(voucher.amount);
         match answer {
             Ok(view) => {
                 self.redeemed = covered;
+                self.secured = view.paid.checked_add(view.held).unwrap_or(Usd::MAX);
                 // A voucher that waits to be worth its gas is paid from what is aside.
                 let due = voucher.amount.saturating_sub(view.paid);
-                if view.held.saturating_sub(due) < needed.min(left) || left.is_zero() {
+                if view.held.saturating_sub(due) < self.needed(voucher.amount) || left.is_zero() {
                     self.input(Input::FundsExhausted);
                 }
             }
