@@ -12,8 +12,10 @@ mod filter;
 mod find;
 mod fleet;
 mod presence;
+pub mod index;
 mod score;
 mod spread;
+pub mod synth;
 
 pub use find::{Candidate, Found, Query};
 pub use fleet::{

@@ -1,0 +1,115 @@
+//! The best that a search has found so far, and the bound that follows from it.
+
+use super::query::Search;
+
+/// A candidate's rank: cost, then distance on the ring, then number.
+pub(crate) type Rank = u128;
+
+pub(crate) const fn rank(cost: u64, tie: u32, row: u32) -> Rank {
+    (cost as u128) << 64 | (tie as u128) << 32 | row as u128
+}
+
+pub(crate) const fn cost_of(rank: Rank) -> u64 {
+    (rank >> 64) as u64
+}
+
+pub(crate) const fn row_of(rank: Rank) -> u32 {
+    (rank & 0xffff_ffff) as u32
+}
+
+/// How many ranks beyond what is kept are collected before the worst are dropped.
+const SURPLUS_MAX: usize = 32;
+
+/// The `count` best, and besides up to `width` that cost little more than the best.
+#[derive(Debug)]
+pub(crate) struct Best<'a> {
+    search: &'a Search<'a>,
+    count: usize,
+    width: usize,
+    /// The best, in order.
+    top: Vec<Rank>,
+    /// Those near the best that are not in `top`, in no order.
+    near: Vec<Rank>,
+    /// No more is kept of those near the best above this.
+    near_max: Rank,
+    /// What ranks above this is not wanted.
+    worst: Rank,
+}
+
+impl<'a> Best<'a> {
+    pub(crate) fn new(search: &'a Search<'a>, count: usize, width: usize) -> Self {
+        Self {
+            search,
+            count,
+            width: width.max(count),
+            top: Vec::with_capacity(count + 1),
+            near: Vec::new(),
+            near_max: Rank::MAX,
+            worst: Rank::MAX,
+        }
+    }
+
+    /// The highest cost that is still wanted.
+    pub(crate) const fn cost_max(&self) -> u64 {
+        cost_of(self.worst)
+    }
+
+    /// So many of one cost are enough.
+    pub(crate) const fn width(&self) -> usize {
+        self.width
+    }
+
+    pub(crate) fn push(&mut self, rank: Rank) {
+        if rank > self.worst {
+            return;
+        }
+        let place = self.top.partition_point(|other| *other < rank);
+        let mut next = rank;
+        if place < self.count {
+            self.top.insert(place, rank);
+            if self.top.len() <= self.count {
+                self.bound();
+                return;
+            }
+            next = self.top.pop().unwrap_or(Rank::MAX);
+        }
+        if self.width > self.count && next <= self.near_bound() {
+            self.near.push(next);
+            if self.near.len() >= self.width - self.count + SURPLUS_MAX {
+                self.drop_surplus();
+            }
+        }
+        self.bound();
+    }
+
+    /// All that is kept, best first.
+    pub(crate) fn into_ranks(mut self) -> Vec<Rank> {
+        let bound = self.near_bound();
+        self.near.retain(|rank| *rank <= bound);
+        self.near.sort_unstable();
+        self.near.truncate(self.width - self.count);
+        self.top.append(&mut self.near);
+        self.top
+    }
+
+    fn near_bound(&self) -> Rank {
+        let best = self.top.first().copied().map_or(u64::MAX >> 1, cost_of);
+        rank(self.search.near(best.min(1 << 48)), u32::MAX, u32::MAX).min(self.near_max)
+    }
+
+    fn bound(&mut self) {
+        let Some(last) = self.top.get(self.count - 1).copied() else { return };
+        self.worst = if self.width > self.count { last.max(self.near_bound()) } else { last };
+    }
+
+    fn drop_surplus(&mut self) {
+        let bound = self.near_bound();
+        self.near.retain(|rank| *rank <= bound);
+        let kept = self.width - self.count;
+        if self.near.len() > kept {
+            let (_, last, _) = self.near.select_nth_unstable(kept - 1);
+            self.near_max = *last;
+            self.near.truncate(kept);
+        }
+    }
+}

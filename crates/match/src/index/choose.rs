@@ -1,0 +1,160 @@
+//! Chooses among the best: spread where it costs little, and never two of one host while another
+//! host would do.
+
+use super::Index;
+use super::best::{Rank, cost_of, row_of};
+use super::query::Search;
+use super::row::{QUALITY_MAX, RowId};
+use super::search::{Effort, Searcher};
+use crate::spread::Stream;
+
+/// What a candidate's cost is the sum of: weight times number, each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// For the price.
+    pub price: u64,
+    /// For the round trip.
+    pub latency: u64,
+    /// For what the online score lacks.
+    pub quality: u64,
+    /// For a cold start.
+    pub cold: u64,
+    /// For the slots that stay free.
+    pub fragment: u64,
+}
+
+impl Terms {
+    /// The cost.
+    pub const fn sum(&self) -> u64 {
+        self.price + self.latency + self.quality + self.cold + self.fragment
+    }
+}
+
+/// A container that was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The container.
+    pub row: RowId,
+    /// Its host's number.
+    pub host: u32,
+    /// What it costs, term by term.
+    pub terms: Terms,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// What was chosen, in order of preference; empty if nothing fits.
+    pub chosen: Vec<Chosen>,
+    /// What it was chosen from, best first: one list for each time that another had to be made
+    /// because too few hosts were in those before.
+    pub considered: Vec<Vec<RowId>>,
+    /// What the search looked at.
+    pub effort: Effort,
+}
+
+/// Finds and chooses; the search has been checked.
+pub(super) fn find(index: &Index, search: &Search<'_>) -> Choice {
+    let count = usize::from(search.count);
+    let mut effort = Effort::default();
+    let mut excluded = search.hosts_exclude.to_vec();
+    let mut draw = Draw::new(search);
+    let mut considered = Vec::with_capacity(1);
+    loop {
+        let searcher = Searcher::new(index, search, &excluded, (count, usize::from(search.width)));
+        let (ranks, spent) = searcher.run();
+        effort = Effort { rows: effort.rows + spent.rows, lists: effort.lists + spent.lists };
+        draw.take(&ranks, |row| index.records[row as usize].host);
+        considered.push(ranks.iter().map(|rank| RowId(row_of(*rank))).collect());
+        // A short list is all that there is.
+        if draw.is_done() || ranks.len() < count {
+            break;
+        }
+        excluded = [search.hosts_exclude, &draw.hosts].concat();
+    }
+    let chosen = draw.finish().into_iter().map(|(row, host)| Chosen {
+        row: RowId(row),
+        host,
+        terms: index.terms(search, RowId(row)),
+    });
+    Choice { chosen: chosen.collect(), considered, effort }
+}
+
+/// Draws candidates from lists of ranks.
+///
+/// Among those that cost little more than a list's best, each draw takes the better of two places;
+/// the others follow in order. A second container of a host that has been drawn waits until there
+/// is no other host.
+#[derive(Debug)]
+pub(super) struct Draw<'a> {
+    search: &'a Search<'a>,
+    stream: Stream,
+    drawn: Vec<(u32, u32)>,
+    waiting: Vec<(u32, u32)>,
+    pub(super) hosts: Vec<u32>,
+}
+
+impl<'a> Draw<'a> {
+    pub(super) const fn new(search: &'a Search<'a>) -> Self {
+        let stream = Stream::new(search.request);
+        Self { search, stream, drawn: Vec::new(), waiting: Vec::new(), hosts: Vec::new() }
+    }
+
+    fn is_done(&self) -> bool {
+        self.drawn.len() >= usize::from(self.search.count)
+    }
+
+    /// Draws from a list, best first, until there are enough.
+    pub(super) fn take(&mut self, ranks: &[Rank], host_of: impl Fn(u32) -> u32) {
+        let Some(best) = ranks.first() else { return };
+        let near_max = self.search.near(cost_of(*best));
+        let near = ranks.partition_point(|rank| cost_of(*rank) <= near_max);
+        let mut near = near.min(self.search.width.into());
+        let mut ranks = ranks.to_vec();
+        while !ranks.is_empty() && !self.is_done() {
+            let place = match near {
+                0 => 0,
+                _ => self.stream.below(near).min(self.stream.below(near)),
+            };
+            near = near.saturating_sub(1);
+            let row = row_of(ranks.remove(place));
+            let host = host_of(row);
+            if self.hosts.contains(&host) {
+                self.waiting.push((row, host));
+            } else {
+                self.hosts.push(host);
+                self.drawn.push((row, host));
+            }
+        }
+    }
+
+    /// What was drawn, with what waited where there are too few.
+    pub(super) fn finish(mut self) -> Vec<(u32, u32)> {
+        let missing = usize::from(self.search.count).saturating_sub(self.drawn.len());
+        self.drawn.extend(self.waiting.into_iter().take(missing));
+        self.drawn
+    }
+}
+
+impl Index {
+    /// What a container costs a search, term by term; nothing, if it is not known.
+    pub fn terms(&self, search: &Search<'_>, row: RowId) -> Terms {
+        if !self.is_known(row) {
+            return Terms::default();
+        }
+        let record = &self.records[row.0 as usize];
+        let weights = &search.weights;
+        let is_cold = search.app.is_some_and(|app| !self.has_app(row.0, app));
+        let latency = search.latency_to(usize::from(record.location));
+        let lacking = QUALITY_MAX.saturating_sub(record.quality);
+        let left = record.free.saturating_sub(search.slots);
+        let times = |weight: u32, count: u64| u64::from(weight) * count;
+        Terms {
+            price: times(weights.price, record.price.into()),
+            latency: times(weights.latency, latency.into()),
+            quality: times(weights.quality, lacking.into()),
+            cold: times(weights.cold, is_cold.into()),
+            fragment: times(weights.fragment, left.into()),
+        }
+    }
+}
