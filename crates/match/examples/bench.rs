@@ -35,6 +35,7 @@ fn main() {
     let count = arguments.next().and_then(|count| count.parse().ok());
     match which.as_str() {
         "match-1m" => match_1m(count.unwrap_or(1_000_000)),
+        "profile" => profile(count.unwrap_or(1_000_000)),
         "match-growth" => match_growth(count.unwrap_or(10_000_000)),
         other => println!("no measurement is called {other}: try match-1m or match-growth"),
     }
@@ -165,6 +166,34 @@ fn claim(
         claims.pop_front().into_iter().for_each(|oldest| world.index.release(oldest));
     }
     claimed.is_some()
+}
+
+fn profile(count: usize) {
+    let world = World::new(count);
+    let wanted: Vec<_> = Demand::new(11).take(SEARCHES).collect();
+    for purpose in [Purpose::Game, Purpose::Inference, Purpose::Phone, Purpose::Training] {
+        let some: Vec<_> = wanted.iter().filter(|w| w.purpose == purpose).cloned().collect();
+        for is_app in [true, false] {
+            let (mut rows, mut lists) = (0, 0);
+            let begun = spent();
+            for wanted in &some {
+                let mut search = Search { count: 8, width: 64, ..wanted.search() };
+                if !is_app {
+                    search.app = None;
+                }
+                let choice = world.index.find(&search).unwrap();
+                rows += choice.effort.rows;
+                lists += choice.effort.lists;
+            }
+            let each = some.len() as f64;
+            println!(
+                "{purpose:?} app {is_app}: rows {:.0} lists {:.0} {:.2} us",
+                rows as f64 / each,
+                lists as f64 / each,
+                (spent() - begun).as_secs_f64() * 1e6 / each
+            );
+        }
+    }
 }
 
 fn match_1m(count: usize) {

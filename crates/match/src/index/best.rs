@@ -43,7 +43,7 @@ impl<'a> Best<'a> {
             count,
             width: width.max(count),
             top: Vec::with_capacity(count + 1),
-            near: Vec::new(),
+            near: Vec::with_capacity(width.saturating_sub(count).min(SURPLUS_MAX)),
             near_max: Rank::MAX,
             worst: Rank::MAX,
         }

@@ -3,10 +3,14 @@
 
 use super::Index;
 use super::best::{Rank, cost_of, row_of};
-use super::query::Search;
+use super::query::{COUNT_MAX, Search, WIDTH_MAX};
 use super::row::{QUALITY_MAX, RowId};
 use super::search::{Effort, Searcher};
 use crate::spread::Stream;
+
+/// The longest list that is drawn from.
+const LISTED_MAX: usize = 64;
+const _: () = assert!(WIDTH_MAX as usize <= LISTED_MAX && COUNT_MAX as usize <= LISTED_MAX);
 
 /// What a candidate's cost is the sum of: weight times number, each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,14 +114,21 @@ impl<'a> Draw<'a> {
         let near_max = self.search.near(cost_of(*best));
         let near = ranks.partition_point(|rank| cost_of(*rank) <= near_max);
         let mut near = near.min(self.search.width.into());
-        let mut ranks = ranks.to_vec();
-        while !ranks.is_empty() && !self.is_done() {
+        // Places that have not been drawn, in order.
+        let mut left = [0; LISTED_MAX];
+        let ranks = &ranks[..ranks.len().min(LISTED_MAX)];
+        (0_u8..).zip(&mut left).for_each(|(place, left)| *left = place);
+        for drawn in 0..ranks.len() {
+            if self.is_done() {
+                break;
+            }
             let place = match near {
                 0 => 0,
                 _ => self.stream.below(near).min(self.stream.below(near)),
             };
             near = near.saturating_sub(1);
-            let row = row_of(ranks.remove(place));
+            let row = row_of(ranks[usize::from(left[place])]);
+            left.copy_within(place + 1..ranks.len() - drawn, place);
             let host = host_of(row);
             if self.hosts.contains(&host) {
                 self.waiting.push((row, host));

@@ -237,12 +237,13 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sizes(pub(crate) u16);
 
-/// What the steps begin with: an eighth of a core, 128 MiB, 256 MiB. Half of each, in its unit.
-const BASES: [u32; 3] = [12, 2_048, 256];
+/// How many units make half of what the steps begin with, as a fraction: an eighth of a core,
+/// 128 MiB, 256 MiB.
+const HALVES: [(u32, u32); 3] = [(25, 4), (1_024, 1), (128, 1)];
 
 impl Sizes {
     pub(crate) const fn of(cpu: u16, memory: u32, disk: u32) -> Self {
-        let [a, b, c] = BASES;
+        let [a, b, c] = HALVES;
         Self(step(cpu as u32, a) | step(memory, b) << 5 | step(disk, c) << 10)
     }
 
@@ -253,18 +254,18 @@ impl Sizes {
 
     /// For each size whether containers of the same step may be too small.
     pub(crate) const fn are_vague(cpu: u16, memory: u32, disk: u32) -> [bool; 3] {
-        let [a, b, c] = BASES;
+        let [a, b, c] = HALVES;
         [is_vague(cpu as u32, a), is_vague(memory, b), is_vague(disk, c)]
     }
 }
 
-const fn is_vague(size: u32, base: u32) -> bool {
-    size > 0 && step(size, base) == step(size - 1, base)
+const fn is_vague(size: u32, half: (u32, u32)) -> bool {
+    size > 0 && step(size, half) == step(size - 1, half)
 }
 
-/// The half octave of `size` over `base`, from 0 to 31.
-const fn step(size: u32, base: u32) -> u16 {
-    let halves = size as u64 * 2 / base as u64;
+/// The half octave of `size`, from 0 to 31.
+const fn step(size: u32, (units, of): (u32, u32)) -> u16 {
+    let halves = size as u64 * of as u64 / units as u64;
     if halves < 2 {
         return 0;
     }
@@ -281,14 +282,17 @@ mod tests {
     fn steps_rise_with_sizes_and_common_sizes_are_not_vague() {
         let mut last = 0;
         for size in 0..200_000 {
-            let step = step(size, 12);
+            let step = step(size, HALVES[0]);
             assert!(step == last || step == last + 1, "{size}");
             last = step;
         }
-        assert_eq!(step(u32::MAX, 12), 31);
+        assert_eq!(step(u32::MAX, HALVES[0]), 31);
         // Gibibytes that are powers of two, and three halves of them.
         for gib in [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256] {
             assert_eq!(Sizes::are_vague(0, gib << 14, gib << 10), [false; 3], "{gib}");
+        }
+        for cores in [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64] {
+            assert!(!Sizes::are_vague(cores * 100, 0, 0)[0], "{cores}");
         }
         assert_eq!(Sizes::are_vague(1_000, 5 << 14, 5 << 10), [true; 3]);
     }

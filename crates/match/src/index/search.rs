@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::best::{Best, Rank, rank};
-use super::bounds::{BoundRow, NOTHING, level_of};
+use super::bounds::level_of;
 use super::query::Search;
 use super::row::{Entry, LOCATIONS_MAX, MANY_APPS, PRICE_MAX, Sizes, print_of};
 use super::run::{Cursor, Run};
@@ -16,14 +16,19 @@ use super::{Index, QUALITY_TIERS, TIERS};
 
 /// Locations whose bounds are compared at once.
 const GROUP: usize = 8;
-/// Lists that are collected before the most promising are opened.
-const COLLECTED_MAX: usize = 192;
 /// So many entries of one price are looked at one by one; more are searched.
 const EQUAL_MAX: usize = 16;
-/// Where a list's bound stands in the number by which lists are ordered.
-const BOUND_SHIFT: u32 = 18;
+/// Where a bound stands in the number by which rows and lists are ordered.
+const BOUND_SHIFT: u32 = 19;
+/// Marks a row of lists that have not been told apart.
+const ROW: u64 = 1 << 18;
 /// Marks a list of ready containers.
 const READY: u64 = 1 << 17;
+/// Farther than any limit, in micro-dollars: a location that is not eligible.
+const FAR: u32 = i32::MAX.unsigned_abs();
+
+/// Room for as many rows and lists as most searches collect.
+const ROOM: usize = 256;
 
 /// What a search looked at: the same on every run, so that a test can bound it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,9 +52,14 @@ pub(super) struct Searcher<'a> {
     /// Whether a record may have to be read to know whether a container fits.
     is_record_read: bool,
     cold: u64,
+    /// What each location adds to the cost.
     base: [u64; LOCATIONS_MAX],
+    /// The same as a price, rounded down; [`FAR`] where nothing is wanted.
+    away: [u32; LOCATIONS_MAX],
     eligible: u128,
-    limits: [[i32; LOCATIONS_MAX]; TIERS],
+    /// The lowest price of a wanted kind.
+    least: u32,
+    /// Rows and lists that can hold something better, by their bounds.
     heap: BinaryHeap<Reverse<u64>>,
     pub(super) effort: Effort,
 }
@@ -61,12 +71,20 @@ impl<'a> Searcher<'a> {
         excluded: &'a [u32],
         (count, width): (usize, usize),
     ) -> Self {
-        let mut base = [0; LOCATIONS_MAX];
+        let weights = &search.weights;
+        let (mut base, mut away) = ([0; LOCATIONS_MAX], [FAR; LOCATIONS_MAX]);
         let mut eligible = 0;
-        for (location, base) in base.iter_mut().enumerate().take(index.locations) {
+        for location in 0..index.locations {
             let latency = search.latency_to(location);
             if search.locations >> location & 1 == 1 && latency <= search.latency_max {
-                *base = u64::from(search.weights.latency) * u64::from(latency);
+                let cost = u64::from(weights.latency) * u64::from(latency);
+                base[location] = cost;
+                away[location] = match weights.price {
+                    // Without a weight of the price no price is too high.
+                    0 => 0,
+                    1 => u32::try_from(cost).map_or(FAR - 1, |cost| cost.min(FAR - 1)),
+                    weight => u32::try_from(cost / u64::from(weight)).unwrap_or(FAR).min(FAR - 1),
+                };
                 eligible |= 1 << location;
             }
         }
@@ -86,130 +104,97 @@ impl<'a> Searcher<'a> {
             is_record_read: has_lists || are_vague != [false; 3],
             cold: search.app.map_or(0, |_| u64::from(search.weights.cold)),
             base,
+            away,
             eligible,
-            limits: [[-1; LOCATIONS_MAX]; TIERS],
-            heap: BinaryHeap::with_capacity(COLLECTED_MAX + LOCATIONS_MAX),
+            least: FAR,
+            heap: BinaryHeap::new(),
             effort: Effort::default(),
         }
     }
 
     /// The best, in order.
     pub(super) fn run(mut self) -> (Vec<Rank>, Effort) {
-        self.collect_ready();
-        if !self.search.is_app_required {
-            self.collect_cold();
+        if self.eligible != 0 {
+            self.collect_rows();
+            self.collect_ready();
+            self.open();
         }
-        self.open_collected();
         (self.best.into_ranks(), self.effort)
     }
 
-    /// Lists of containers on which the application is ready.
+    /// Collects the rows of wanted classes and tiers that have something free.
+    fn collect_rows(&mut self) {
+        let search = self.search;
+        let bounds = self.index.bounds.rows(level_of(search.slots));
+        let near = (0..self.index.locations).filter(|at| self.eligible >> at & 1 == 1);
+        let near = near.map(|at| self.base[at]).min().unwrap_or(0) + self.cold;
+        let mut rows = Vec::with_capacity(ROOM);
+        for class in search.classes.iter().take_while(|class| *class < self.index.classes) {
+            let first = usize::from(class) * TIERS;
+            for (tier, bounds) in bounds[first..first + TIERS].iter().enumerate() {
+                let least = bounds.least.cast_unsigned();
+                if least > search.price_max || QUALITY_TIERS[tier].1 < search.quality_min {
+                    continue;
+                }
+                self.least = self.least.min(least);
+                let bound = u64::from(search.weights.price) * u64::from(least);
+                let bound = near + bound + self.flaw(tier);
+                rows.push(Reverse(bound << BOUND_SHIFT | ROW | ((first + tier) << 7) as u64));
+            }
+        }
+        if search.is_app_required {
+            rows.clear();
+        }
+        self.heap = BinaryHeap::from(rows);
+    }
+
+    /// Collects the lists of containers on which the application is ready.
     fn collect_ready(&mut self) {
         let Some(ready) = self.search.app.and_then(|app| self.index.ready.get(usize::from(app)))
         else {
             return;
         };
-        let price_max = self.search.price_max.min(PRICE_MAX);
         for (location, least) in ready.leasts() {
-            if self.eligible >> location & 1 == 1 && least.cast_unsigned() <= price_max {
-                let bound = self.base[location]
-                    + u64::from(self.search.weights.price) * u64::from(least.cast_unsigned());
+            // What is cheaper than any wanted kind is of another kind.
+            let least = least.cast_unsigned().max(self.least);
+            if self.eligible >> location & 1 == 1 && least <= self.search.price_max {
+                let bound =
+                    self.base[location] + u64::from(self.search.weights.price) * u64::from(least);
                 self.heap.push(Reverse(bound << BOUND_SHIFT | READY | location as u64));
             }
         }
     }
 
-    fn collect_cold(&mut self) {
-        let weights = &self.search.weights;
+    /// Collects the lists of a row that can hold something better.
+    fn collect_row(&mut self, row: usize) {
         let bounds = self.index.bounds.rows(level_of(self.search.slots));
-        let mut rows = Vec::with_capacity(128);
-        for class in self.search.classes.iter().take_while(|class| *class < self.index.classes) {
-            for (tier, (_, best)) in QUALITY_TIERS.iter().enumerate() {
-                let row = usize::from(class) * TIERS + tier;
-                let least = bounds.get(row).map_or(NOTHING, |bounds| bounds.least);
-                if least == NOTHING || *best < self.search.quality_min {
-                    continue;
-                }
-                let bound =
-                    u64::from(weights.price) * u64::from(least.cast_unsigned()) + self.flaw(tier);
-                rows.push(bound << BOUND_SHIFT | row as u64);
-            }
-        }
-        rows.sort_unstable();
-        let mut nearest = u64::MAX;
-        let mut groups = 0_u32;
-        for (location, base) in self.base.iter().enumerate() {
-            if self.eligible >> location & 1 == 1 {
-                nearest = nearest.min(*base);
-                groups |= 1 << (location / GROUP);
-            }
-        }
-        if groups == 0 {
-            return;
-        }
-        let nearest = nearest + self.cold;
-        self.set_limits();
-        for row in rows {
-            let (bound, row) = (row >> BOUND_SHIFT, row & ((1 << BOUND_SHIFT) - 1));
-            if nearest + bound > self.best.cost_max() {
-                break;
-            }
-            let Ok(row) = usize::try_from(row) else { continue };
-            self.collect_row(row, &bounds[row], groups);
-            if self.heap.len() >= COLLECTED_MAX {
-                self.open_collected();
-                self.set_limits();
-            }
-        }
-    }
-
-    /// Collects the lists of one class and tier that can hold something better.
-    fn collect_row(&mut self, row: usize, bounds: &BoundRow, mut groups: u32) {
-        let tier = row % TIERS;
-        let added = self.cold + self.flaw(tier);
-        while groups != 0 {
-            let first = groups.trailing_zeros() as usize * GROUP;
-            groups &= groups - 1;
-            let cells = &bounds.cells[first..first + GROUP];
-            let limits = &self.limits[tier][first..first + GROUP];
-            let is_any =
-                cells.iter().zip(limits).fold(false, |any, (cell, most)| any | (cell <= most));
+        let weight = u64::from(self.search.weights.price);
+        let added = self.cold + self.flaw(row % TIERS);
+        let price_max = self.search.price_max.min(PRICE_MAX);
+        let left = self.best.cost_max().saturating_sub(added);
+        let left = left.checked_div(weight).unwrap_or(u64::MAX);
+        let left = u32::try_from(left).unwrap_or(FAR - 1 + PRICE_MAX).min(FAR - 1 + PRICE_MAX);
+        let groups = self.away.chunks_exact(GROUP).zip(bounds[row].cells.chunks_exact(GROUP));
+        for (group, (away, cells)) in groups.take(self.index.locations.div_ceil(GROUP)).enumerate()
+        {
+            let is_wanted = |away: u32, cell: i32| {
+                let cell = cell.cast_unsigned();
+                (cell <= price_max) & (away < FAR) & (cell + away <= left)
+            };
+            let is_any = away
+                .iter()
+                .zip(cells)
+                .fold(false, |any, (away, cell)| any | is_wanted(*away, *cell));
             if !is_any {
                 continue;
             }
-            for (place, (cell, most)) in cells.iter().zip(limits).enumerate() {
-                if cell <= most {
-                    let location = first + place;
-                    let price =
-                        u64::from(self.search.weights.price) * u64::from(cell.cast_unsigned());
-                    let bound = self.base[location] + added + price;
+            for (place, (away, cell)) in away.iter().zip(cells).enumerate() {
+                if is_wanted(*away, *cell) {
+                    let location = group * GROUP + place;
+                    let bound =
+                        self.base[location] + added + weight * u64::from(cell.cast_unsigned());
                     self.heap.push(Reverse(bound << BOUND_SHIFT | (row << 7 | location) as u64));
                 }
-            }
-        }
-    }
-
-    /// For each location and tier the highest price that can still be wanted.
-    fn set_limits(&mut self) {
-        let price_max = u64::from(self.search.price_max.min(PRICE_MAX));
-        let weight = u64::from(self.search.weights.price);
-        // A reciprocal that is a little too large gives limits that are a little too high.
-        let reciprocal = (1_u64 << 20).checked_div(weight).map(|inverse| inverse + 1);
-        let cost_max = self.best.cost_max().min(1 << 43);
-        for tier in 0..TIERS {
-            let added = self.cold + self.flaw(tier);
-            let mut eligible = self.eligible;
-            while eligible != 0 {
-                let location = eligible.trailing_zeros() as usize;
-                eligible &= eligible - 1;
-                let limit = match (cost_max.checked_sub(self.base[location] + added), reciprocal) {
-                    (None, _) => -1,
-                    (Some(_), None) => price_max.cast_signed(),
-                    (Some(left), Some(inverse)) => {
-                        price_max.min(((left + 1) * inverse) >> 20).cast_signed()
-                    }
-                };
-                self.limits[tier][location] = i32::try_from(limit).unwrap_or(NOTHING - 1);
             }
         }
     }
@@ -219,32 +204,43 @@ impl<'a> Searcher<'a> {
         flaw(self.search, QUALITY_TIERS[tier].1)
     }
 
-    fn open_collected(&mut self) {
-        while let Some(Reverse(list)) = self.heap.pop() {
-            if list >> BOUND_SHIFT > self.best.cost_max() {
-                self.heap.clear();
+    /// Opens rows and lists by rising bounds, until none can hold anything better.
+    fn open(&mut self) {
+        while let Some(Reverse(next)) = self.heap.pop() {
+            if next >> BOUND_SHIFT > self.best.cost_max() {
                 return;
             }
+            let location = (next & 127) as usize;
+            let row = ((next & (READY - 1)) >> 7) as usize;
+            if next & ROW != 0 {
+                self.collect_row(row);
+                continue;
+            }
             self.effort.lists += 1;
-            let location = (list & 127) as usize;
-            if list & READY != 0 {
+            if next & READY != 0 {
                 let ready = self.search.app.and_then(|app| self.index.ready.get(usize::from(app)));
                 if let Some(run) = ready.and_then(|ready| ready.run(location)) {
-                    self.scan::<true>(run, self.base[location], 0);
+                    let first = run.seek(u128::from(self.least) << 96);
+                    self.scan::<true>(run, first, self.base[location], 0);
                 }
             } else {
-                let place = ((list & (READY - 1)) >> 7) as usize;
-                let run = &self.index.cells[place * LOCATIONS_MAX + location];
-                self.scan::<false>(run, self.base[location] + self.cold, self.flaw(place % TIERS));
+                let run = &self.index.cells[row * LOCATIONS_MAX + location];
+                let base = self.base[location] + self.cold;
+                self.scan::<false>(run, Cursor::START, base, self.flaw(row % TIERS));
             }
         }
     }
 
     /// Looks at the entries of a list while they can be wanted.
-    fn scan<const IS_READY: bool>(&mut self, run: &'a Run, base: u64, flaw: u64) {
+    fn scan<const IS_READY: bool>(
+        &mut self,
+        run: &'a Run,
+        mut cursor: Cursor,
+        base: u64,
+        flaw: u64,
+    ) {
         let price_max = self.search.price_max.min(PRICE_MAX);
         let weight = u64::from(self.search.weights.price);
-        let mut cursor = Cursor::START;
         while let Some(chunk) = run.chunk(cursor.chunk) {
             let Some(entry) = chunk.get(cursor.at) else {
                 if cursor.at == 0 {
