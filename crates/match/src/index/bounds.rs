@@ -9,7 +9,7 @@ use super::run::{Cursor, Run};
 /// The numbers of free slots that have bounds of their own: 1, 2, 4 and 8.
 pub(crate) const LEVELS: usize = 4;
 /// Where nothing is free. No price is as high.
-pub(crate) const NOTHING: i32 = i32::MAX;
+pub(crate) const NOTHING: i32 = 1 << 30;
 
 /// The largest level that `slots` reach; 0 for none at all.
 pub(crate) const fn level_of(slots: u16) -> usize {
@@ -20,59 +20,75 @@ pub(crate) const fn level_of(slots: u16) -> usize {
     if log < LEVELS { log } else { LEVELS - 1 }
 }
 
-/// Bounds of one class and tier at one level.
-#[derive(Clone, Debug)]
-pub(crate) struct BoundRow {
-    pub(crate) least: i32,
-    pub(crate) cells: [i32; LOCATIONS_MAX],
+/// Locations whose bounds are compared at once.
+pub(crate) const GROUP: usize = 8;
+pub(crate) const GROUPS: usize = LOCATIONS_MAX / GROUP;
+
+/// Bounds at one level: rows of a class and tier each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Level {
+    /// For each group of locations the least of every row: rows side by side, so that many are
+    /// compared at once.
+    pub(crate) groups: [Vec<i32>; GROUPS],
+    pub(crate) cells: Vec<[i32; LOCATIONS_MAX]>,
+}
+
+impl Level {
+    fn set(&mut self, (row, column): (usize, usize), price: i32) {
+        self.cells[row][column] = price;
+        let group = column / GROUP;
+        let cells = &self.cells[row][group * GROUP..(group + 1) * GROUP];
+        self.groups[group][row] = cells.iter().copied().min().unwrap_or(NOTHING);
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bounds {
-    levels: [Vec<BoundRow>; LEVELS],
+    levels: [Level; LEVELS],
 }
 
 impl Bounds {
-    pub(crate) fn rows(&self, level: usize) -> &[BoundRow] {
-        self.levels.get(level).map_or(&[], Vec::as_slice)
+    pub(crate) const fn level(&self, level: usize) -> &Level {
+        &self.levels[level]
     }
 
     /// Makes room for so many rows.
     pub(crate) fn grow(&mut self, rows: usize) {
         for level in &mut self.levels {
-            if level.len() < rows {
-                level.reserve_exact(rows - level.len());
-                level.resize(rows, BoundRow { least: NOTHING, cells: [NOTHING; LOCATIONS_MAX] });
+            if level.cells.len() < rows {
+                level.groups.iter_mut().for_each(|group| group.resize(rows, NOTHING));
+                level.cells.reserve_exact(rows - level.cells.len());
+                level.cells.resize(rows, [NOTHING; LOCATIONS_MAX]);
             }
         }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.levels.iter().map(|level| level.capacity() * size_of::<BoundRow>()).sum()
+        let each = size_of::<[i32; GROUPS]>() + size_of::<[i32; LOCATIONS_MAX]>();
+        self.levels.iter().map(|level| level.cells.capacity() * each).sum()
     }
 
     /// An entry with this price and so many free slots was inserted.
-    pub(crate) fn lower(&mut self, (row, column): (usize, usize), price: u32, free: u16) {
+    pub(crate) fn lower(&mut self, place: (usize, usize), price: u32, free: u16) {
         let price = price.cast_signed();
         for level in &mut self.levels[..=level_of(free)] {
-            let bounds = &mut level[row];
-            bounds.cells[column] = bounds.cells[column].min(price);
-            bounds.least = bounds.least.min(price);
+            if price < level.cells[place.0][place.1] {
+                level.set(place, price);
+            }
         }
     }
 
     /// An entry with this price and so many free slots was removed from its place in `run`.
     pub(crate) fn raise(
         &mut self,
-        (row, column): (usize, usize),
+        place: (usize, usize),
         (price, free): (u32, u16),
         run: &Run,
         removed: Cursor,
     ) {
         let price = price.cast_signed();
         for (number, level) in self.levels[..=level_of(free)].iter_mut().enumerate() {
-            let bounds = &mut level[row];
-            if bounds.cells[column] != price {
+            if level.cells[place.0][place.1] != price {
                 continue;
             }
             // Nothing before the removed one reaches the level, for the bound was its price, or
@@ -81,11 +97,7 @@ impl Bounds {
                 0 => run.first(),
                 _ => first_with(run, removed, price, 1 << number),
             };
-            let next = next.map_or(NOTHING, |entry| entry.price.cast_signed());
-            bounds.cells[column] = next;
-            if bounds.least == price && next != price {
-                bounds.least = bounds.cells.iter().copied().min().unwrap_or(NOTHING);
-            }
+            level.set(place, next.map_or(NOTHING, |entry| entry.price.cast_signed()));
         }
     }
 }

@@ -109,6 +109,11 @@ impl ClassSet {
         self.0[class as usize / 64] >> (class % 64) & 1 == 1
     }
 
+    /// The set in one word: class numbers modulo 64.
+    pub(crate) fn folded(&self) -> u64 {
+        self.0.iter().fold(0, |all, word| all | word)
+    }
+
     /// Those in the set, in order.
     pub fn iter(&self) -> impl Iterator<Item = u8> {
         [0_u8, 64, 128, 192].into_iter().zip(self.0).flat_map(|(first, mut word)| {

@@ -9,17 +9,19 @@ pub(crate) struct Ready {
     /// The locations that have a list, in whose order the lists stand.
     locations: u128,
     leasts: Vec<i32>,
+    /// Which classes a list may have, modulo 64: all that it has, and perhaps some that it had.
+    classes: Vec<u64>,
     runs: Vec<Run>,
 }
 
 impl Ready {
-    /// Each location with the price of its cheapest.
-    pub(crate) fn leasts(&self) -> impl Iterator<Item = (usize, i32)> {
+    /// Each location with the price of its cheapest and the classes that it may have.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = (usize, i32, u64)> {
         let mut locations = self.locations;
-        self.leasts.iter().map(move |least| {
+        self.leasts.iter().zip(&self.classes).map(move |(least, classes)| {
             let location = locations.trailing_zeros() as usize;
             locations &= locations.wrapping_sub(1);
-            (location, *least)
+            (location, *least, *classes)
         })
     }
 
@@ -35,6 +37,7 @@ impl Ready {
         entries
             + self.runs.capacity() * size_of::<Run>()
             + self.leasts.capacity() * size_of::<i32>()
+            + self.classes.capacity() * size_of::<u64>()
     }
 
     #[cfg(test)]
@@ -55,9 +58,13 @@ impl Ready {
         run.remove(key);
         if let Some(first) = run.first() {
             self.leasts[place] = first.price.cast_signed();
+            if run.len() <= COUNTED_MAX {
+                self.classes[place] = run.iter().fold(0, |all, entry| all | bit_of(entry.class));
+            }
         } else {
             self.runs.remove(place);
             self.leasts.remove(place);
+            self.classes.remove(place);
             self.locations &= !(1 << location);
         }
     }
@@ -68,11 +75,20 @@ impl Ready {
             self.runs.reserve_exact(usize::from(self.runs.len() == self.runs.capacity()));
             self.runs.insert(place, Run::default());
             self.leasts.insert(place, entry.price.cast_signed());
+            self.classes.insert(place, 0);
             self.locations |= 1 << location;
         }
         self.runs[place].insert(entry);
+        self.classes[place] |= bit_of(entry.class);
         self.leasts[place] = self.leasts[place].min(entry.price.cast_signed());
     }
+}
+
+/// The classes of longer lists are not counted again, for they have nearly all.
+const COUNTED_MAX: usize = 16;
+
+const fn bit_of(class: u8) -> u64 {
+    1 << (class % 64)
 }
 
 /// Replaces a container's entry; 0 free slots stand in no list.

@@ -12,8 +12,9 @@ pub const ROWS_MAX: usize = 1 << 26;
 pub const APPS_MAX: usize = u16::MAX as usize;
 /// The most applications that are ready on one container.
 pub const APPS_PER_ROW_MAX: usize = 16;
-/// The highest price: micro-dollars an hour, a little over 2 147 dollars.
-pub const PRICE_MAX: u32 = i32::MAX.unsigned_abs() - 1;
+/// The highest price: micro-dollars an hour, a little over 1 073 dollars. Two of them together are
+/// still a number of 32 bits with a sign, which is what processors compare best.
+pub const PRICE_MAX: u32 = (1 << 30) - 1;
 /// The best quality: hundredths of a percent.
 pub const QUALITY_MAX: u16 = 10_000;
 /// The most slots of one container.

@@ -36,6 +36,11 @@ impl Run {
         self.head.first()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        let rest = self.rest.as_ref().map_or(0, |rest| rest.0.iter().map(Vec::len).sum());
+        self.head.len() + rest
+    }
+
     /// A chunk; none is empty, but for the first of an empty run.
     pub(crate) fn chunk(&self, chunk: usize) -> Option<&[Entry]> {
         match chunk {
@@ -64,6 +69,14 @@ impl Run {
         let entries = self.chunk(chunk).unwrap_or_default();
         let at = entries.partition_point(|entry| entry.key() < key);
         if at < entries.len() { Cursor { chunk, at } } else { Cursor { chunk: chunk + 1, at: 0 } }
+    }
+
+    /// The first place with at least this price.
+    pub(crate) fn seek_price(&self, price: u32) -> Cursor {
+        if self.rest.is_some() {
+            return self.seek(u128::from(price) << 96);
+        }
+        Cursor { chunk: 0, at: self.head.partition_point(|entry| entry.price < price) }
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) {
@@ -100,7 +113,6 @@ impl Run {
         Some(Cursor { chunk, at })
     }
 
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         let rest = self.rest.as_ref().map(|rest| rest.0.as_slice()).unwrap_or_default();
         self.head.iter().chain(rest.iter().flatten())

@@ -8,14 +8,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::best::{Best, Rank, rank};
-use super::bounds::level_of;
+use super::bounds::{GROUP, GROUPS, Level, level_of};
 use super::query::Search;
 use super::row::{Entry, LOCATIONS_MAX, MANY_APPS, PRICE_MAX, Sizes, print_of};
 use super::run::{Cursor, Run};
 use super::{Index, QUALITY_TIERS, TIERS};
 
-/// Locations whose bounds are compared at once.
-const GROUP: usize = 8;
 /// So many entries of one price are looked at one by one; more are searched.
 const EQUAL_MAX: usize = 16;
 /// Where a bound stands in the number by which rows and lists are ordered.
@@ -25,8 +23,10 @@ const ROW: u64 = 1 << 18;
 /// Marks a list of ready containers.
 const READY: u64 = 1 << 17;
 /// Farther than any limit, in micro-dollars: a location that is not eligible.
-const FAR: u32 = i32::MAX.unsigned_abs();
+const FAR: i32 = (1 << 30) - 1;
 
+/// Rows that are compared at once.
+const ROWS_AT_ONCE: usize = 64;
 /// Room for as many rows and lists as most searches collect.
 const ROOM: usize = 256;
 
@@ -55,9 +55,12 @@ pub(super) struct Searcher<'a> {
     /// What each location adds to the cost.
     base: [u64; LOCATIONS_MAX],
     /// The same as a price, rounded down; [`FAR`] where nothing is wanted.
-    away: [u32; LOCATIONS_MAX],
+    away: [i32; LOCATIONS_MAX],
+    /// The least of each group of locations.
+    groups_away: [i32; GROUPS],
+    bounds: &'a Level,
     eligible: u128,
-    /// The lowest price of a wanted kind.
+    /// No container of a wanted kind is cheaper.
     least: u32,
     /// Rows and lists that can hold something better, by their bounds.
     heap: BinaryHeap<Reverse<u64>>,
@@ -82,8 +85,8 @@ impl<'a> Searcher<'a> {
                 away[location] = match weights.price {
                     // Without a weight of the price no price is too high.
                     0 => 0,
-                    1 => u32::try_from(cost).map_or(FAR - 1, |cost| cost.min(FAR - 1)),
-                    weight => u32::try_from(cost / u64::from(weight)).unwrap_or(FAR).min(FAR - 1),
+                    1 => i32::try_from(cost).unwrap_or(FAR).min(FAR - 1),
+                    weight => i32::try_from(cost / u64::from(weight)).unwrap_or(FAR).min(FAR - 1),
                 };
                 eligible |= 1 << location;
             }
@@ -104,9 +107,11 @@ impl<'a> Searcher<'a> {
             is_record_read: has_lists || are_vague != [false; 3],
             cold: search.app.map_or(0, |_| u64::from(search.weights.cold)),
             base,
+            groups_away: groups_of(&away),
             away,
+            bounds: index.bounds.level(level_of(search.slots)),
             eligible,
-            least: FAR,
+            least: PRICE_MAX,
             heap: BinaryHeap::new(),
             effort: Effort::default(),
         }
@@ -125,21 +130,30 @@ impl<'a> Searcher<'a> {
     /// Collects the rows of wanted classes and tiers that have something free.
     fn collect_rows(&mut self) {
         let search = self.search;
-        let bounds = self.index.bounds.rows(level_of(search.slots));
-        let near = (0..self.index.locations).filter(|at| self.eligible >> at & 1 == 1);
-        let near = near.map(|at| self.base[at]).min().unwrap_or(0) + self.cold;
+        let weight = u64::from(search.weights.price);
+        let price_max = search.price_max.min(PRICE_MAX).cast_signed();
         let mut rows = Vec::with_capacity(ROOM);
-        for class in search.classes.iter().take_while(|class| *class < self.index.classes) {
-            let first = usize::from(class) * TIERS;
-            for (tier, bounds) in bounds[first..first + TIERS].iter().enumerate() {
-                let least = bounds.least.cast_unsigned();
-                if least > search.price_max || QUALITY_TIERS[tier].1 < search.quality_min {
+        let nearest = self.base_least() + self.cold;
+        let tiers = QUALITY_TIERS.iter().filter(|(_, best)| *best >= search.quality_min).count();
+        let mut wanted = search.classes.iter().take_while(|class| *class < self.index.classes);
+        let Some(first) = wanted.next() else { return };
+        let last = wanted.last().unwrap_or(first);
+        let (begin, count) = (usize::from(first) * TIERS, (usize::from(last) + 1) * TIERS);
+        for first in (begin..count).step_by(ROWS_AT_ONCE) {
+            let (leasts, sums) = self.least_of_rows(first, count.min(first + ROWS_AT_ONCE));
+            for (row, (least, sum)) in (first..count).zip(leasts.into_iter().zip(sums)) {
+                let is_wanted = least <= price_max && row % TIERS < tiers;
+                let class = (row / TIERS & 0xff) as u8;
+                if !is_wanted || !search.classes.contains(class) {
                     continue;
                 }
+                let (least, sum) = (least.cast_unsigned(), sum.cast_unsigned());
                 self.least = self.least.min(least);
-                let bound = u64::from(search.weights.price) * u64::from(least);
-                let bound = near + bound + self.flaw(tier);
-                rows.push(Reverse(bound << BOUND_SHIFT | ROW | ((first + tier) << 7) as u64));
+                // What the way costs was rounded down to a price; the nearest is exact.
+                let bound =
+                    (weight * u64::from(sum) + self.cold).max(weight * u64::from(least) + nearest);
+                let bound = bound + self.flaw(row % TIERS);
+                rows.push(Reverse(bound << BOUND_SHIFT | ROW | (row << 7) as u64));
             }
         }
         if search.is_app_required {
@@ -148,16 +162,46 @@ impl<'a> Searcher<'a> {
         self.heap = BinaryHeap::from(rows);
     }
 
+    /// The least price of each row, and the least of price and way together, where there is
+    /// something eligible.
+    fn least_of_rows(&self, from: usize, to: usize) -> ([i32; ROWS_AT_ONCE], [i32; ROWS_AT_ONCE]) {
+        let mut leasts = [i32::MAX; ROWS_AT_ONCE];
+        let mut sums = [i32::MAX; ROWS_AT_ONCE];
+        for (away, group) in self.groups_away.iter().zip(&self.bounds.groups) {
+            if *away < FAR {
+                let lanes = leasts.iter_mut().zip(&mut sums);
+                for (price, (least, sum)) in group[from..to].iter().zip(lanes) {
+                    *least = (*least).min(*price);
+                    *sum = (*sum).min(*price + *away);
+                }
+            }
+        }
+        (leasts, sums)
+    }
+
+    /// What the nearest location adds to the cost.
+    fn base_least(&self) -> u64 {
+        let mut eligible = self.eligible;
+        let mut least = u64::MAX >> 1;
+        while eligible != 0 {
+            least = least.min(self.base[eligible.trailing_zeros() as usize]);
+            eligible &= eligible - 1;
+        }
+        least
+    }
+
     /// Collects the lists of containers on which the application is ready.
     fn collect_ready(&mut self) {
         let Some(ready) = self.search.app.and_then(|app| self.index.ready.get(usize::from(app)))
         else {
             return;
         };
-        for (location, least) in ready.leasts() {
+        let wanted = self.search.classes.folded();
+        for (location, least, classes) in ready.lists() {
             // What is cheaper than any wanted kind is of another kind.
             let least = least.cast_unsigned().max(self.least);
-            if self.eligible >> location & 1 == 1 && least <= self.search.price_max {
+            let is_eligible = self.eligible >> location & 1 == 1;
+            if is_eligible && classes & wanted != 0 && least <= self.search.price_max {
                 let bound =
                     self.base[location] + u64::from(self.search.weights.price) * u64::from(least);
                 self.heap.push(Reverse(bound << BOUND_SHIFT | READY | location as u64));
@@ -167,34 +211,33 @@ impl<'a> Searcher<'a> {
 
     /// Collects the lists of a row that can hold something better.
     fn collect_row(&mut self, row: usize) {
-        let bounds = self.index.bounds.rows(level_of(self.search.slots));
         let weight = u64::from(self.search.weights.price);
         let added = self.cold + self.flaw(row % TIERS);
-        let price_max = self.search.price_max.min(PRICE_MAX);
+        let price_max = self.search.price_max.min(PRICE_MAX).cast_signed();
         let left = self.best.cost_max().saturating_sub(added);
-        let left = left.checked_div(weight).unwrap_or(u64::MAX);
-        let left = u32::try_from(left).unwrap_or(FAR - 1 + PRICE_MAX).min(FAR - 1 + PRICE_MAX);
-        let groups = self.away.chunks_exact(GROUP).zip(bounds[row].cells.chunks_exact(GROUP));
-        for (group, (away, cells)) in groups.take(self.index.locations.div_ceil(GROUP)).enumerate()
+        let left = left.checked_div(weight).and_then(|left| i32::try_from(left).ok());
+        let left = left.unwrap_or(i32::MAX);
+        for (number, (away, group)) in self.groups_away.iter().zip(&self.bounds.groups).enumerate()
         {
-            let is_wanted = |away: u32, cell: i32| {
-                let cell = cell.cast_unsigned();
-                (cell <= price_max) & (away < FAR) & (cell + away <= left)
-            };
-            let is_any = away
-                .iter()
-                .zip(cells)
-                .fold(false, |any, (away, cell)| any | is_wanted(*away, *cell));
-            if !is_any {
+            if *away == FAR || group[row] > price_max || group[row] + away > left {
                 continue;
             }
-            for (place, (away, cell)) in away.iter().zip(cells).enumerate() {
-                if is_wanted(*away, *cell) {
-                    let location = group * GROUP + place;
-                    let bound =
-                        self.base[location] + added + weight * u64::from(cell.cast_unsigned());
-                    self.heap.push(Reverse(bound << BOUND_SHIFT | (row << 7 | location) as u64));
-                }
+            let first = number * GROUP;
+            let (Some(away), Some(cells)) = (
+                self.away[first..].first_chunk::<GROUP>(),
+                self.bounds.cells[row][first..].first_chunk::<GROUP>(),
+            ) else {
+                continue;
+            };
+            let eligible = (self.eligible >> first & 0xff) as u32;
+            let mut places = wanted(away, cells, price_max, left) & eligible;
+            while places != 0 {
+                let place = places.trailing_zeros() as usize;
+                places &= places - 1;
+                let location = first + place;
+                let price = u64::from(cells[place].cast_unsigned());
+                let bound = self.base[location] + added + weight * price;
+                self.heap.push(Reverse(bound << BOUND_SHIFT | (row << 7 | location) as u64));
             }
         }
     }
@@ -220,7 +263,7 @@ impl<'a> Searcher<'a> {
             if next & READY != 0 {
                 let ready = self.search.app.and_then(|app| self.index.ready.get(usize::from(app)));
                 if let Some(run) = ready.and_then(|ready| ready.run(location)) {
-                    let first = run.seek(u128::from(self.least) << 96);
+                    let first = run.seek_price(self.least);
                     self.scan::<true>(run, first, self.base[location], 0);
                 }
             } else {
@@ -279,7 +322,7 @@ impl<'a> Searcher<'a> {
                 + u64::from(weights.price) * u64::from(price)
                 + flaw(self.search, entry.quality);
             if bound > self.best.cost_max() {
-                return run.seek(u128::from(price + 1) << 96);
+                return run.seek_price(price + 1);
             }
             let group = entry.group();
             let far = Cursor { at: cursor.at + self.best.width(), ..cursor };
@@ -373,4 +416,24 @@ impl<'a> Searcher<'a> {
 fn flaw(search: &Search<'_>, quality: u16) -> u64 {
     let missing = super::row::QUALITY_MAX.saturating_sub(quality);
     u64::from(search.weights.quality) * u64::from(missing)
+}
+
+/// The least of each group.
+fn groups_of(away: &[i32; LOCATIONS_MAX]) -> [i32; GROUPS] {
+    let mut groups = [FAR; GROUPS];
+    for (group, away) in groups.iter_mut().zip(away.chunks_exact(GROUP)) {
+        *group = away.iter().copied().min().unwrap_or(FAR);
+    }
+    groups
+}
+
+/// One bit for each price that is neither too high nor, with the way, above `left`. Written so
+/// that it needs no branch.
+fn wanted<const N: usize>(away: &[i32; N], prices: &[i32; N], price_max: i32, left: i32) -> u32 {
+    let mut bits = [0_u32; N];
+    for place in 0..N {
+        let is_wanted = (prices[place] <= price_max) & (prices[place] + away[place] <= left);
+        bits[place] = u32::from(is_wanted) << place;
+    }
+    bits.iter().fold(0, |all, bit| all | bit)
 }

@@ -208,9 +208,11 @@ impl World {
             for level in 0..bounds::LEVELS {
                 let with = run.iter().filter(|entry| entry.free >= 1 << level);
                 let least = with.map(|entry| entry.price.cast_signed()).min();
-                let bounds = &self.index.bounds.rows(level)[cell];
-                assert_eq!(bounds.cells[column], least.unwrap_or(bounds::NOTHING));
-                assert_eq!(Some(&bounds.least), bounds.cells.iter().min());
+                let bounds = self.index.bounds.level(level);
+                assert_eq!(bounds.cells[cell][column], least.unwrap_or(bounds::NOTHING));
+                let groups =
+                    bounds.cells[cell].chunks(bounds::GROUP).map(|g| *g.iter().min().unwrap());
+                assert!(groups.eq(bounds.groups[cell]));
             }
         }
         assert_eq!(count, rows.values().filter(|row| row.free > 0).count());
