@@ -223,8 +223,8 @@ fn match_1m(count: usize) {
         );
         best
     };
-    rounds("the 8 best", &wanted, (8, 1));
     let spread = rounds("8 drawn from the best 64", &wanted, (8, 64));
+    rounds("the 8 best", &wanted, (8, 1));
     for purpose in [Purpose::Game, Purpose::Inference, Purpose::Phone, Purpose::Training] {
         let some: Vec<_> = wanted.iter().filter(|w| w.purpose == purpose).cloned().collect();
         rounds(&format!("8 from 64, {purpose:?}"), &some, (8, 64));

@@ -1,6 +1,7 @@
 //! Slots that are kept for a while: they are not free for others until the hold ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::Index;
 use super::row::{RowId, SLOTS_MAX};
@@ -10,7 +11,11 @@ pub const INDEX_HOLDS_MAX: usize = 1 << 20;
 
 /// A hold's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HoldId(u64);
+pub struct HoldId {
+    place: u32,
+    /// Tells it from those that stood in the same place.
+    number: u32,
+}
 
 /// Why nothing is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,61 +42,106 @@ pub enum HoldError {
 
 #[derive(Clone, Copy, Debug)]
 struct Hold {
+    number: u32,
     row: RowId,
     slots: u16,
-    expires: u64,
+    /// Which [`Kept`] it belongs to.
+    stamp: u32,
+    is_ended: bool,
+}
+
+/// A container of which something is kept.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    /// What the host said is free.
+    reported: u16,
+    slots: u16,
+    holds: u16,
+    /// Rises with each one, for the numbers of containers are used again.
+    stamp: u32,
+}
+
+impl Kept {
+    const fn left(&self) -> u16 {
+        self.reported.saturating_sub(self.slots)
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holds {
-    holds: BTreeMap<HoldId, Hold>,
-    by_end: BTreeSet<(u64, HoldId)>,
-    /// What the host said is free, for containers with holds, and their holds.
-    by_row: BTreeMap<RowId, (u16, Vec<HoldId>)>,
-    last: u64,
+    holds: Vec<Hold>,
+    vacant: Vec<u32>,
+    /// Ends, of holds that have ended before their time too.
+    ends: BinaryHeap<Reverse<(u64, HoldId)>>,
+    kept: BTreeMap<RowId, Kept>,
+    last: u32,
 }
 
 impl Holds {
     /// Takes what a host says is free; returns what is left besides its holds, if it has any.
     pub(super) fn reported(&mut self, row: RowId, free: u16) -> Option<u16> {
-        if self.by_row.is_empty() {
+        if self.kept.is_empty() {
             return None;
         }
-        let known = self.by_row.get_mut(&row)?;
-        known.0 = free;
-        self.left(row)
+        let kept = self.kept.get_mut(&row)?;
+        kept.reported = free;
+        Some(kept.left())
     }
 
-    /// Forgets what was kept of a container.
+    /// Forgets what was kept of a container; its holds end without effect.
     pub(super) fn forget(&mut self, row: RowId) {
-        let Some((_, ids)) = self.by_row.remove(&row) else { return };
-        for id in ids {
-            if let Some(hold) = self.holds.remove(&id) {
-                self.by_end.remove(&(hold.expires, id));
-            }
-        }
+        self.kept.remove(&row);
     }
 
     pub(super) fn bytes(&self) -> usize {
-        // A tree's nodes are half full at worst.
-        let each = size_of::<(HoldId, Hold)>() + size_of::<(u64, HoldId)>();
-        2 * (self.holds.len() * each + self.by_row.len() * 64)
+        self.holds.capacity() * size_of::<Hold>()
+            + self.vacant.capacity() * size_of::<u32>()
+            + self.ends.capacity() * size_of::<(u64, HoldId)>()
+            // A tree's nodes are half full at worst.
+            + 2 * self.kept.len() * size_of::<(RowId, Kept)>()
     }
 
-    fn left(&self, row: RowId) -> Option<u16> {
-        let (free, ids) = self.by_row.get(&row)?;
-        let kept = ids.iter().filter_map(|id| self.holds.get(id)).map(|hold| hold.slots);
-        Some(kept.fold(*free, u16::saturating_sub))
+    fn len(&self) -> usize {
+        self.holds.len() - self.vacant.len()
+    }
+
+    fn add(&mut self, hold: Hold, expires: u64) -> HoldId {
+        let place = match self.vacant.pop() {
+            Some(place) => {
+                self.holds[place as usize] = hold;
+                place
+            }
+            None => {
+                self.holds.push(hold);
+                u32::try_from(self.holds.len() - 1).unwrap_or(0)
+            }
+        };
+        let id = HoldId { place, number: hold.number };
+        if self.ends.len() > 2 * self.holds.len() + SPARE_ENDS {
+            let (holds, ends) = (&self.holds, &mut self.ends);
+            ends.retain(|Reverse((_, id))| is_present(holds, *id));
+        }
+        self.ends.push(Reverse((expires, id)));
+        id
     }
 
     fn end(&mut self, id: HoldId) -> Option<Hold> {
-        let hold = self.holds.remove(&id)?;
-        self.by_end.remove(&(hold.expires, id));
-        if let Some((_, ids)) = self.by_row.get_mut(&hold.row) {
-            ids.retain(|other| *other != id);
+        if !is_present(&self.holds, id) {
+            return None;
         }
-        Some(hold)
+        let hold = self.holds.get_mut(id.place as usize)?;
+        hold.is_ended = true;
+        self.vacant.push(id.place);
+        Some(*hold)
     }
+}
+
+/// So many ends of holds that have ended are kept at least.
+const SPARE_ENDS: usize = 1_024;
+
+fn is_present(holds: &[Hold], id: HoldId) -> bool {
+    let hold = holds.get(id.place as usize);
+    hold.is_some_and(|hold| hold.number == id.number && !hold.is_ended)
 }
 
 impl Index {
@@ -118,14 +168,16 @@ impl Index {
             return Err(HoldError::NotFree { free, wanted: slots });
         }
         let holds = &mut self.holds;
-        if holds.holds.len() >= INDEX_HOLDS_MAX {
+        if holds.len() >= INDEX_HOLDS_MAX {
             return Err(HoldError::Full);
         }
-        holds.last += 1;
-        let id = HoldId(holds.last);
-        holds.holds.insert(id, Hold { row, slots, expires });
-        holds.by_end.insert((expires, id));
-        holds.by_row.entry(row).or_insert((free, Vec::new())).1.push(id);
+        holds.last = holds.last.wrapping_add(1);
+        let number = holds.last;
+        let new = Kept { reported: free, slots: 0, holds: 0, stamp: number };
+        let kept = holds.kept.entry(row).or_insert(new);
+        (kept.slots, kept.holds) = (kept.slots + slots, kept.holds + 1);
+        let stamp = kept.stamp;
+        let id = holds.add(Hold { number, row, slots, stamp, is_ended: false }, expires);
         self.set_free(row.0, free - slots);
         Ok(id)
     }
@@ -147,29 +199,30 @@ impl Index {
 
     /// Ends the holds whose time has come.
     pub fn expire_holds(&mut self, now: u64) {
-        while let Some((expires, id)) = self.holds.by_end.first().copied()
+        while let Some(Reverse((expires, id))) = self.holds.ends.peek().copied()
             && expires <= now
         {
+            self.holds.ends.pop();
             self.release(id);
         }
     }
 
     /// How many holds there are.
     pub fn holds(&self) -> usize {
-        self.holds.holds.len()
+        self.holds.len()
     }
 
     fn end_hold(&mut self, id: HoldId, reported: impl FnOnce(u16, u16) -> u16) -> bool {
         let Some(hold) = self.holds.end(id) else { return false };
-        if let Some((free, _)) = self.holds.by_row.get_mut(&hold.row) {
-            *free = reported(*free, hold.slots);
-        }
-        let left = self.holds.left(hold.row);
-        if self.holds.by_row.get(&hold.row).is_some_and(|(_, ids)| ids.is_empty()) {
-            self.holds.by_row.remove(&hold.row);
-        }
-        if let Some(left) = left {
-            self.set_free(hold.row.0, left);
+        let kept = self.holds.kept.get_mut(&hold.row).filter(|kept| kept.stamp == hold.stamp);
+        if let Some(kept) = kept {
+            kept.reported = reported(kept.reported, hold.slots);
+            (kept.slots, kept.holds) = (kept.slots - hold.slots, kept.holds - 1);
+            let kept = *kept;
+            if kept.holds == 0 {
+                self.holds.kept.remove(&hold.row);
+            }
+            self.set_free(hold.row.0, kept.left());
         }
         true
     }

@@ -214,6 +214,7 @@ fn holds_end_once_and_heal() {
     assert_eq!((index.free(row), index.holds()), (2, 0));
     let gone = index.hold(20, row, 1, 30).unwrap();
     index.remove(row);
+    index.expire_holds(30);
     index.release(gone);
     assert_eq!((index.len(), index.holds(), index.free(row)), (0, 0, 0));
 }
