@@ -98,9 +98,9 @@ impl World {
 struct Times(Vec<u32>);
 
 impl Times {
-    fn at(&mut self, percent: f64) -> f64 {
+    fn at(&mut self, percent: usize) -> f64 {
         self.0.sort_unstable();
-        let place = (self.0.len() as f64 * percent / 100.0) as usize;
+        let place = self.0.len() * percent / 100;
         f64::from(self.0[place.min(self.0.len() - 1)]) / 1_000.0
     }
 }
@@ -132,8 +132,8 @@ fn measure(
     let taken = spent() - begun;
     Measured {
         per_second: matches as f64 / taken.as_secs_f64(),
-        p50: times.at(50.0),
-        p99: times.at(99.0),
+        p50: times.at(50),
+        p99: times.at(99),
     }
 }
 

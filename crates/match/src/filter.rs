@@ -76,6 +76,6 @@ impl Facts<'_> {
 }
 
 /// A lease gets all GPUs of a container, so all of them must be wanted, and so must their number.
-fn has_gpus(gpus: &[Gpu], ask: &GpuAsk) -> bool {
+pub(crate) fn has_gpus(gpus: &[Gpu], ask: &GpuAsk) -> bool {
     ask.count.contains(gpus.len()) && gpus.iter().all(|gpu| ask.accepts(gpu))
 }

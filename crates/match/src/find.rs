@@ -1,7 +1,7 @@
 //! Who can run a task: filter, rank, choose; or why nobody can.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use welkin_proto::Offer;
 use welkin_proto::index::{CANDIDATES_MAX, LISTED_MAX, Listing, Nearest, WhyNot};
@@ -10,7 +10,10 @@ use welkin_types::{AccountId, NodeId, OfferId, UnixMillis};
 
 use crate::filter::Facts;
 use crate::fleet::Fleet;
-use crate::spread::{Stream, spread};
+use crate::index::{
+    Considered, Features, PRICE_MAX, Policy, Search, WIDTH_MAX, choose_among, ring_of,
+};
+use crate::mirror::{self, price_of};
 
 /// How many containers an explanation shows.
 const NEAREST_MAX: usize = 3;
@@ -48,6 +51,19 @@ pub struct Candidate {
     pub buyer: AccountId,
 }
 
+impl Query<'_> {
+    /// The part of the search that does not depend on what is needed.
+    fn search(&self) -> Search<'static> {
+        Search {
+            weights: Policy::Cheapest.weights(),
+            count: self.count.clamp(1, CANDIDATES_MAX),
+            width: WIDTH_MAX,
+            request: self.tie,
+            ..Search::ANY
+        }
+    }
+}
+
 impl Candidate {
     /// The offer of this container.
     pub fn offer(&self, id: OfferId, expires: UnixMillis) -> Offer {
@@ -72,27 +88,68 @@ impl Candidate {
 impl Fleet {
     /// Finds who can run a task.
     ///
-    /// Ranked by price, then share of checks that found it online, then free slots; equally cheap
-    /// ones are then spread by the power of two choices. Where there are more than are asked for,
-    /// different hosts are preferred to a second container of one. Slots that are kept for the
-    /// buyer itself are found only where there are no others, so that who asks twice finds again
-    /// what was kept, and who asks often is spread.
-    pub fn find(&self, now: UnixMillis, query: &Query<'_>) -> Found {
-        let fits = |facts: &Facts<'_>| facts.fails(query.needs, query.exclude).next().is_none();
-        let mut fitting: Vec<_> = self.facts(now, None).filter(fits).collect();
-        if fitting.is_empty() {
-            fitting = self.facts(now, Some(query.buyer)).filter(fits).collect();
-        }
-        if fitting.is_empty() {
+    /// Ranked by [`Policy::Cheapest`]; equals follow each other on the ring from the request's
+    /// point on, and those that cost little more than the best are spread by the power of two
+    /// choices. Where there are more than are asked for, different hosts are preferred to a second
+    /// container of one. Slots that are kept for the buyer itself are found only where there are no
+    /// others, so that who asks twice finds again what was kept, and who asks often is spread.
+    pub fn find(&mut self, now: UnixMillis, query: &Query<'_>) -> Found {
+        let mut mirror = std::mem::take(&mut self.mirror);
+        mirror.refresh(self, now);
+        self.mirror = mirror;
+        let chosen = self.find_free(now, query);
+        let chosen = if chosen.is_empty() { self.find_held(now, query) } else { chosen };
+        if chosen.is_empty() {
             return Found::WhyNot(self.why_not(now, query));
         }
-        let count = usize::from(query.count.clamp(1, CANDIDATES_MAX));
-        let chosen = choose(rank(fitting, query.tie), count);
         let candidates = chosen.iter().filter_map(|facts| {
             let listing = self.listing_of(now, facts)?;
             Some(Candidate { listing, buyer: query.buyer })
         });
         Found::Candidates(candidates.collect())
+    }
+
+    /// Free containers by the index; by a scan where the index can't tell.
+    fn find_free(&self, now: UnixMillis, query: &Query<'_>) -> Vec<Facts<'_>> {
+        let mirror = &self.mirror;
+        let hosts = mirror.hosts(query.exclude);
+        let allow = mirror.operators(&query.needs.operators_allow);
+        let deny = mirror.operators(&query.needs.operators_deny);
+        let needs = query.needs;
+        let search = Search {
+            classes: mirror.classes(needs.gpu.as_ref()),
+            // Rounded down like what containers have: what fits is found, and perhaps a little
+            // that does not quite fit.
+            cpu: mirror::cpu_of(needs.cpu_milli_min),
+            memory: mirror::memory_of(needs.memory_bytes_min.max(needs.shm_bytes)),
+            disk: mirror::disk_of(needs.disk_bytes_min),
+            price_max: needs.max_per_hour.map_or(PRICE_MAX, |most| price_of(most.micros())),
+            features: Features::at_least(needs.isolation_min),
+            quality_min: needs.reliability_min_bp,
+            locations: mirror.locations(needs),
+            operators_allow: &allow,
+            operators_deny: &deny,
+            hosts_exclude: &hosts,
+            ..query.search()
+        };
+        let is_fitting = |facts: &Facts<'_>| facts.fails(needs, query.exclude).next().is_none();
+        if let Ok(choice) = mirror.index.find(&search) {
+            let owners = choice.chosen.iter().filter_map(|chosen| mirror.owner(chosen.row));
+            let facts: Vec<_> =
+                owners.filter_map(|owner| self.facts_of(now, owner, None)).collect();
+            if facts.len() == choice.chosen.len() && facts.iter().all(is_fitting) {
+                return facts;
+            }
+        }
+        rank(self.facts(now, None).filter(is_fitting).collect(), query)
+    }
+
+    /// Containers of which something is kept for the buyer.
+    fn find_held(&self, now: UnixMillis, query: &Query<'_>) -> Vec<Facts<'_>> {
+        let held = self.held_for(query.buyer).into_iter();
+        let facts = held.filter_map(|owner| self.facts_of(now, owner, Some(query.buyer)));
+        let fits = |facts: &Facts<'_>| facts.fails(query.needs, query.exclude).next().is_none();
+        rank(facts.filter(fits).collect(), query)
     }
 
     /// Lists containers of the wanted kind, be they free or not, cheapest first.
@@ -144,24 +201,23 @@ fn merit(facts: &Facts<'_>) -> impl Ord + use<> {
     (container.price, quality, facts.node, container.id)
 }
 
-/// Orders by merit, then spreads those of one price.
-fn rank(mut facts: Vec<Facts<'_>>, tie: u64) -> Vec<Facts<'_>> {
-    facts.sort_by_key(merit);
-    let mut stream = Stream::new(tie);
-    let groups = facts.chunk_by(|a, b| a.container.price == b.container.price);
-    groups.flat_map(|group| spread(group.to_vec(), &mut stream)).collect()
-}
-
-/// Takes `count` in order: first of different hosts, then, if these are too few, others.
-fn choose(ranked: Vec<Facts<'_>>, count: usize) -> Vec<Facts<'_>> {
-    let mut hosts = BTreeSet::new();
-    let is_first: Vec<bool> = ranked.iter().map(|facts| hosts.insert(facts.node)).collect();
-    let (mut firsts, mut others) = (count.min(hosts.len()), count.saturating_sub(hosts.len()));
-    let mut take = |is_first: bool| {
-        let left = if is_first { &mut firsts } else { &mut others };
-        let is_taken = *left > 0;
-        *left = left.saturating_sub(1);
-        is_taken
-    };
-    ranked.into_iter().zip(is_first).filter(|(_, first)| take(*first)).map(|(f, _)| f).collect()
+/// Chooses among containers that fit as the index does.
+fn rank<'a>(facts: Vec<Facts<'a>>, query: &Query<'_>) -> Vec<Facts<'a>> {
+    let search = query.search();
+    let ring = |facts: &Facts<'_>| ring_of(&[facts.node.as_bytes(), facts.container.id.as_bytes()]);
+    let ranked = facts.iter().map(|facts| {
+        let terms = Considered {
+            ring: ring(facts),
+            host: 0,
+            price: price_of(facts.container.price.hour().micros()),
+            latency: 0,
+            quality: facts.online_bp.unwrap_or(0),
+            is_cold: false,
+            left: 0,
+        };
+        (terms.terms(&search.weights).sum(), terms.ring)
+    });
+    let hosts: Vec<_> = facts.iter().map(|facts| facts.node).collect();
+    let chosen = choose_among(&search, &ranked.collect::<Vec<_>>(), &hosts);
+    chosen.into_iter().filter_map(|place| facts.get(place).copied()).collect()
 }

@@ -5,7 +5,7 @@
 //! [`SCORES_MAX`]. A container belongs to the host that announces it: another host that announces
 //! the same id has another container.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use welkin_proto::check::Report;
 use welkin_proto::index::{Beat, Hold, Listing};
@@ -13,6 +13,7 @@ use welkin_proto::{Capability, ContainerOffer, NodeAddr};
 use welkin_types::{AccountId, ContainerId, NodeId, OfferId, Region, UnixMillis};
 
 use crate::filter::Facts;
+use crate::mirror::Mirror;
 use crate::score::{ReportRefusal, Score};
 
 /// The most hosts.
@@ -117,6 +118,8 @@ struct Host {
     heard: UnixMillis,
     /// Whether its connection is lost.
     has_left: bool,
+    /// Tells this announcement from others.
+    number: u64,
 }
 
 /// One container with what its host last said is free.
@@ -153,6 +156,7 @@ impl Host {
             is_draining: false,
             heard: now,
             has_left: false,
+            number: 0,
         }
     }
 }
@@ -163,7 +167,7 @@ impl Host {
 /// use welkin_match::{Fleet, Found, Query};
 /// use welkin_types::task::Needs;
 /// use welkin_types::{AccountId, UnixMillis};
-/// let (fleet, needs) = (Fleet::default(), Needs::default());
+/// let (mut fleet, needs) = (Fleet::default(), Needs::default());
 /// let buyer = AccountId::from_bytes([1; 20]);
 /// let query = Query { needs: &needs, exclude: &[], buyer, count: 1, tie: 7 };
 /// assert!(matches!(fleet.find(UnixMillis(0), &query), Found::WhyNot(_)));
@@ -173,6 +177,10 @@ pub struct Fleet {
     hosts: BTreeMap<NodeId, Host>,
     holds: BTreeMap<(NodeId, ContainerId, OfferId), Hold>,
     scores: BTreeMap<(NodeId, ContainerId), Score>,
+    /// Announcements so far.
+    announced: u64,
+    /// The containers in the index, as far as it is up to date.
+    pub(crate) mirror: Mirror,
 }
 
 impl Fleet {
@@ -217,7 +225,10 @@ impl Fleet {
                 container.free = container.free.min(before);
             }
         }
+        self.announced += 1;
+        host.number = self.announced;
         self.hosts.insert(node, host);
+        self.mirror.mark(node);
         Ok(())
     }
 
@@ -254,6 +265,7 @@ impl Fleet {
             }
         }
         // A slot that was taken was, in all likelihood, one that was kept: it counts once.
+        self.mirror.mark(node);
         taken.into_iter().for_each(|(id, count)| self.drop_oldest_holds(now, (node, id), count));
         Ok(())
     }
@@ -263,6 +275,7 @@ impl Fleet {
         if let Some(host) = self.hosts.get_mut(&node).filter(|host| !host.has_left) {
             host.has_left = true;
             host.heard = host.heard.max(now);
+            self.mirror.mark(node);
         }
     }
 
@@ -292,6 +305,7 @@ impl Fleet {
             self.holds.retain(|(at, of, offer), _| {
                 (*at, *of, Some(*offer)) != (host, hold.container, oldest)
             });
+            self.mirror.mark(host);
         }
         if self.holds.len() >= HOLDS_MAX {
             return Err(HoldRefusal::Full);
@@ -300,12 +314,14 @@ impl Fleet {
             return Err(HoldRefusal::Buyer);
         }
         self.holds.insert(key, hold);
+        self.mirror.mark(host);
         Ok(())
     }
 
     /// Ends a hold before its time; nothing if there is none.
     pub fn release_hold(&mut self, host: NodeId, container: ContainerId, offer: OfferId) {
         self.holds.remove(&(host, container, offer));
+        self.mirror.mark(host);
     }
 
     /// Counts a report, whose signature and assignment the caller has checked.
@@ -320,13 +336,21 @@ impl Fleet {
         if !is_known || (self.scores.len() >= SCORES_MAX && !self.scores.contains_key(&key)) {
             return Err(ReportRefusal::Unknown);
         }
+        self.mirror.mark(report.host);
         self.scores.entry(key).or_default().add(now, report)
     }
 
     /// Forgets hosts that are gone, holds that have ended and checks that are too old. To be
     /// called every few seconds; nothing that has ended counts in between.
     pub fn expire(&mut self, now: UnixMillis) {
-        self.hosts.retain(|_, host| host.is_listed(now));
+        let mirror = &mut self.mirror;
+        self.hosts.retain(|node, host| {
+            let is_listed = host.is_listed(now);
+            if !is_listed {
+                mirror.mark(*node);
+            }
+            is_listed
+        });
         self.holds.retain(|_, hold| hold.expires > now);
         self.scores.retain(|_, score| {
             score.prune(now);
@@ -367,6 +391,64 @@ impl Fleet {
                 online_bp: self.score(now, *node, container.offer.id).0,
             })
         })
+    }
+
+    /// One container as the filters see it. What is kept for `besides` counts as free.
+    pub(crate) fn facts_of(
+        &self,
+        now: UnixMillis,
+        (node, id): (NodeId, ContainerId),
+        besides: Option<AccountId>,
+    ) -> Option<Facts<'_>> {
+        let host = self.hosts.get(&node).filter(|host| host.is_listed(now))?;
+        let container = host.containers.get(&id)?;
+        Some(Facts {
+            node,
+            operator: host.operator,
+            region: &host.region,
+            container: &container.offer,
+            free: self.free(now, node, host, container, besides),
+            online_bp: self.score(now, node, id).0,
+        })
+    }
+
+    /// A host's announcement, by number, and its containers as the filters see them, listed or not.
+    pub(crate) fn host_facts(
+        &self,
+        now: UnixMillis,
+        node: NodeId,
+    ) -> Option<(u64, impl Iterator<Item = Facts<'_>>)> {
+        let host = self.hosts.get(&node)?;
+        let facts = host.containers.values().map(move |container| Facts {
+            node,
+            operator: host.operator,
+            region: &host.region,
+            container: &container.offer,
+            free: self.free(now, node, host, container, None),
+            online_bp: self.score(now, node, container.offer.id).0,
+        });
+        Some((host.number, facts))
+    }
+
+    /// When the passing of time next changes what is said of a host.
+    pub(crate) fn next_change(&self, now: UnixMillis, node: NodeId) -> Option<UnixMillis> {
+        let host = self.hosts.get(&node)?;
+        let after = |time: u64| UnixMillis(time.saturating_add(1));
+        let silent = after(host.heard.0.saturating_add(SILENT_MS));
+        let silence = [silent, after(host.expires.0)].into_iter().filter(|_| host.is_offered(now));
+        let held = host.containers.keys().flat_map(|id| self.holds_of(node, *id));
+        let scored = host.containers.keys().filter_map(|id| self.scores.get(&(node, *id)));
+        silence
+            .chain(held.map(|hold| hold.expires))
+            .chain(scored.filter_map(Score::next_change))
+            .filter(|change| *change > now)
+            .min()
+    }
+
+    /// The containers of which something is kept for a buyer.
+    pub(crate) fn held_for(&self, buyer: AccountId) -> BTreeSet<(NodeId, ContainerId)> {
+        let own = self.holds.iter().filter(|(_, hold)| hold.buyer == buyer);
+        own.map(|((node, container, _), _)| (*node, *container)).collect()
     }
 
     /// The container's row of the market.

@@ -14,25 +14,32 @@
 mod best;
 mod bounds;
 mod choose;
+mod gang;
 mod hold;
 mod query;
 mod ready;
+mod receipt;
 mod row;
 mod run;
 mod search;
+mod why;
 
 use std::collections::BTreeMap;
 
+pub(crate) use choose::choose_among;
 pub use choose::{Choice, Chosen, Terms};
+pub use gang::{GANG_MAX, Gang, GangChoice, Together};
 pub use hold::{HoldError, HoldId, INDEX_HOLDS_MAX};
 pub use query::{
     COUNT_MAX, ClassSet, LIST_MAX, Policy, SLACK_DEFAULT, Search, SearchError, WIDTH_MAX, Weights,
 };
+pub use receipt::{Considered, Receipt, ReceiptError};
 pub use row::{
     APPS_MAX, APPS_PER_ROW_MAX, CLASSES_MAX, Features, LOCATIONS_MAX, PRICE_MAX, QUALITY_MAX,
     ROWS_MAX, Row, RowId, SLOTS_MAX,
 };
 pub use search::Effort;
+pub use why::{Barrier, EXACT_MAX, Explanation, NEAREST_MAX, Near};
 
 use bounds::Bounds;
 use hold::Holds;

@@ -13,6 +13,7 @@ mod find;
 mod fleet;
 mod presence;
 pub mod index;
+mod mirror;
 mod score;
 mod spread;
 pub mod synth;

@@ -103,6 +103,12 @@ impl Score {
         }
     }
 
+    /// When the window next loses a check.
+    pub(crate) fn next_change(&self) -> Option<UnixMillis> {
+        let first = self.minutes.front()?;
+        Some(UnixMillis(first.minute.saturating_add(WINDOW_MINUTES).saturating_mul(60_000)))
+    }
+
     /// Whether no check is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.minutes.is_empty()

@@ -1,5 +1,7 @@
 //! What a search asks for and how it weighs what it finds.
 
+use serde::{Deserialize, Serialize};
+
 use super::row::{
     APPS_MAX, CLASSES_MAX, Features, LOCATIONS_MAX, PRICE_MAX, QUALITY_MAX, SLOTS_MAX,
 };
@@ -17,7 +19,7 @@ pub const SLACK_DEFAULT: u16 = 200;
 /// How a search weighs price, latency, quality, a warm start and what it leaves of a container.
 ///
 /// The cost of a container is the sum of the products below, in integers; the lowest is the best.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weights {
     /// For each micro-dollar an hour; at most [`Weights::PRICE_MAX`].
     pub price: u32,

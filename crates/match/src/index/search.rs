@@ -143,7 +143,7 @@ impl<'a> Searcher<'a> {
             let (leasts, sums) = self.least_of_rows(first, count.min(first + ROWS_AT_ONCE));
             for (row, (least, sum)) in (first..count).zip(leasts.into_iter().zip(sums)) {
                 let is_wanted = least <= price_max && row % TIERS < tiers;
-                let class = (row / TIERS & 0xff) as u8;
+                let class = u8::try_from(row / TIERS).unwrap_or(u8::MAX);
                 if !is_wanted || !search.classes.contains(class) {
                     continue;
                 }

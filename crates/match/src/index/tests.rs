@@ -2,6 +2,7 @@
 
 mod history;
 mod reference;
+mod whole;
 
 use welkin_types::Tier;
 

@@ -234,7 +234,7 @@ impl World {
         self.reference.reports.extend(taken.is_ok().then_some(report));
     }
 
-    fn check(&self, needs: &Needs, exclude: &[NodeId], count: u8, tie: u64) {
+    fn check(&mut self, needs: &Needs, exclude: &[NodeId], count: u8, tie: u64) {
         let now = UnixMillis(self.now);
         let mut listing = self.fleet.listing(now, None, 1_000);
         listing.sort_by_key(|row| (row.addr.node, row.container.id));

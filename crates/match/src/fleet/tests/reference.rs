@@ -1,6 +1,5 @@
 //! A naive indexer: lists that are scanned, nothing kept that can be counted again.
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::*;
@@ -76,29 +75,52 @@ impl Reference {
                 rows = besides;
             }
         }
-        let mut left: Vec<_> =
-            rows.iter().filter(|row| fails(row, query).is_empty()).cloned().collect();
-        if left.is_empty() {
+        let fitting = || rows.iter().filter(|row| fails(row, query).is_empty());
+        if fitting().next().is_none() {
             return Err(why_not(rows, query));
         }
-        let (mut ranked, mut tie) = (Vec::new(), query.tie);
-        while let Some(cheapest) = left.iter().map(|row| row.container.price).min() {
-            let mut group: Vec<_> =
-                left.iter().filter(|row| row.container.price == cheapest).cloned().collect();
-            left.retain(|row| row.container.price != cheapest);
-            group.sort_by_key(|row| {
-                (Reverse(row.online_bp), Reverse(row.free), row.addr.node, row.container.id)
-            });
-            let tail = group.split_off(group.len().min(64));
-            while !group.is_empty() {
-                let [a, b] = [draw(&mut tie), draw(&mut tie)].map(|word| {
-                    usize::try_from(word % u64::try_from(group.len()).unwrap()).unwrap()
-                });
-                ranked.push(group.remove(a.min(b)));
+        let point = draw(&mut (query.tie ^ 0x7469_6573)) >> 32;
+        let cost = |row: &Listing| {
+            let lacking = 10_000 - u64::from(row.online_bp.unwrap_or(0));
+            row.container.price.hour().micros() + lacking
+        };
+        let ring = |row: &Listing| {
+            let mut state = 0x7765_6c6b_696e;
+            for byte in row.addr.node.as_bytes().iter().chain(row.container.id.as_bytes()) {
+                state = draw(&mut (state ^ u64::from(*byte)));
             }
-            ranked.extend(tail);
+            ((state >> 32) + (1 << 32) - point) % (1 << 32)
+        };
+        let count = usize::from(query.count.clamp(1, 16));
+        let (mut picked, mut waiting, mut hosts) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let mut tie = query.tie;
+        loop {
+            let mut left: Vec<_> =
+                fitting().filter(|row| !hosts.contains(&row.addr.node)).cloned().collect();
+            left.sort_by_key(|row| (cost(row), ring(row)));
+            let is_all = left.len() < count;
+            let Some(near_max) = left.first().map(|best| cost(best) + cost(best) / 50) else {
+                break;
+            };
+            let mut near = left.iter().filter(|row| cost(row) <= near_max).count().min(64);
+            left.truncate(near.max(count));
+            while picked.len() < count && !left.is_empty() {
+                let mut place = 0;
+                if near > 0 {
+                    let [a, b] = [draw(&mut tie), draw(&mut tie)].map(|word| word % near as u64);
+                    place = usize::try_from(a.min(b)).unwrap();
+                    near -= 1;
+                }
+                let row = left.remove(place);
+                if hosts.insert(row.addr.node) { &mut picked } else { &mut waiting }.push(row);
+            }
+            if is_all || picked.len() == count {
+                break;
+            }
         }
-        Ok(pick(&ranked, usize::from(query.count.clamp(1, 16))))
+        picked.extend(waiting);
+        picked.truncate(count);
+        Ok(picked)
     }
 }
 
@@ -108,21 +130,6 @@ fn draw(state: &mut u64) -> u64 {
     let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-fn pick(ranked: &[Listing], count: usize) -> Vec<Listing> {
-    let mut hosts = BTreeSet::new();
-    let (mut picked, mut others) = (BTreeSet::new(), Vec::new());
-    for (place, row) in ranked.iter().enumerate() {
-        if !hosts.insert(row.addr.node) {
-            others.push(place);
-        } else if picked.len() < count {
-            picked.insert(place);
-        }
-    }
-    let missing = count - picked.len();
-    picked.extend(others.into_iter().take(missing));
-    picked.into_iter().map(|place| ranked[place].clone()).collect()
 }
 
 fn why_not(rows: Vec<Listing>, query: &Query<'_>) -> WhyNot {
