@@ -113,7 +113,7 @@ fn different_hosts_come_first_and_no_container_twice() {
 }
 
 #[test]
-fn a_herd_is_spread_over_what_costs_little_more_than_the_best() {
+fn a_herd_spreads_and_leans_to_the_better() {
     let rows: Vec<_> = (0..200).map(|number| row(1_000_000 + 200 * number)).collect();
     let index = index(&rows);
     let mut counts = [0_u32; 200];
