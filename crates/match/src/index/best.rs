@@ -32,6 +32,8 @@ pub(crate) struct Best<'a> {
     near: Vec<Rank>,
     /// No more is kept of those near the best above this.
     near_max: Rank,
+    /// The highest rank that is near the best.
+    near_bound: Rank,
     /// What ranks above this is not wanted.
     worst: Rank,
 }
@@ -45,6 +47,7 @@ impl<'a> Best<'a> {
             top: Vec::with_capacity(count + 1),
             near: Vec::with_capacity(width.saturating_sub(count).min(SURPLUS_MAX)),
             near_max: Rank::MAX,
+            near_bound: Rank::MAX,
             worst: Rank::MAX,
         }
     }
@@ -63,28 +66,41 @@ impl<'a> Best<'a> {
         if rank > self.worst {
             return;
         }
-        let place = self.top.partition_point(|other| *other < rank);
+        // The worst of the best, if it is not among them any more.
         let mut next = rank;
-        if place < self.count {
-            self.top.insert(place, rank);
-            if self.top.len() <= self.count {
-                self.bound();
-                return;
-            }
-            next = self.top.pop().unwrap_or(Rank::MAX);
+        if self.top.len() < self.count {
+            self.top.push(rank);
+        } else if let Some(last) = self.top.last_mut().filter(|last| rank < **last) {
+            next = std::mem::replace(last, rank);
+        } else {
+            self.keep_near(rank);
+            return;
         }
-        if self.width > self.count && next <= self.near_bound() {
-            self.near.push(next);
-            if self.near.len() >= self.width - self.count + SURPLUS_MAX {
-                self.drop_surplus();
-            }
+        let mut place = self.top.len() - 1;
+        while place > 0 && self.top[place] < self.top[place - 1] {
+            self.top.swap(place, place - 1);
+            place -= 1;
+        }
+        if next != rank {
+            self.keep_near(next);
         }
         self.bound();
     }
 
+    /// Keeps a rank that is not among the best, if it is near.
+    fn keep_near(&mut self, rank: Rank) {
+        if self.width > self.count && rank <= self.near_bound {
+            self.near.push(rank);
+            if self.near.len() >= self.width - self.count + SURPLUS_MAX {
+                self.drop_surplus();
+                self.bound();
+            }
+        }
+    }
+
     /// All that is kept, best first.
     pub(crate) fn into_ranks(mut self) -> Vec<Rank> {
-        let bound = self.near_bound();
+        let bound = self.near_bound;
         self.near.retain(|rank| *rank <= bound);
         self.near.sort_unstable();
         self.near.truncate(self.width - self.count);
@@ -92,18 +108,16 @@ impl<'a> Best<'a> {
         self.top
     }
 
-    fn near_bound(&self) -> Rank {
-        let best = self.top.first().copied().map_or(u64::MAX >> 1, cost_of);
-        rank(self.search.near(best.min(1 << 48)), u32::MAX, u32::MAX).min(self.near_max)
-    }
-
     fn bound(&mut self) {
-        let Some(last) = self.top.get(self.count - 1).copied() else { return };
-        self.worst = if self.width > self.count { last.max(self.near_bound()) } else { last };
+        let Some(best) = self.top.first() else { return };
+        let near = self.search.near(cost_of(*best));
+        self.near_bound = rank(near, u32::MAX, u32::MAX).min(self.near_max);
+        let Some(last) = self.top.get(self.count - 1) else { return };
+        self.worst = if self.width > self.count { self.near_bound.max(*last) } else { *last };
     }
 
     fn drop_surplus(&mut self) {
-        let bound = self.near_bound();
+        let bound = self.near_bound;
         self.near.retain(|rank| *rank <= bound);
         let kept = self.width - self.count;
         if self.near.len() > kept {

@@ -28,7 +28,7 @@ const FAR: i32 = (1 << 30) - 1;
 /// Rows that are compared at once.
 const ROWS_AT_ONCE: usize = 64;
 /// Room for as many rows and lists as most searches collect.
-const ROOM: usize = 256;
+const ROOM: usize = 120;
 
 /// What a search looked at: the same on every run, so that a test can bound it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,8 +56,8 @@ pub(super) struct Searcher<'a> {
     base: [u64; LOCATIONS_MAX],
     /// The same as a price, rounded down; [`FAR`] where nothing is wanted.
     away: [i32; LOCATIONS_MAX],
-    /// The least of each group of locations.
-    groups_away: [i32; GROUPS],
+    /// The groups of locations in which something is wanted, with the least way to each.
+    groups: Vec<(usize, i32)>,
     bounds: &'a Level,
     eligible: u128,
     /// No container of a wanted kind is cheaper.
@@ -107,7 +107,7 @@ impl<'a> Searcher<'a> {
             is_record_read: has_lists || are_vague != [false; 3],
             cold: search.app.map_or(0, |_| u64::from(search.weights.cold)),
             base,
-            groups_away: groups_of(&away),
+            groups: groups_of(&away),
             away,
             bounds: index.bounds.level(level_of(search.slots)),
             eligible,
@@ -167,13 +167,11 @@ impl<'a> Searcher<'a> {
     fn least_of_rows(&self, from: usize, to: usize) -> ([i32; ROWS_AT_ONCE], [i32; ROWS_AT_ONCE]) {
         let mut leasts = [i32::MAX; ROWS_AT_ONCE];
         let mut sums = [i32::MAX; ROWS_AT_ONCE];
-        for (away, group) in self.groups_away.iter().zip(&self.bounds.groups) {
-            if *away < FAR {
-                let lanes = leasts.iter_mut().zip(&mut sums);
-                for (price, (least, sum)) in group[from..to].iter().zip(lanes) {
-                    *least = (*least).min(*price);
-                    *sum = (*sum).min(*price + *away);
-                }
+        for (group, away) in &self.groups {
+            let lanes = leasts.iter_mut().zip(&mut sums);
+            for (price, (least, sum)) in self.bounds.groups[*group][from..to].iter().zip(lanes) {
+                *least = (*least).min(*price);
+                *sum = (*sum).min(*price + *away);
             }
         }
         (leasts, sums)
@@ -217,12 +215,12 @@ impl<'a> Searcher<'a> {
         let left = self.best.cost_max().saturating_sub(added);
         let left = left.checked_div(weight).and_then(|left| i32::try_from(left).ok());
         let left = left.unwrap_or(i32::MAX);
-        for (number, (away, group)) in self.groups_away.iter().zip(&self.bounds.groups).enumerate()
-        {
-            if *away == FAR || group[row] > price_max || group[row] + away > left {
+        for (group, away) in &self.groups {
+            let least = self.bounds.groups[*group][row];
+            if least > price_max || least + away > left {
                 continue;
             }
-            let first = number * GROUP;
+            let first = *group * GROUP;
             let (Some(away), Some(cells)) = (
                 self.away[first..].first_chunk::<GROUP>(),
                 self.bounds.cells[row][first..].first_chunk::<GROUP>(),
@@ -418,12 +416,11 @@ fn flaw(search: &Search<'_>, quality: u16) -> u64 {
     u64::from(search.weights.quality) * u64::from(missing)
 }
 
-/// The least of each group.
-fn groups_of(away: &[i32; LOCATIONS_MAX]) -> [i32; GROUPS] {
-    let mut groups = [FAR; GROUPS];
-    for (group, away) in groups.iter_mut().zip(away.chunks_exact(GROUP)) {
-        *group = away.iter().copied().min().unwrap_or(FAR);
-    }
+/// The groups in which something is wanted, and the least of each.
+fn groups_of(away: &[i32; LOCATIONS_MAX]) -> Vec<(usize, i32)> {
+    let leasts = away.chunks_exact(GROUP).map(|away| away.iter().copied().min().unwrap_or(FAR));
+    let mut groups = Vec::with_capacity(GROUPS);
+    groups.extend(leasts.enumerate().filter(|(_, away)| *away < FAR));
     groups
 }
 
