@@ -57,7 +57,8 @@ pub(super) struct Searcher<'a> {
     /// The same as a price, rounded down; [`FAR`] where nothing is wanted.
     away: [i32; LOCATIONS_MAX],
     /// The groups of locations in which something is wanted, with the least way to each.
-    groups: Vec<(usize, i32)>,
+    groups: [(usize, i32); GROUPS],
+    groups_len: usize,
     bounds: &'a Level,
     eligible: u128,
     /// No container of a wanted kind is cheaper.
@@ -74,23 +75,29 @@ impl<'a> Searcher<'a> {
         excluded: &'a [u32],
         (count, width): (usize, usize),
     ) -> Self {
-        let weights = &search.weights;
         let (mut base, mut away) = ([0; LOCATIONS_MAX], [FAR; LOCATIONS_MAX]);
+        let weight = u64::from(search.weights.latency);
         let mut eligible = 0;
         for location in 0..index.locations {
             let latency = search.latency_to(location);
-            if search.locations >> location & 1 == 1 && latency <= search.latency_max {
-                let cost = u64::from(weights.latency) * u64::from(latency);
-                base[location] = cost;
-                away[location] = match weights.price {
-                    // Without a weight of the price no price is too high.
-                    0 => 0,
-                    1 => i32::try_from(cost).unwrap_or(FAR).min(FAR - 1),
-                    weight => i32::try_from(cost / u64::from(weight)).unwrap_or(FAR).min(FAR - 1),
-                };
-                eligible |= 1 << location;
-            }
+            base[location] = weight * u64::from(latency);
+            eligible |= u128::from(latency <= search.latency_max) << location;
         }
+        eligible &= search.locations;
+        let mut left = eligible;
+        while left != 0 {
+            let location = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let cost = base[location];
+            let way = match search.weights.price {
+                // Without a weight of the price no price is too high.
+                0 => 0,
+                1 => cost,
+                weight => cost / u64::from(weight),
+            };
+            away[location] = i32::try_from(way).unwrap_or(FAR).min(FAR - 1);
+        }
+        let (groups, groups_len) = groups_of(&away);
         let are_vague = Sizes::are_vague(search.cpu, search.memory, search.disk);
         let has_lists = !excluded.is_empty()
             || !search.operators_allow.is_empty()
@@ -107,7 +114,8 @@ impl<'a> Searcher<'a> {
             is_record_read: has_lists || are_vague != [false; 3],
             cold: search.app.map_or(0, |_| u64::from(search.weights.cold)),
             base,
-            groups: groups_of(&away),
+            groups,
+            groups_len,
             away,
             bounds: index.bounds.level(level_of(search.slots)),
             eligible,
@@ -141,19 +149,25 @@ impl<'a> Searcher<'a> {
         let (begin, count) = (usize::from(first) * TIERS, (usize::from(last) + 1) * TIERS);
         for first in (begin..count).step_by(ROWS_AT_ONCE) {
             let (leasts, sums) = self.least_of_rows(first, count.min(first + ROWS_AT_ONCE));
-            for (row, (least, sum)) in (first..count).zip(leasts.into_iter().zip(sums)) {
-                let is_wanted = least <= price_max && row % TIERS < tiers;
-                let class = u8::try_from(row / TIERS).unwrap_or(u8::MAX);
-                if !is_wanted || !search.classes.contains(class) {
+            let classes = first / TIERS..count.min(first + ROWS_AT_ONCE) / TIERS;
+            for class in classes.filter_map(|class| u8::try_from(class).ok()) {
+                if !search.classes.contains(class) {
                     continue;
                 }
-                let (least, sum) = (least.cast_unsigned(), sum.cast_unsigned());
-                self.least = self.least.min(least);
-                // What the way costs was rounded down to a price; the nearest is exact.
-                let bound =
-                    (weight * u64::from(sum) + self.cold).max(weight * u64::from(least) + nearest);
-                let bound = bound + self.flaw(row % TIERS);
-                rows.push(Reverse(bound << BOUND_SHIFT | ROW | (row << 7) as u64));
+                for tier in 0..tiers {
+                    let row = usize::from(class) * TIERS + tier;
+                    let (least, sum) = (leasts[row - first], sums[row - first]);
+                    if least > price_max {
+                        continue;
+                    }
+                    let (least, sum) = (least.cast_unsigned(), sum.cast_unsigned());
+                    self.least = self.least.min(least);
+                    // What the way costs was rounded down to a price; the nearest is exact.
+                    let bound = (weight * u64::from(sum) + self.cold)
+                        .max(weight * u64::from(least) + nearest);
+                    let bound = bound + self.flaw(tier);
+                    rows.push(Reverse(bound << BOUND_SHIFT | ROW | (row << 7) as u64));
+                }
             }
         }
         if search.is_app_required {
@@ -167,7 +181,7 @@ impl<'a> Searcher<'a> {
     fn least_of_rows(&self, from: usize, to: usize) -> ([i32; ROWS_AT_ONCE], [i32; ROWS_AT_ONCE]) {
         let mut leasts = [i32::MAX; ROWS_AT_ONCE];
         let mut sums = [i32::MAX; ROWS_AT_ONCE];
-        for (group, away) in &self.groups {
+        for (group, away) in &self.groups[..self.groups_len] {
             let lanes = leasts.iter_mut().zip(&mut sums);
             for (price, (least, sum)) in self.bounds.groups[*group][from..to].iter().zip(lanes) {
                 *least = (*least).min(*price);
@@ -217,7 +231,7 @@ impl<'a> Searcher<'a> {
         let left = self.best.cost_max().saturating_sub(added);
         let left = left.checked_div(weight).and_then(|left| i32::try_from(left).ok());
         let left = left.unwrap_or(i32::MAX);
-        for (group, away) in &self.groups {
+        for (group, away) in &self.groups[..self.groups_len] {
             let least = self.bounds.groups[*group][row];
             if least > price_max || least + away > left {
                 continue;
@@ -418,12 +432,15 @@ fn flaw(search: &Search<'_>, quality: u16) -> u64 {
     u64::from(search.weights.quality) * u64::from(missing)
 }
 
-/// The groups in which something is wanted, and the least of each.
-fn groups_of(away: &[i32; LOCATIONS_MAX]) -> Vec<(usize, i32)> {
-    let leasts = away.chunks_exact(GROUP).map(|away| away.iter().copied().min().unwrap_or(FAR));
-    let mut groups = Vec::with_capacity(GROUPS);
-    groups.extend(leasts.enumerate().filter(|(_, away)| *away < FAR));
-    groups
+/// The groups in which something is wanted, with the least of each, and how many there are.
+fn groups_of(away: &[i32; LOCATIONS_MAX]) -> ([(usize, i32); GROUPS], usize) {
+    let (mut groups, mut count) = ([(0, FAR); GROUPS], 0);
+    for (number, away) in away.chunks_exact(GROUP).enumerate() {
+        let least = away.iter().copied().min().unwrap_or(FAR);
+        groups[count] = (number, least);
+        count += usize::from(least < FAR);
+    }
+    (groups, count)
 }
 
 /// One bit for each price that is neither too high nor, with the way, above `left`. Written so
