@@ -4,6 +4,9 @@
 //! and what is lost with a restart comes back with the next announcement. It is optimistic: the
 //! host alone decides about its slots, so a free slot here is a guess that is good for seconds.
 //!
+//! What a fleet has is found through an [`index::Index`], which also stands for itself: gangs,
+//! receipts and explanations by bounded work. [`synth`] makes fleets and searches to measure it.
+//!
 //! The signatures of announcements, offers and reports are the caller's to check.
 
 #![forbid(unsafe_code)]

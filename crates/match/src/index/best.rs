@@ -44,8 +44,9 @@ impl<'a> Best<'a> {
             search,
             count,
             width: width.max(count),
-            top: Vec::with_capacity(count + 1),
-            near: Vec::with_capacity(width.saturating_sub(count).min(SURPLUS_MAX)),
+            // All of them in the end.
+            top: Vec::with_capacity(width.max(count)),
+            near: Vec::with_capacity(width.saturating_sub(count)),
             near_max: Rank::MAX,
             near_bound: Rank::MAX,
             worst: Rank::MAX,

@@ -134,9 +134,10 @@ pub(super) struct Draw<'a> {
 }
 
 impl<'a> Draw<'a> {
-    pub(super) const fn new(search: &'a Search<'a>) -> Self {
-        let stream = Stream::new(search.request);
-        Self { search, stream, drawn: Vec::new(), waiting: Vec::new(), hosts: Vec::new() }
+    pub(super) fn new(search: &'a Search<'a>) -> Self {
+        let (count, stream) = (usize::from(search.count), Stream::new(search.request));
+        let (drawn, hosts) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        Self { search, stream, drawn, waiting: Vec::new(), hosts }
     }
 
     fn is_done(&self) -> bool {

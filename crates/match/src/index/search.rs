@@ -78,9 +78,9 @@ impl<'a> Searcher<'a> {
         let (mut base, mut away) = ([0; LOCATIONS_MAX], [FAR; LOCATIONS_MAX]);
         let weight = u64::from(search.weights.latency);
         let mut eligible = 0;
-        for location in 0..index.locations {
+        for (location, base) in base.iter_mut().enumerate().take(index.locations) {
             let latency = search.latency_to(location);
-            base[location] = weight * u64::from(latency);
+            *base = weight * u64::from(latency);
             eligible |= u128::from(latency <= search.latency_max) << location;
         }
         eligible &= search.locations;
