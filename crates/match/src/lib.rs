@@ -14,9 +14,9 @@
 mod filter;
 mod find;
 mod fleet;
-mod presence;
 pub mod index;
 mod mirror;
+mod presence;
 mod score;
 mod spread;
 pub mod synth;
