@@ -82,7 +82,7 @@ fn buyer(context: &Context) -> anyhow::Result<Identity> {
     Ok(Identity::open(client::home(context).account_key()?))
 }
 
-/// As [`identity`], for the money that leases are paid from: the key in use means nothing there.
+/// As [`identity()`], for the money that leases are paid from: the key in use means nothing there.
 pub(crate) fn payer(context: &Context, who: &Who) -> anyhow::Result<Identity> {
     if who.from.is_none() && who.name.is_none() { buyer(context) } else { identity(context, who) }
 }
