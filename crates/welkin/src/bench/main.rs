@@ -1,5 +1,5 @@
 //! Measurements of the whole path, on a network of its own: `welkin-bench start-warm | leases-200 |
-//! stdout | voucher-verify`. Each ends with one line `RESULT ID key=value …`. Not part of the product.
+//! stdout`. Each ends with one line `RESULT ID key=value …`. Not part of the product.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,6 @@ mod leases;
 mod network;
 mod start;
 mod stdout;
-mod vouchers;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,14 +23,11 @@ fn main() -> ExitCode {
             "start-warm" => start::warm().await,
             "leases-200" => leases::many(200).await,
             "stdout" => stdout::throughput().await,
-            "voucher-verify" => vouchers::verify(),
             stdout::SERVE => {
                 let name = std::env::args().nth(2).unwrap_or_default();
                 return stdout::serve(&name).await.map(|()| None);
             }
-            _ => anyhow::bail!(
-                "usage: welkin-bench start-warm | leases-200 | stdout | voucher-verify"
-            ),
+            _ => anyhow::bail!("usage: welkin-bench start-warm | leases-200 | stdout"),
         }
         .map(Some)
     });
