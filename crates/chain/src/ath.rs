@@ -4,7 +4,8 @@ use alloy_primitives::{U256, uint};
 
 /// Decimals of the token.
 const DECIMALS: usize = 18;
-const WHOLE: U256 = uint!(1_000_000_000_000_000_000_U256);
+/// A whole ATH, in wei.
+pub const WHOLE: U256 = uint!(1_000_000_000_000_000_000_U256);
 
 /// Why a text is no sum.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

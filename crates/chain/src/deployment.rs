@@ -11,13 +11,12 @@ mod file;
 
 pub use file::{Deployment, DeploymentError};
 
+use crate::ath::WHOLE;
 use crate::contracts::{
     AccessManager, Ath, CheckerLicense, Emissions, Escrow, LocalFaucet, MedianOracle, Registry,
     Rewards, Slashing, Staking, Treasury, WelkinGovernor,
 };
 
-/// ATH in one whole, in wei.
-pub const WHOLE: U256 = uint!(1_000_000_000_000_000_000_U256);
 /// All ATH, in wei.
 const SUPPLY: U256 = uint!(42_000_000_000_000_000_000_000_000_000_U256);
 /// The faucet's part of the ecosystem's share.

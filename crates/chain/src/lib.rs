@@ -18,3 +18,11 @@ pub mod outbox;
 pub mod refusals;
 pub mod rpc;
 pub mod sender;
+
+use alloy_primitives::Address;
+use welkin_types::AccountId;
+
+/// An account in the words of the contracts.
+pub fn address(account: AccountId) -> Address {
+    Address::from(*account.as_bytes())
+}

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use alloy_primitives::{U256, keccak256};
+use welkin_types::UnixMillis;
 
 use crate::ath;
 
@@ -344,18 +345,9 @@ fn told(word: &[u8], form: &str) -> String {
 
 /// A second since 1970 for people: `2027-01-15 08:00:00 UTC`.
 pub fn time(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Civil from days, after Howard Hinnant.
-    let shifted = days.saturating_add(719_468);
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = year + era * 400 + next;
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    let text = UnixMillis(seconds.saturating_mul(1_000)).to_string();
+    let second = text.split('.').next().unwrap_or_default();
+    format!("{} UTC", second.replace('T', " "))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use welkin_proto::AccountKey;
 use welkin_types::UnixMillis;
 
+use crate::address;
 use crate::outbox::{Event, Fees, Job, NotSent, Outbox, OutboxConfig, Outcome, Step, Waiting};
 use crate::rpc::{CallRequest, Receipt, Rpc, RpcError};
 
@@ -119,7 +120,7 @@ impl Sender {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (jobs, inbox) = mpsc::channel(QUEUE);
         let (told, waiting) = watch::channel(Waiting::Idle);
-        let from = Address::from(*key.id().as_bytes());
+        let from = address(key.id());
         let sender = Self {
             rpc: rpc.clone(),
             from,
@@ -301,7 +302,7 @@ impl Worker {
                 }
             }
             Step::AskState => {
-                let (rpc, from) = (self.rpc.clone(), Address::from(*self.key.id().as_bytes()));
+                let (rpc, from) = (self.rpc.clone(), address(self.key.id()));
                 let is_free = self.config.is_gas_free;
                 self.asking.spawn(async move { state(&rpc, from, is_free).await });
             }

@@ -58,7 +58,7 @@ impl Identity {
     }
 
     fn open(key: AccountKey) -> Self {
-        let account = Address::from(*key.id().as_bytes());
+        let account = welkin_chain::address(key.id());
         Self { account, key: Key::Open(Box::new(key)) }
     }
 }

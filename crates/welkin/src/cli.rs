@@ -113,7 +113,7 @@ pub(crate) enum Command {
     Checker,
     /// Runs a relay: carries encrypted packets for those who can't reach each other.
     Relay,
-    /// Runs the settlement service of a local network.
+    /// Runs the settlement service: a chain of its own, or the way to a node of another.
     Settlement,
     /// Keeps the account's detached leases (started when needed).
     #[command(hide = true)]

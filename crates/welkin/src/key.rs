@@ -164,7 +164,7 @@ fn rows(context: &Context) -> anyhow::Result<Vec<Row>> {
             continue;
         }
         let key = identity::account_key(&file);
-        let address = key.ok().map(|key| Address::from(*key.id().as_bytes()));
+        let address = key.ok().map(|key| welkin_chain::address(key.id()));
         let in_use = match &chosen {
             Some(chosen) => *chosen == name,
             None => name == "buyer",

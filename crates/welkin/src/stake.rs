@@ -165,7 +165,7 @@ fn machine(row: &Listing, class: u32) -> Machine {
         container: FixedBytes::from(*row.container.id.as_bytes()),
         class,
         fingerprint: fingerprint(row),
-        operator: Address::from(*row.operator.as_bytes()),
+        operator: welkin_chain::address(row.operator),
     }
 }
 

@@ -1,6 +1,5 @@
 //! How a process reaches a network's chain and pays for gas there.
 
-use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 use welkin_chain::batch::BatchConfig;
 use welkin_chain::http::{HttpError, NodeUrl};
@@ -119,7 +118,7 @@ impl ChainConfig {
         let Some(http) = self.rpc.http().map_err(ChainConfigError::Rpc)? else {
             return Ok(Rpc::new(line.clone()));
         };
-        let contract = Address::from(*domain.contract.as_bytes());
+        let contract = welkin_chain::address(domain.contract);
         let expected = Expected { chain_id: domain.chain_id, contract };
         Ok(Rpc::new(Checked::new(http, expected)))
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, FixedBytes, U256, uint};
 use alloy_sol_types::{SolCall, SolEvent as _};
 use tokio::sync::OnceCell;
+use welkin_chain::address;
 use welkin_chain::batch::{BatchConfig, Entry, Standing};
 use welkin_chain::contracts::{Ath, Escrow, IEscrow, LocalFaucet};
 use welkin_chain::outbox::OutboxConfig;
@@ -25,7 +26,7 @@ use welkin_types::{AccountId, BasisPoints, LeaseId, TxId, UnixMillis, Usd};
 use super::history::{self, History, Parties, account, lease_word, micros};
 use super::refusal::{refusal, rpc_refusal, skipped};
 use super::teller::{NotRedeemed, Redeemed, Teller, TellerConfig};
-use super::words::{address, lease_id, order_of, signature, voucher_of};
+use super::words::{lease_id, order_of, signature, voucher_of};
 use super::{Answer, BoxFuture, Line, Question, Settlement, SettlementError};
 use crate::{Shutdown, outside};
 

@@ -86,7 +86,7 @@ impl History {
 }
 
 pub(super) fn address_word(account: AccountId) -> B256 {
-    Address::from(*account.as_bytes()).into_word()
+    welkin_chain::address(account).into_word()
 }
 
 pub(super) fn lease_word(lease: LeaseId) -> B256 {

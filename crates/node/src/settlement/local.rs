@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 use welkin_chain::genesis::{self, LocalSetup};
 use welkin_evm::{Chain, Clock, Genesis, GenesisTransaction};
@@ -69,7 +68,7 @@ impl LocalChain {
     pub fn open(self, dir: &Path) -> Result<Arc<Chain>, LocalChainError> {
         let begun = self.begun(&dir.join("genesis.json"))?;
         let setup = LocalSetup {
-            admin: Address::from(*begun.admin.as_bytes()),
+            admin: welkin_chain::address(begun.admin),
             ath_price_micros: begun.ath_price_micros,
             faucet_micros_max: begun.faucet_micros_max,
             start: begun.started_seconds,

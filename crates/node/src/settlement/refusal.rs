@@ -3,6 +3,7 @@
 use alloy_primitives::{Bytes, U256};
 use alloy_sol_types::{SolError as _, SolInterface as _};
 use welkin_chain::contracts::{Escrow, MedianOracle};
+use welkin_chain::refusals::explain;
 use welkin_chain::rpc::RpcError;
 use welkin_chain::sender::SendError;
 use welkin_proto::settle::SettleRefusal;
@@ -39,7 +40,7 @@ fn read(data: &Bytes, micros: impl Fn(U256) -> Usd) -> SettleRefusal {
         return SettleRefusal::StalePrice;
     }
     let Ok(error) = Escrow::EscrowErrors::abi_decode(data) else {
-        tracing::warn!(%data, "a contract refuses without a known reason");
+        tracing::warn!(%data, why = %explain(data), "a contract refuses");
         return SettleRefusal::Contract;
     };
     match error {
@@ -56,7 +57,7 @@ fn read(data: &Bytes, micros: impl Fn(U256) -> Usd) -> SettleRefusal {
         Error::UnknownLease(_) => SettleRefusal::UnknownLease,
         Error::NotOperator(_) | Error::NotYet(_) => SettleRefusal::NotAllowed,
         _ => {
-            tracing::warn!(%data, "a contract refuses for a reason that has no name here");
+            tracing::warn!(%data, why = %explain(data), "a contract refuses");
             SettleRefusal::Contract
         }
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alloy_primitives::Address;
 use sha2::{Digest as _, Sha256};
 use welkin_chain::http::Http;
 use welkin_chain::node::{Expected, NodeError};
@@ -89,7 +88,7 @@ impl Service {
         node: Http,
         config: ServiceConfig,
     ) -> Result<Self, ServiceError> {
-        let contract = Address::from(*config.domain.contract.as_bytes());
+        let contract = welkin_chain::address(config.domain.contract);
         let expected = Expected { chain_id: config.domain.chain_id, contract };
         Self::with(path, Backend::Remote(Box::new(Forward::new(node, expected))), config).await
     }

@@ -8,6 +8,7 @@ use alloy_primitives::{Address, U256};
 use alloy_sol_types::{SolCall as _, SolEvent as _};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use welkin_chain::address;
 use welkin_chain::batch::{
     Answer, Batch, BatchConfig, Effect, Entry, Event, GasCost, NoCredit, Offer, Standing, Verdict,
 };
@@ -16,7 +17,7 @@ use welkin_chain::rpc::{Receipt, Rpc, RpcError};
 use welkin_chain::sender::{SendError, Sender, head_and_fees};
 use welkin_types::{LeaseId, TxId, Usd};
 
-use super::words::{address, signature, voucher_of};
+use super::words::{signature, voucher_of};
 use crate::outside;
 
 /// How many questions may wait at the counter.

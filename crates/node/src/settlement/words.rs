@@ -1,13 +1,10 @@
 //! Ids, signatures and promises in the words of the contracts.
 
-use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
+use alloy_primitives::{B256, Bytes, FixedBytes, U256};
+use welkin_chain::address;
 use welkin_chain::contracts::IEscrow;
 use welkin_proto::{AccountSignature, Order, Voucher};
-use welkin_types::{AccountId, LeaseId};
-
-pub(super) fn address(account: AccountId) -> Address {
-    Address::from(*account.as_bytes())
-}
+use welkin_types::LeaseId;
 
 pub(super) fn lease_id(lease: LeaseId) -> FixedBytes<16> {
     FixedBytes::from(*lease.as_bytes())

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
 use alloy_sol_types::SolCall;
 use proptest::prelude::*;
+use welkin_chain::address;
 use welkin_chain::contracts::{Ath, Escrow as Contract, IEscrow, LocalFaucet, MedianOracle};
 use welkin_chain::genesis::{self, LocalSetup, Places};
 use welkin_chain::outbox::OutboxConfig;
@@ -89,10 +90,6 @@ struct Both {
     /// How many leases a lane has had: the upper bytes of a lease's id.
     leases: std::collections::BTreeMap<(u8, u8, u8), (u64, u64)>,
     _dir: tempfile::TempDir,
-}
-
-fn address(id: AccountId) -> Address {
-    Address::from(*id.as_bytes())
 }
 
 fn bytes(signature: &AccountSignature) -> Bytes {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use alloy_primitives::{Bytes, U256, aliases::U48, uint};
+use alloy_primitives::{Bytes, U256, aliases::U48};
 use alloy_sol_types::SolCall;
 
 use super::{Unit, Value};
+use crate::ath::WHOLE;
 use crate::contracts::{
     CheckerLicense, Emissions, Escrow, MedianOracle, Rewards, Slashing, Staking, Treasury,
     WelkinGovernor,
@@ -13,7 +14,6 @@ use crate::contracts::{
 use crate::deployment::Contract;
 use crate::ops::{Desk, OpsError};
 
-const ATH: U256 = uint!(1_000_000_000_000_000_000_U256);
 /// The three streams of rewards.
 const STREAMS: [&str; 3] = ["hosts", "checkers", "indexers"];
 const DAY: u64 = 86_400;
@@ -161,7 +161,7 @@ impl State {
         list.add(c, "slash-cap", Unit::BasisPoints, self.slash_cap, 1_000, 10_000, about);
         for (class, value) in &self.classes {
             let name = |field| format!("class.{class}.{field}");
-            let most = Some(U256::from(100_000_000) * ATH);
+            let most = Some(U256::from(100_000_000) * WHOLE);
             let (k, about) = (U256::from(value.k), "stake of a container of this class");
             list.push(c, &name("k"), Unit::Ath, k, 0, most, about);
             let about = "the same in dollars, where it is pegged";
@@ -172,12 +172,12 @@ impl State {
         let c = Contract::Slashing;
         let about = "to appeal against a penalty";
         list.add(c, "appeal-window", Unit::Seconds, self.appeal, DAY, 30 * DAY, about);
-        let (most, about) = (Some(U256::from(10_000) * ATH), "for whoever reports, at most");
+        let (most, about) = (Some(U256::from(10_000) * WHOLE), "for whoever reports, at most");
         list.push(c, "bounty", Unit::Ath, U256::from(self.bounty), 0, most, about);
         let c = Contract::Rewards;
         let about = "to contest an epoch";
         list.add(c, "contest-window", Unit::Seconds, self.contest, 3_600, 14 * DAY, about);
-        let (most, about) = (Some(U256::from(1_000_000) * ATH), "lost by a wrong contest");
+        let (most, about) = (Some(U256::from(1_000_000) * WHOLE), "lost by a wrong contest");
         list.push(c, "contest-bond", Unit::Ath, U256::from(self.bond), 0, most, about);
         for (stream, (minimum, fee)) in STREAMS.into_iter().zip(&self.streams) {
             let (name, about) = (format!("{stream}.minimum"), "the least claim");
