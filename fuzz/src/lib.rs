@@ -61,8 +61,8 @@ pub fn index_hello(bytes: &[u8]) {
     match message(bytes) {
         Some(IndexHello::Host(signed)) => drop(signed.open(&DOMAIN)),
         Some(IndexHello::Ask(request)) => {
-            if let IndexRequest::Match { buyer, .. } = *request {
-                delegation(&buyer);
+            if let IndexRequest::Match(request) = *request {
+                delegation(&request.buyer);
             }
         }
         None => (),
@@ -84,8 +84,8 @@ pub fn indexer_to_host(bytes: &[u8]) {
 /// An indexer's answer.
 pub fn index_reply(bytes: &[u8]) {
     match message(bytes) {
-        Some(IndexReply::Candidates(offers)) => {
-            offers.iter().for_each(|offer| drop(offer.open(&DOMAIN)));
+        Some(IndexReply::Candidates(found)) => {
+            found.offers.iter().for_each(|offer| drop(offer.open(&DOMAIN)));
         }
         Some(IndexReply::Located(Some(found))) => addr(&found),
         _ => (),

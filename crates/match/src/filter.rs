@@ -7,7 +7,7 @@ use welkin_types::task::{GpuAsk, Needs};
 use welkin_types::{AccountId, Gpu, NodeId, Region, Tier};
 
 /// The filters in their order.
-pub(crate) const FILTERS: [Filter; 11] = [
+pub(crate) const FILTERS: [Filter; 16] = [
     Filter::Gpu,
     Filter::Cpu,
     Filter::Memory,
@@ -17,6 +17,11 @@ pub(crate) const FILTERS: [Filter; 11] = [
     Filter::Operator,
     Filter::Price,
     Filter::Reliability,
+    Filter::Feature,
+    Filter::Driver,
+    Filter::RoundTrip,
+    Filter::Capacity,
+    Filter::App,
     Filter::Excluded,
     Filter::Free,
 ];
@@ -52,9 +57,23 @@ impl Facts<'_> {
                     && !needs.operators_deny.contains(&self.operator)
             }
             Filter::Price => {
-                needs.max_per_hour.is_none_or(|most| self.container.price.hour() <= most)
+                let price = self.container.price_of(needs.capacity).unwrap_or(self.container.price);
+                needs.max_per_hour.is_none_or(|most| price.hour() <= most)
             }
             Filter::Reliability => self.online_bp.unwrap_or(0) >= needs.reliability_min_bp,
+            Filter::Feature => {
+                let features = &self.container.features;
+                needs.features.iter().all(|feature| features.contains(feature))
+            }
+            Filter::Driver => {
+                needs.driver_min.is_none_or(|least| self.container.driver >= Some(least))
+            }
+            Filter::RoundTrip => true,
+            Filter::Capacity => self.container.price_of(needs.capacity).is_some(),
+            Filter::App => {
+                let apps = &self.container.apps;
+                !needs.is_app_required || needs.app.is_some_and(|app| apps.contains(&app))
+            }
             Filter::Excluded => !exclude.contains(&self.node),
             Filter::Free => self.free > 0,
         }

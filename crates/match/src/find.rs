@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use welkin_proto::Offer;
 use welkin_proto::index::{CANDIDATES_MAX, LISTED_MAX, Listing, Nearest, WhyNot};
 use welkin_types::task::Needs;
-use welkin_types::{AccountId, NodeId, OfferId, UnixMillis};
+use welkin_types::{AccountId, CapacityType, NodeId, OfferId, UnixMillis};
 
 use crate::filter::Facts;
 use crate::fleet::Fleet;
 use crate::index::{
-    Considered, Features, PRICE_MAX, Policy, Search, WIDTH_MAX, choose_among, ring_of,
+    Considered, Features, PRICE_MAX, Search, WIDTH_MAX, Weights, choose_among, ring_of,
 };
 use crate::mirror::{self, price_of};
 
@@ -49,13 +49,15 @@ pub struct Candidate {
     pub listing: Listing,
     /// Who asked.
     pub buyer: AccountId,
+    /// On what terms.
+    pub capacity: CapacityType,
 }
 
 impl Query<'_> {
     /// The part of the search that does not depend on what is needed.
     fn search(&self) -> Search<'static> {
         Search {
-            weights: Policy::Cheapest.weights(),
+            weights: Weights::of(self.needs.policy),
             count: self.count.clamp(1, CANDIDATES_MAX),
             width: WIDTH_MAX,
             request: self.tie,
@@ -68,6 +70,9 @@ impl Candidate {
     /// The offer of this container.
     pub fn offer(&self, id: OfferId, expires: UnixMillis) -> Offer {
         let Listing { addr, operator, container, region, online_bp, .. } = self.listing.clone();
+        let price = container.price_of(self.capacity).unwrap_or(container.price);
+        let is_spot = self.capacity == CapacityType::Spot;
+        let notice = container.spot.filter(|_| is_spot).map_or(0, |terms| terms.notice_seconds);
         Offer {
             id,
             buyer: self.buyer,
@@ -76,7 +81,9 @@ impl Candidate {
             container: container.id,
             class: container.class,
             resources: container.resources,
-            price: container.price,
+            capacity: self.capacity,
+            notice_seconds: notice,
+            price,
             tier: container.tier,
             region,
             online_bp,
@@ -88,7 +95,7 @@ impl Candidate {
 impl Fleet {
     /// Finds who can run a task.
     ///
-    /// Ranked by [`Policy::Cheapest`]; equals follow each other on the ring from the request's
+    /// Ranked by the policy of the needs; equals follow each other on the ring from the request's
     /// point on, and those that cost little more than the best are spread by the power of two
     /// choices. Where there are more than are asked for, different hosts are preferred to a second
     /// container of one. Slots that are kept for the buyer itself are found only where there are no
@@ -104,7 +111,7 @@ impl Fleet {
         }
         let candidates = chosen.iter().filter_map(|facts| {
             let listing = self.listing_of(now, facts)?;
-            Some(Candidate { listing, buyer: query.buyer })
+            Some(Candidate { listing, buyer: query.buyer, capacity: query.needs.capacity })
         });
         Found::Candidates(candidates.collect())
     }

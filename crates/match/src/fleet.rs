@@ -460,6 +460,7 @@ impl Fleet {
             container: facts.container.clone(),
             region: facts.region.clone(),
             free: facts.free,
+            is_confirmed: true,
             online_bp: facts.online_bp,
             checks: self.score(now, facts.node, facts.container.id).1,
         })

@@ -31,7 +31,7 @@ pub use choose::{Choice, Chosen, Terms};
 pub use gang::{GANG_MAX, Gang, GangChoice, Together};
 pub use hold::{HoldError, HoldId, INDEX_HOLDS_MAX};
 pub use query::{
-    COUNT_MAX, ClassSet, LIST_MAX, Policy, SLACK_DEFAULT, Search, SearchError, WIDTH_MAX, Weights,
+    COUNT_MAX, ClassSet, LIST_MAX, SLACK_DEFAULT, Search, SearchError, WIDTH_MAX, Weights,
 };
 pub use receipt::{Considered, Receipt, ReceiptError};
 pub use row::{

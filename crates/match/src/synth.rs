@@ -15,7 +15,9 @@ pub use sites::{SITES, Site};
 
 use welkin_types::Tier;
 
-use crate::index::{ClassSet, Features, Policy, Row, Search, Weights, ring_of};
+use welkin_types::Policy;
+
+use crate::index::{ClassSet, Features, Row, Search, Weights, ring_of};
 use crate::spread::Stream;
 
 /// How many applications there are.
@@ -274,7 +276,7 @@ impl Demand {
             quality_min: 6_000,
             features,
             latency_max: 400,
-            weights: Policy::Best.weights(),
+            weights: Weights::of(Policy::Best),
             ..Search::ANY
         }
     }

@@ -18,7 +18,7 @@ mod streams;
 use std::time::Duration;
 
 use welkin_net::{BindError, Endpoint, EndpointConfig};
-use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, Listing, WhyNot};
+use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, Listing, MatchRequest, WhyNot};
 use welkin_proto::lease::RefusalCode;
 use welkin_proto::{
     ALPN_INDEX, ALPN_LEASE, AccountKey, Delegation, Domain, NodeAddr, NodeKey, Offer, Signed,
@@ -242,16 +242,21 @@ impl Buyer {
         hold: bool,
         exclude: Vec<NodeId>,
     ) -> Result<Vec<Offer>, BuyerError> {
-        let request = IndexRequest::Match {
+        let request = MatchRequest {
             buyer: self.delegation.clone(),
-            needs: Box::new(needs.clone()),
+            needs: needs.clone(),
             count,
             hold,
             exclude,
+            from: None,
+            round_trips_us: Vec::new(),
+            gang: None,
+            receipt: false,
         };
+        let request = IndexRequest::Match(Box::new(request));
         match self.ask(request).await? {
-            IndexReply::Candidates(signed) => {
-                let mut offers = self.open_offers(&signed);
+            IndexReply::Candidates(found) => {
+                let mut offers = self.open_offers(&found.offers);
                 // An indexer's word is not taken for what this side can see itself.
                 offers.retain(|offer| is_within(needs, offer));
                 Ok(offers)

@@ -14,8 +14,8 @@ use tracing::{debug, info, warn};
 use welkin_match::{Fleet, Found, Query};
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
 use welkin_proto::index::{
-    CANDIDATES_MAX, EXCLUDED_MAX, Hold, HostToIndexer, IndexHello, IndexReply, IndexRequest,
-    IndexerToHost, LISTED_MAX,
+    CANDIDATES_MAX, Candidates, EXCLUDED_MAX, Hold, HostToIndexer, IndexHello, IndexReply,
+    IndexRequest, IndexerToHost, LISTED_MAX, MatchRequest,
 };
 use welkin_proto::{ALPN_INDEX, Capability, Domain, NodeAddr, NodeKey, Offer, Signed};
 use welkin_types::{AccountId, NodeId, OfferId};
@@ -256,7 +256,8 @@ async fn listen(indexer: &Indexer, peer: NodeId, recv: &mut RecvStream) -> Resul
 
 async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexReply {
     match request {
-        IndexRequest::Match { buyer, needs, count, hold, exclude } => {
+        IndexRequest::Match(request) => {
+            let MatchRequest { buyer, needs, count, hold, exclude, .. } = *request;
             let Ok(buyer) = buyer.account(&indexer.domain, peer.node, outside::now()) else {
                 return IndexReply::Refused("no account vouches for this node".to_owned());
             };
@@ -331,7 +332,7 @@ fn find(indexer: &Indexer, buyer: AccountId, asked: &Asked<'_>) -> IndexReply {
     let signed: Result<Vec<_>, _> =
         offers.iter().map(|offer| Signed::sign(&indexer.domain, &indexer.key, offer)).collect();
     match signed {
-        Ok(signed) => IndexReply::Candidates(signed),
+        Ok(offers) => IndexReply::Candidates(Candidates { offers, receipt: None }),
         Err(error) => IndexReply::Refused(error.to_string()),
     }
 }

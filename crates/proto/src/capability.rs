@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use welkin_types::{
-    AccountId, Class, ContainerId, NodeId, OfferId, Price, Region, Resources, Tier, UnixMillis,
+    AccountId, AppId, CapacityType, Class, ContainerId, Feature, NodeId, OfferId, Price, Region,
+    Resources, Tier, UnixMillis,
 };
 
 use crate::addr::NodeAddr;
@@ -27,6 +28,94 @@ pub struct ContainerOffer {
     pub price: Price,
     /// How strongly a lease is isolated.
     pub tier: Tier,
+    /// What it can do beyond its sizes, each once.
+    pub features: Vec<Feature>,
+    /// The branch of its GPU driver, as 550.
+    pub driver: Option<u16>,
+    /// What is ready to run on it, at most [`Self::APPS_MAX`].
+    pub apps: Vec<AppId>,
+    /// Its terms as spot capacity, if it is offered as such.
+    pub spot: Option<SpotTerms>,
+    /// Its terms as reserved capacity, if it is offered as such.
+    pub reserved: Option<ReservedTerms>,
+}
+
+/// Leased below the price of others, and taken back with notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpotTerms {
+    /// What it costs: less than on demand.
+    pub price: Price,
+    /// From the notice to the end, in seconds: within [`Self::NOTICE_SECONDS`].
+    pub notice_seconds: u16,
+}
+
+impl SpotTerms {
+    /// The shortest and the longest notice.
+    pub const NOTICE_SECONDS: std::ops::RangeInclusive<u16> = 5..=600;
+}
+
+/// Leased for a term, used or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservedTerms {
+    /// What it costs: at most what it costs on demand.
+    pub price: Price,
+    /// The shortest term in seconds: within [`Self::TERM_SECONDS`].
+    pub term_seconds_min: u32,
+}
+
+impl ReservedTerms {
+    /// The shortest and the longest term: an hour and three years.
+    pub const TERM_SECONDS: std::ops::RangeInclusive<u32> = 3_600..=3 * 366 * 86_400;
+}
+
+impl ContainerOffer {
+    /// The most applications that are named as ready.
+    pub const APPS_MAX: usize = 16;
+
+    /// What it costs by capacity type, where it is offered so.
+    pub fn price_of(&self, capacity: CapacityType) -> Option<Price> {
+        match capacity {
+            CapacityType::OnDemand => Some(self.price),
+            CapacityType::Spot => self.spot.map(|terms| terms.price),
+            CapacityType::Reserved => self.reserved.map(|terms| terms.price),
+        }
+    }
+
+    /// What is out of bounds, if anything.
+    fn out_of_bounds(&self) -> Option<&'static str> {
+        let price = self.price.hour();
+        let is_listed_once =
+            |features: &[Feature]| features.windows(2).all(|pair| pair.first() < pair.get(1));
+        if self.slots == 0 || self.slots > Capability::SLOTS_MAX {
+            return Some("slots");
+        }
+        if self.resources.gpus.len() > Resources::GPUS_MAX {
+            return Some("too many GPUs in a container");
+        }
+        if price > welkin_types::Usd::MAX {
+            return Some("price");
+        }
+        if !is_listed_once(&self.features) {
+            return Some("features that are not in order");
+        }
+        if self.apps.len() > Self::APPS_MAX {
+            return Some("too many applications of a container");
+        }
+        let is_spot_sound = |terms: &SpotTerms| {
+            terms.price.hour() < price && SpotTerms::NOTICE_SECONDS.contains(&terms.notice_seconds)
+        };
+        if !self.spot.as_ref().is_none_or(is_spot_sound) {
+            return Some("spot terms");
+        }
+        let is_reserved_sound = |terms: &ReservedTerms| {
+            terms.price.hour() <= price
+                && ReservedTerms::TERM_SECONDS.contains(&terms.term_seconds_min)
+        };
+        if !self.reserved.as_ref().is_none_or(is_reserved_sound) {
+            return Some("reserved terms");
+        }
+        None
+    }
 }
 
 /// A host's signed statement of what it is.
@@ -103,16 +192,8 @@ impl Capability {
         if ids.len() != self.containers.len() {
             return Err(CapabilityError::Bounds("a container is listed twice"));
         }
-        for container in &self.containers {
-            if container.slots == 0 || container.slots > Self::SLOTS_MAX {
-                return Err(CapabilityError::Bounds("slots"));
-            }
-            if container.resources.gpus.len() > Resources::GPUS_MAX {
-                return Err(CapabilityError::Bounds("too many GPUs in a container"));
-            }
-            if container.price.hour() > welkin_types::Usd::MAX {
-                return Err(CapabilityError::Bounds("price"));
-            }
+        if let Some(what) = self.containers.iter().find_map(ContainerOffer::out_of_bounds) {
+            return Err(CapabilityError::Bounds(what));
         }
         self.operator.account(domain, self.addr.node, now).map_err(|_| CapabilityError::Operator)
     }
@@ -135,7 +216,11 @@ pub struct Offer {
     pub class: Class,
     /// What the lease gets.
     pub resources: Resources,
-    /// What it costs.
+    /// On what terms.
+    pub capacity: CapacityType,
+    /// From the notice to the end, in seconds, where it may be taken back; else 0.
+    pub notice_seconds: u16,
+    /// What it costs on these terms.
     pub price: Price,
     /// How it is isolated.
     pub tier: Tier,

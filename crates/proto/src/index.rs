@@ -6,12 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 use welkin_types::task::Needs;
-use welkin_types::{AccountId, ContainerId, NodeId, OfferId, UnixMillis};
+use welkin_types::{AccountId, ContainerId, NodeId, OfferId, Region, UnixMillis};
 
 use crate::capability::{Capability, Offer};
 use crate::check::Report;
 use crate::order::{Delegation, SignedByAccount};
-use crate::signed::Signed;
+use crate::signed::{Signable, Signed};
 
 /// The first frame of a stream says what the stream is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,8 @@ pub struct Beat {
     pub sequence: u64,
     /// Free slots by container.
     pub free: Vec<(ContainerId, u32)>,
+    /// Slots that spot leases use, by container, where there are any.
+    pub spot: Vec<(ContainerId, u32)>,
     /// Whether the host takes no new leases.
     pub draining: bool,
 }
@@ -72,18 +74,7 @@ pub struct Hold {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IndexRequest {
     /// "Who can run this?"
-    Match {
-        /// Who asks: the account's permission for the asking node.
-        buyer: SignedByAccount<Delegation>,
-        /// What is needed.
-        needs: Box<Needs>,
-        /// How many candidates, at most [`CANDIDATES_MAX`].
-        count: u8,
-        /// Whether the first host is asked to hold a slot (not for a mere plan).
-        hold: bool,
-        /// Hosts not wanted, as those that have just refused; at most [`EXCLUDED_MAX`].
-        exclude: Vec<NodeId>,
-    },
+    Match(Box<MatchRequest>),
     /// "What is there?", at most [`LISTED_MAX`] rows.
     Offers {
         /// Only what meets these needs.
@@ -95,6 +86,74 @@ pub enum IndexRequest {
     Locate(NodeId),
 }
 
+/// A wish.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatchRequest {
+    /// Who asks: the account's permission for the asking node.
+    pub buyer: SignedByAccount<Delegation>,
+    /// What is needed, of each member of a gang.
+    pub needs: Needs,
+    /// How many candidates, at most [`CANDIDATES_MAX`]. Without meaning for a gang.
+    pub count: u8,
+    /// Whether the first host, or each host of a gang, is asked to hold a slot (not for a mere
+    /// plan).
+    pub hold: bool,
+    /// Hosts not wanted, as those that have just refused; at most [`EXCLUDED_MAX`].
+    pub exclude: Vec<NodeId>,
+    /// Where the buyer is, as far as it says so.
+    pub from: Option<Region>,
+    /// Round trips to regions in microseconds, as the buyer measured them; at most
+    /// [`ROUND_TRIPS_MAX`]. Others are as the indexer's own table has them.
+    pub round_trips_us: Vec<(Region, u32)>,
+    /// Several at once, all or nothing.
+    pub gang: Option<GangAsk>,
+    /// Whether a receipt of the choice is wanted.
+    pub receipt: bool,
+}
+
+/// Several containers at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GangAsk {
+    /// How many, from 1 to [`GANG_MAX`].
+    pub members: u8,
+    /// How near to each other.
+    pub together: Together,
+    /// Whether each is to be on a host of its own.
+    pub is_spread: bool,
+}
+
+/// How near the members of a gang are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Together {
+    /// In one region.
+    Site,
+    /// With at most so many microseconds of round trip between any two.
+    WithinUs(u32),
+}
+
+/// What an indexer shows for a choice. The body is what `welkin-match` recomputes it from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatchReceipt {
+    /// When.
+    pub at: UnixMillis,
+    /// For whom.
+    pub buyer: AccountId,
+    /// What was offered, in order.
+    pub offers: Vec<OfferId>,
+    /// All that it followed from, at most [`RECEIPT_BYTES_MAX`].
+    pub body: Vec<u8>,
+}
+
+impl Signable for MatchReceipt {
+    const KIND: &'static str = "match-receipt";
+}
+
+/// The most members of a gang.
+pub const GANG_MAX: u8 = 64;
+/// The most round trips of one request.
+pub const ROUND_TRIPS_MAX: usize = 128;
+/// The longest body of a receipt.
+pub const RECEIPT_BYTES_MAX: usize = 64 << 10;
 /// The most candidates of one match.
 pub const CANDIDATES_MAX: u8 = 16;
 /// The most hosts that one request excludes.
@@ -105,8 +164,8 @@ pub const LISTED_MAX: usize = 1_000;
 /// An indexer's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IndexReply {
-    /// Candidates, best first; never empty.
-    Candidates(Vec<Signed<Offer>>),
+    /// Who can run it; never empty.
+    Candidates(Candidates),
     /// Nothing fits, and why.
     WhyNot(WhyNot),
     /// Rows of the market.
@@ -117,6 +176,15 @@ pub enum IndexReply {
     Located(Option<crate::addr::NodeAddr>),
     /// The question is refused.
     Refused(String),
+}
+
+/// Who can run a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidates {
+    /// Best first; of a gang one for each member.
+    pub offers: Vec<Signed<Offer>>,
+    /// The receipt of the choice, where one was wanted.
+    pub receipt: Option<Box<Signed<MatchReceipt>>>,
 }
 
 /// Why nothing fits.
@@ -152,6 +220,16 @@ pub enum Filter {
     Price,
     /// Online score.
     Reliability,
+    /// Encoder, fabric, attestation or another feature.
+    Feature,
+    /// Branch of the GPU driver.
+    Driver,
+    /// Round trip to the buyer.
+    RoundTrip,
+    /// Not offered on these terms.
+    Capacity,
+    /// The application is not ready.
+    App,
     /// Excluded by the request.
     Excluded,
     /// Draining, stale or full.
@@ -171,6 +249,11 @@ impl Filter {
             Self::Operator => "operator",
             Self::Price => "price",
             Self::Reliability => "reliability",
+            Self::Feature => "feature",
+            Self::Driver => "driver",
+            Self::RoundTrip => "round_trip",
+            Self::Capacity => "capacity",
+            Self::App => "app",
             Self::Excluded => "excluded",
             Self::Free => "free",
         }
@@ -196,9 +279,11 @@ pub struct Listing {
     /// The container.
     pub container: crate::capability::ContainerOffer,
     /// Where it stands.
-    pub region: welkin_types::Region,
+    pub region: Region,
     /// Slots free now.
     pub free: u32,
+    /// Whether the host has confirmed this since the indexer's last start.
+    pub is_confirmed: bool,
     /// Share of checks that found it online, in hundredths of a percent; `None` before the first.
     pub online_bp: Option<u16>,
     /// Checks counted.

@@ -22,7 +22,9 @@ pub mod settle;
 mod signed;
 
 pub use addr::{AddrError, NodeAddr, RelayAddr};
-pub use capability::{Capability, CapabilityError, ContainerOffer, Offer};
+pub use capability::{
+    Capability, CapabilityError, ContainerOffer, Offer, ReservedTerms, SpotTerms,
+};
 pub use codec::{CodecError, decode, encode};
 pub use eip712::{Domain, Eip712};
 pub use keys::{AccountKey, AccountSignature, KeyError, NodeKey, NodeSignature};

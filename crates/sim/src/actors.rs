@@ -154,6 +154,7 @@ impl Host {
             revision: self.connection,
             sequence: self.sequence,
             free: free.collect(),
+            spot: Vec::new(),
             draining: false,
         }
     }
@@ -174,6 +175,11 @@ fn container(host: u8, kind: u8, chance: &mut Chance) -> ContainerOffer {
         slots: 1 + u32::try_from(chance.index(2)).unwrap_or(0),
         price: Price::per_hour(Usd::from_micros(micros)),
         tier: Tier::Container,
+        features: Vec::new(),
+        driver: None,
+        apps: Vec::new(),
+        spot: None,
+        reserved: None,
     }
 }
 

@@ -119,6 +119,10 @@ id! {
     TxId, "transaction", "0x", 32
 }
 id! {
+    /// Names an image or application that can be ready on a container: the first half of a SHA-256.
+    AppId, "application id", "app_", 16
+}
+id! {
     /// Names one container: a leasable endpoint of a host.
     ContainerId, "container id", "ctr_", 16
 }

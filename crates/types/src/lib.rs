@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod id;
+mod market;
 mod money;
 mod place;
 mod resources;
@@ -13,7 +14,8 @@ mod state;
 pub mod task;
 mod time;
 
-pub use id::{AccountId, ContainerId, IdError, LeaseId, NodeId, OfferId, TxId};
+pub use id::{AccountId, AppId, ContainerId, IdError, LeaseId, NodeId, OfferId, TxId};
+pub use market::{CapacityType, ChoiceError, Feature, Policy};
 pub use money::{BasisPoints, MoneyError, Price, Usd};
 pub use place::{Class, NameError, Region};
 pub use resources::{Gpu, Resources, Tier};

@@ -269,6 +269,11 @@ const fn describe(filter: Filter) -> &'static str {
         Filter::Operator => "operator lists",
         Filter::Price => "price (--max-price)",
         Filter::Reliability => "reliability",
+        Filter::Feature => "features",
+        Filter::Driver => "driver",
+        Filter::RoundTrip => "round trip (where.rtt_ms)",
+        Filter::Capacity => "capacity type (price.spot)",
+        Filter::App => "having the application ready",
         Filter::Excluded => "having refused just now",
         Filter::Free => "being free (full, draining or silent)",
     }

@@ -42,6 +42,11 @@ fn offer(number: u8, slots: u32, micros: u64) -> ContainerOffer {
         slots,
         price: price(micros),
         tier: Tier::Container,
+        features: Vec::new(),
+        driver: None,
+        apps: Vec::new(),
+        spot: None,
+        reserved: None,
     }
 }
 
@@ -71,7 +76,7 @@ fn capability(host: u8, revision: u64, containers: Vec<ContainerOffer>) -> Capab
 
 fn beat(revision: u64, sequence: u64, free: &[(u8, u32)]) -> Beat {
     let free = free.iter().map(|(number, free)| (container(*number), *free)).collect();
-    Beat { revision, sequence, free, draining: false }
+    Beat { revision, sequence, free, spot: Vec::new(), draining: false }
 }
 
 fn hold_of(offer: u8, of: u8, buyer: u8, expires: u64) -> Hold {
@@ -96,6 +101,7 @@ fn small() -> Needs {
         operators_allow: Vec::new(),
         operators_deny: Vec::new(),
         max_per_hour: None,
+        ..Needs::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a search asks for and how it weighs what it finds.
 
 use serde::{Deserialize, Serialize};
+use welkin_types::Policy;
 
 use super::row::{
     APPS_MAX, CLASSES_MAX, Features, LOCATIONS_MAX, PRICE_MAX, QUALITY_MAX, SLOTS_MAX,
@@ -41,52 +42,22 @@ impl Weights {
     pub const EACH_MAX: u32 = 1 << 20;
     /// The largest weight of a cold start.
     pub const COLD_MAX: u32 = 1 << 31;
-}
 
-/// Named ways to weigh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// The lowest price; of equal ones the better score.
-    Cheapest,
-    /// What runs soonest: a ready application saves as much as 20 dollars an hour.
-    FastestStart,
-    /// The shortest round trip: a millisecond is worth ten cents an hour.
-    Closest,
-    /// Price, round trip, score and start in balance: a millisecond is worth 0.8 cents an hour, a
-    /// percent of the score one cent, a ready application 15 cents, an unbroken container half
-    /// a cent.
-    Best,
-}
-
-impl Policy {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Cheapest, Self::FastestStart, Self::Closest, Self::Best];
-
-    /// The weights, which are part of the protocol: who knows them can recompute a choice.
-    pub const fn weights(self) -> Weights {
-        match self {
+    /// A policy's weights, which are part of the protocol: who knows them can recompute a choice.
+    pub const fn of(policy: Policy) -> Self {
+        match policy {
             // A whole percent of score decides between prices that differ by less than
             // 100 micro-dollars an hour: in practice between equal ones.
-            Self::Cheapest => Weights { price: 1, latency: 0, quality: 1, cold: 0, fragment: 0 },
-            Self::FastestStart => {
-                Weights { price: 1, latency: 2_000, quality: 100, cold: 20_000_000, fragment: 0 }
+            Policy::Cheapest => Self { price: 1, latency: 0, quality: 1, cold: 0, fragment: 0 },
+            Policy::FastestStart => {
+                Self { price: 1, latency: 2_000, quality: 100, cold: 20_000_000, fragment: 0 }
             }
-            Self::Closest => {
-                Weights { price: 1, latency: 10_000, quality: 10, cold: 0, fragment: 0 }
+            Policy::Closest => {
+                Self { price: 1, latency: 10_000, quality: 10, cold: 0, fragment: 0 }
             }
-            Self::Best => {
-                Weights { price: 1, latency: 800, quality: 100, cold: 150_000, fragment: 5_000 }
+            Policy::Best => {
+                Self { price: 1, latency: 800, quality: 100, cold: 150_000, fragment: 5_000 }
             }
-        }
-    }
-
-    /// The policy's name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Cheapest => "cheapest",
-            Self::FastestStart => "fastest-start",
-            Self::Closest => "closest",
-            Self::Best => "best",
         }
     }
 }
@@ -205,7 +176,7 @@ impl Search<'_> {
         hosts_exclude: &[],
         app: None,
         is_app_required: false,
-        weights: Policy::Cheapest.weights(),
+        weights: Weights::of(Policy::Cheapest),
         count: 1,
         width: 1,
         slack: SLACK_DEFAULT,

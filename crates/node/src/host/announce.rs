@@ -128,6 +128,7 @@ async fn write(
             revision,
             sequence,
             free: host.slots().all_unleased(),
+            spot: Vec::new(),
             draining: host.draining.load(Ordering::Acquire),
         };
         wire::send(send, &HostToIndexer::Beat(beat)).await?;

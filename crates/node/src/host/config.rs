@@ -165,6 +165,11 @@ fn container(
         slots: wanted.slots,
         price: Price::per_hour(usd),
         tier: Tier::None,
+        features: Vec::new(),
+        driver: None,
+        apps: Vec::new(),
+        spot: None,
+        reserved: None,
     };
     Ok(HostContainer { offer, slots })
 }

@@ -133,8 +133,8 @@ hostile! {
     };
     indexer_to_host: IndexerToHost, nothing;
     index_reply: IndexReply, |message: &IndexReply| match message {
-        IndexReply::Candidates(offers) => {
-            offers.iter().for_each(|offer| drop(offer.open(&Domain::LOCAL)));
+        IndexReply::Candidates(found) => {
+            found.offers.iter().for_each(|offer| drop(offer.open(&Domain::LOCAL)));
         }
         IndexReply::Located(Some(addr)) => node_addr(addr),
         _ => (),

@@ -2,8 +2,8 @@
 
 use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
 use welkin_proto::index::{
-    Beat, Filter, Hold, HostToIndexer, IndexHello, IndexReply, IndexRequest, IndexerToHost,
-    Listing, Nearest, WhyNot,
+    Beat, Candidates, Filter, GangAsk, Hold, HostToIndexer, IndexHello, IndexReply, IndexRequest,
+    IndexerToHost, Listing, MatchReceipt, MatchRequest, Nearest, Together, WhyNot,
 };
 use welkin_proto::lease::{
     Accepted, DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame,
@@ -12,13 +12,13 @@ use welkin_proto::lease::{
 use welkin_proto::settle::{EpochView, SettleCall, SettleRefusal, SettleReply, SettleRequest};
 use welkin_proto::{
     AccountSignature, Capability, ContainerOffer, Delegation, Domain, Exit, LogSummary, NodeAddr,
-    NodeKey, Offer, Order, Receipt, ReceiptAck, ReceiptFile, RelayAddr, Signable, Signed,
-    SignedByAccount, StageTime, Usage, Voucher, Wipe,
+    NodeKey, Offer, Order, Receipt, ReceiptAck, ReceiptFile, RelayAddr, ReservedTerms, Signable,
+    Signed, SignedByAccount, SpotTerms, StageTime, Usage, Voucher, Wipe,
 };
 use welkin_types::task::{ByteRange, CountRange, GpuAsk, Needs};
 use welkin_types::{
-    AccountId, Class, ContainerId, Gpu, LeaseId, LeaseState, NodeId, OfferId, Price, Reason,
-    Region, Resources, Tier, UnixMillis, Usd,
+    AccountId, AppId, CapacityType, Class, ContainerId, Feature, Gpu, LeaseId, LeaseState, NodeId,
+    OfferId, Policy, Price, Reason, Region, Resources, Tier, UnixMillis, Usd,
 };
 
 use crate::make::{Make, Source, make_enum, make_struct};
@@ -32,7 +32,7 @@ macro_rules! make_id {
         }
     )*};
 }
-make_id!(AccountId, ContainerId, LeaseId, NodeId, OfferId);
+make_id!(AccountId, AppId, ContainerId, LeaseId, NodeId, OfferId);
 
 impl Make for UnixMillis {
     fn make(source: &mut Source<'_>) -> Self {
@@ -145,11 +145,15 @@ make_struct! {
 
     Gpu { model, form, vram_bytes, uuid }
     Resources { cpu_milli, memory_bytes, disk_bytes, gpus }
-    ContainerOffer { id, class, resources, slots, price, tier }
+    SpotTerms { price, notice_seconds }
+    ReservedTerms { price, term_seconds_min }
+    ContainerOffer {
+        id, class, resources, slots, price, tier, features, driver, apps, spot, reserved,
+    }
     Capability { addr, operator, region, containers, revision, issued, expires }
     Offer {
-        id, buyer, addr, operator, container, class, resources, price, tier, region, online_bp,
-        expires,
+        id, buyer, addr, operator, container, class, resources, capacity, notice_seconds, price,
+        tier, region, online_bp, expires,
     }
 
     ByteRange { min, max }
@@ -157,13 +161,20 @@ make_struct! {
     GpuAsk { models, vram, count, form }
     Needs {
         cpu_milli_min, memory_bytes_min, disk_bytes_min, shm_bytes, gpu, isolation_min, regions,
-        reliability_min_bp, operators_allow, operators_deny, max_per_hour,
+        reliability_min_bp, operators_allow, operators_deny, max_per_hour, capacity, features,
+        driver_min, rtt_us_max, app, is_app_required, policy,
     }
-    Beat { revision, sequence, free, draining }
+    Beat { revision, sequence, free, spot, draining }
+    MatchRequest {
+        buyer, needs, count, hold, exclude, from, round_trips_us, gang, receipt,
+    }
+    GangAsk { members, together, is_spread }
+    MatchReceipt { at, buyer, offers, body }
+    Candidates { offers, receipt }
     Hold { offer, container, buyer, expires }
     WhyNot { containers, removed, nearest }
     Nearest { listing, fails }
-    Listing { addr, operator, container, region, free, online_bp, checks }
+    Listing { addr, operator, container, region, free, is_confirmed, online_bp, checks }
 
     Probe { nonce, minute }
     ProbeReply { nonce, checker, free, at }
@@ -207,7 +218,7 @@ make_enum! {
     HostToIndexer [2] { 0 => Announce(a), 1 => Beat(a) }
     IndexerToHost [3] { 0 => Welcome, 1 => Refused(a), 2 => Hold(a) }
     IndexRequest [4] {
-        0 => Match { buyer, needs, count, hold, exclude },
+        0 => Match(a),
         1 => Offers { needs },
         2 => Report(a),
         3 => Locate(a),
@@ -216,9 +227,17 @@ make_enum! {
         0 => Candidates(a), 1 => WhyNot(a), 2 => Listing(a), 3 => Reported, 4 => Located(a),
         5 => Refused(a),
     }
-    Filter [11] {
+    Filter [16] {
         0 => Gpu, 1 => Cpu, 2 => Memory, 3 => Disk, 4 => Isolation, 5 => Region, 6 => Operator,
-        7 => Price, 8 => Reliability, 9 => Excluded, 10 => Free,
+        7 => Price, 8 => Reliability, 9 => Feature, 10 => Driver, 11 => RoundTrip,
+        12 => Capacity, 13 => App, 14 => Excluded, 15 => Free,
+    }
+    Together [2] { 0 => Site, 1 => WithinUs(a) }
+    CapacityType [3] { 0 => OnDemand, 1 => Spot, 2 => Reserved }
+    Policy [4] { 0 => Cheapest, 1 => FastestStart, 2 => Closest, 3 => Best }
+    Feature [9] {
+        0 => H264, 1 => Hevc, 2 => Av1, 3 => Fabric, 4 => Attested, 5 => GpuConfidential,
+        6 => Direct, 7 => Ipv6, 8 => Windows,
     }
 
     Finding [4] { 0 => Online { rtt_us }, 1 => Unreachable, 2 => Malformed, 3 => NotListed }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GpuAsk, TaskSpec, Text};
-use crate::{AccountId, Region, Tier, Usd};
+use super::{Attestation, GpuAsk, Spot, TaskSpec, Text};
+use crate::{AccountId, AppId, CapacityType, Feature, Policy, Region, Tier, Usd};
 
 /// What a container has to be for a task. Goes over the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,20 @@ pub struct Needs {
     pub operators_deny: Vec<AccountId>,
     /// The most that one hour of one container may cost.
     pub max_per_hour: Option<Usd>,
+    /// On what terms.
+    pub capacity: CapacityType,
+    /// What else a container can do, each of them once.
+    pub features: Vec<Feature>,
+    /// The least branch of the GPU driver, as 550.
+    pub driver_min: Option<u16>,
+    /// The longest round trip to the buyer, in microseconds.
+    pub rtt_us_max: Option<u32>,
+    /// What is to run, if it may be ready somewhere.
+    pub app: Option<AppId>,
+    /// Whether only a container will do on which it is ready.
+    pub is_app_required: bool,
+    /// What the match is to be best in.
+    pub policy: Policy,
 }
 
 impl Needs {
@@ -69,6 +83,30 @@ impl TaskSpec {
             operators_allow: accounts(&place.operators.allow),
             operators_deny: accounts(&place.operators.deny),
             max_per_hour: self.price.max_per_hour.map(|Text(usd)| usd),
+            capacity: self.capacity(),
+            features: self.features(),
+            driver_min: asked.driver,
+            rtt_us_max: place.rtt_ms.map(|ms| ms.saturating_mul(1_000)),
+            app: None,
+            is_app_required: false,
+            policy: place.policy,
         }
+    }
+
+    fn capacity(&self) -> CapacityType {
+        match self.price.spot {
+            Spot::Only => CapacityType::Spot,
+            Spot::Auto | Spot::Never => CapacityType::OnDemand,
+        }
+    }
+
+    /// Each once, in order.
+    fn features(&self) -> Vec<Feature> {
+        let is_attested = self.trust.attestation == Some(Attestation::Required);
+        let mut features = self.resources.features.clone();
+        features.extend(is_attested.then_some(Feature::Attested));
+        features.sort_unstable();
+        features.dedup();
+        features
     }
 }

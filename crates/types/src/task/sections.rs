@@ -9,7 +9,7 @@ use super::gpu::GpuAsk;
 use super::share::Reliability;
 use super::span::Span;
 use super::text::Text;
-use crate::{AccountId, Region, Tier, Usd};
+use crate::{AccountId, Feature, Policy, Region, Tier, Usd};
 
 /// What the command is for.
 #[derive(
@@ -64,6 +64,12 @@ pub struct ResourcesAsk {
     /// left out it shares the room of `disk`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shm: Option<Text<ByteSize>>,
+    /// What else a container has to be able to do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<Feature>,
+    /// The least branch of the GPU driver, as 550.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<u16>,
 }
 
 /// Which hosts may run the task.
@@ -80,6 +86,9 @@ pub struct Where {
     /// How reliable the host has to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reliability: Option<Text<Reliability>>,
+    /// What the match is to be best in; `cheapest` if left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub policy: Policy,
     /// Whose hosts.
     #[serde(skip_serializing_if = "Operators::is_empty")]
     pub operators: Operators,

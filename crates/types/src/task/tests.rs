@@ -88,9 +88,10 @@ fn the_smallest_task_has_small_needs() {
 
 #[test]
 fn needs_are_the_numbers_of_the_spec() {
-    let with_shm = YAML.replace("  disk: 200GB", "  disk: 200GB\n  shm: 16GB");
-    assert_ne!(with_shm, YAML, "the example has a line with its disk");
-    let needs = parse("finetune.yaml", &with_shm).unwrap().needs();
+    let more = "  disk: 200GB\n  shm: 16GB\n  features: [hevc, av1, hevc]\n  driver: 550";
+    let with_more = YAML.replace("  disk: 200GB", more);
+    assert_ne!(with_more, YAML, "the example has a line with its disk");
+    let needs = parse("finetune.yaml", &with_more).unwrap().needs();
     assert_eq!(
         serde_json::to_value(&needs).unwrap(),
         serde_json::json!({
@@ -110,8 +111,25 @@ fn needs_are_the_numbers_of_the_spec() {
             "operators_allow": [],
             "operators_deny": ["0x0000000000000000000000000000000000000bad"],
             "max_per_hour": 2_500_000,
+            "capacity": "on-demand",
+            "features": ["hevc", "av1"],
+            "driver_min": 550,
+            "rtt_us_max": null,
+            "app": null,
+            "is_app_required": false,
+            "policy": "cheapest",
         })
     );
+}
+
+#[test]
+fn a_spec_says_how_its_container_is_chosen() {
+    let needs = |text: &str| parse("a.yaml", text).unwrap().needs();
+    let near = needs("where: {rtt_ms: 30, policy: closest}\nprice: {spot: only}");
+    assert_eq!((near.rtt_us_max, near.policy), (Some(30_000), crate::Policy::Closest));
+    assert_eq!(near.capacity, crate::CapacityType::Spot);
+    let error = parse("a.yaml", "where: {policy: nearest}").unwrap_err().to_string();
+    assert!(error.contains("where.policy"), "{error}");
 }
 
 #[test]
@@ -120,7 +138,7 @@ fn every_documented_key_is_read_and_what_is_not_carried_out_is_listed() {
     let keys: Vec<_> = spec.unsupported().iter().map(|gap| gap.key).collect();
     assert_eq!(
         keys.join(" "),
-        "files.ignore where.rtt_ms trust.isolation trust.attestation trust.data \
+        "files.ignore trust.isolation trust.attestation trust.data \
          timeouts.idle volumes checkpoint ports network health scale model stream notify"
     );
     let again = parse("task.json", &spec.to_json().to_string()).unwrap();
@@ -230,7 +248,8 @@ fn wrong_values() {
         ),
         (
             "resources: 64GB",
-            "resources: is the text `64GB`, expected a table with gpu, cpu, memory, disk, shm",
+            "resources: is the text `64GB`, expected a table with gpu, cpu, memory, disk, shm, \
+             features, driver",
         ),
         ("where: {regions: eu}", "where.regions: is the text `eu`, expected a list"),
         (

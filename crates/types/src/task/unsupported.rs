@@ -36,7 +36,7 @@ impl TaskSpec {
         list
     }
 
-    fn base_gaps(&self) -> [(bool, &'static str, &'static str); 14] {
+    fn base_gaps(&self) -> [(bool, &'static str, &'static str); 13] {
         const AT_LEAST: &str = "an upper bound is not looked at yet; leave it out";
         let (asked, trust, price) = (&self.resources, &self.trust, &self.price);
         let is_strong = trust.isolation.is_some_and(|tier| tier > Tier::Container);
@@ -55,7 +55,6 @@ impl TaskSpec {
             (asked.memory.is_some_and(|Text(size)| size.is_capped()), "resources.memory", AT_LEAST),
             (asked.disk.is_some_and(|Text(size)| size.is_capped()), "resources.disk", AT_LEAST),
             (self.nodes != 1, "nodes", "a task runs on one container yet"),
-            (self.place.rtt_ms.is_some(), "where.rtt_ms", "round trips are not measured yet"),
             (is_strong, "trust.isolation", "nothing stronger than `container` is offered yet"),
             (attests, "trust.attestation", "hosts can't prove what they run yet"),
             (

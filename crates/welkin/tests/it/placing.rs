@@ -46,6 +46,11 @@ impl FalseHost {
             slots: 4_000,
             price: Price::per_hour(Usd::from_micros(1_000)),
             tier: like.tier,
+            features: Vec::new(),
+            driver: None,
+            apps: Vec::new(),
+            spot: None,
+            reserved: None,
         };
         let free = vec![(container.id, container.slots)];
         let capability = Capability {
@@ -63,7 +68,7 @@ impl FalseHost {
         wire::send(&mut send, &IndexHello::Host(Box::new(signed))).await.unwrap();
         let answer: IndexerToHost = wire::expect(&mut recv, WITHIN).await.unwrap();
         assert_eq!(answer, IndexerToHost::Welcome);
-        let beat = Beat { revision: 1, sequence: 1, free, draining: false };
+        let beat = Beat { revision: 1, sequence: 1, free, spot: Vec::new(), draining: false };
         wire::send(&mut send, &HostToIndexer::Beat(beat)).await.unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(raw, Arc::clone(&asked), manner, (send, recv, connection)));

@@ -50,6 +50,7 @@ impl Reference {
                     operator: known.operator,
                     container: offer.clone(),
                     region: known.capability.region.clone(),
+                    is_confirmed: true,
                     free: if is_there && !known.is_draining { free } else { 0 },
                     online_bp: online_bp.map(|share| u16::try_from(share).unwrap()),
                     checks: u32::try_from(checks.len()).unwrap(),
