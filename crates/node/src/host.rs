@@ -15,6 +15,7 @@ mod lease;
 mod open;
 mod pool;
 mod probe;
+mod ready;
 mod registry;
 mod restore;
 mod sandboxes;
@@ -120,6 +121,8 @@ pub(crate) struct Host {
     pub(crate) policy: Policy,
     pub(crate) db: Db,
     pub(crate) slots: Mutex<Slots>,
+    /// The images that need not be fetched.
+    pub(crate) ready: ready::Ready,
     /// Told whenever free slots change.
     pub(crate) changed: Notify,
     pub(crate) registry: Registry,
@@ -144,11 +147,21 @@ impl Host {
             addr: crate::wire::from_net(&self.endpoint.addr()),
             operator: self.delegation.clone(),
             region: self.config.region.clone(),
-            containers: if self.sandboxes.is_some() { self.containers.clone() } else { Vec::new() },
+            containers: self.offered(),
             revision: self.revision.load(Ordering::Acquire),
             issued: now,
             expires: now.after(CAPABILITY_LASTING),
         }
+    }
+
+    /// Its containers with what is ready on them now; none where tenants can't be isolated.
+    fn offered(&self) -> Vec<ContainerOffer> {
+        if self.sandboxes.is_none() {
+            return Vec::new();
+        }
+        let apps = self.ready.apps();
+        let containers = self.containers.iter().cloned();
+        containers.map(|container| ContainerOffer { apps: apps.clone(), ..container }).collect()
     }
 
     /// The GPUs of a lease; `None` where the machine no longer has one of them.
@@ -251,6 +264,7 @@ pub async fn start(
         config,
         db,
         slots: Mutex::new(slots),
+        ready: ready::Ready::default(),
         changed: Notify::new(),
         registry: Registry::default(),
         draining: AtomicBool::new(false),

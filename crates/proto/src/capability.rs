@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use welkin_types::{
     AccountId, AppId, CapacityType, Class, ContainerId, Feature, NodeId, OfferId, Price, Region,
     Resources, Tier, UnixMillis,
@@ -116,6 +117,17 @@ impl ContainerOffer {
         }
         None
     }
+}
+
+/// The name under which an image counts as ready: the first half of SHA-256("welkin/image/1" ‖ the
+/// image as a task names it).
+pub fn app_of_image(image: &str) -> AppId {
+    let mut hash = Sha256::new();
+    hash.update(b"welkin/image/1");
+    hash.update(image.as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash.finalize()[..16]);
+    AppId::from_bytes(id)
 }
 
 /// A host's signed statement of what it is.

@@ -23,7 +23,7 @@ mod signed;
 
 pub use addr::{AddrError, NodeAddr, RelayAddr};
 pub use capability::{
-    Capability, CapabilityError, ContainerOffer, Offer, ReservedTerms, SpotTerms,
+    Capability, CapabilityError, ContainerOffer, Offer, ReservedTerms, SpotTerms, app_of_image,
 };
 pub use codec::{CodecError, decode, encode};
 pub use eip712::{Domain, Eip712};

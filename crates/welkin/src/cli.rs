@@ -163,6 +163,9 @@ pub(crate) struct TaskArgs {
     /// The most that it may cost in all, in US dollars.
     #[arg(long, value_name = "USD")]
     pub(crate) budget: Option<String>,
+    /// What the container is to be best in: `cheapest`, `fastest-start`, `closest` or `best`.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) policy: Option<String>,
     /// The image: `host`, or a path on the host's machine.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,

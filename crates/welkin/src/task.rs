@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use welkin_node::buyer::{self, Ask};
 use welkin_node::outside;
+use welkin_proto::app_of_image;
 use welkin_proto::lease::{Launch, Secret};
 use welkin_types::Region;
-use welkin_types::task::{self, EnvValue, Files, Retry, RetryOn, TaskSpec, Text, TextForm};
+use welkin_types::task::{self, EnvValue, Files, Needs, Retry, RetryOn, TaskSpec, Text, TextForm};
 
 use crate::Usage;
 use crate::cli::TaskArgs;
@@ -84,6 +85,10 @@ fn merge(spec: &mut TaskSpec, args: &TaskArgs) -> anyhow::Result<()> {
             text.parse().map_err(|error| Usage::new(format!("--region: {error}"), ""))?;
         spec.place.regions.push(region);
     }
+    if let Some(text) = &args.policy {
+        spec.place.policy =
+            text.parse().map_err(|error| Usage::new(format!("--policy: {error}"), ""))?;
+    }
     for text in &args.env {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, EnvValue::Set(value.to_owned())),
@@ -104,7 +109,8 @@ fn merge(spec: &mut TaskSpec, args: &TaskArgs) -> anyhow::Result<()> {
 
 /// What the task is asked as.
 pub(crate) fn job(spec: &TaskSpec, folder: &Path) -> anyhow::Result<Job> {
-    let needs = spec.needs();
+    let image = spec.image.clone().unwrap_or_else(|| "host".to_owned());
+    let needs = Needs { app: Some(app_of_image(&image)), ..spec.needs() };
     let seconds =
         |span: Option<&Text<task::Span>>| span.map(|Text(span)| span.duration().as_secs());
     let argv = spec.argv().unwrap_or_default();
@@ -115,7 +121,7 @@ pub(crate) fn job(spec: &TaskSpec, folder: &Path) -> anyhow::Result<Job> {
     let command = argv.join(" ");
     let name = spec.name.clone().unwrap_or_default();
     let launch = Launch {
-        image: spec.image.clone().unwrap_or_else(|| "host".to_owned()),
+        image,
         argv,
         env: env(spec)?,
         cwd: String::new(),

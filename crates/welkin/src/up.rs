@@ -246,6 +246,7 @@ fn share(number: u32, of: u32, gpus: &[Gpu]) -> Vec<ContainerConfig> {
         slots,
         // The second host asks a little more, so that prices can be seen to matter.
         usd_per_hour: if number == 1 { "0.04".to_owned() } else { "0.05".to_owned() },
+        features: Vec::new(),
     }]
 }
 

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use welkin_lease::Devices;
 use welkin_proto::{Capability, ContainerOffer};
 use welkin_runtime::inventory::{self, Gpu};
-use welkin_types::{Class, ContainerId, NodeId, Price, Region, Resources, Tier, Usd};
+use welkin_types::{Class, ContainerId, Feature, NodeId, Price, Region, Resources, Tier, Usd};
 
 use super::gpus::{self, Stock};
 
@@ -83,6 +83,9 @@ pub struct ContainerConfig {
     pub slots: u32,
     /// What an hour costs, in US dollars, for example "0.05".
     pub usd_per_hour: String,
+    /// What each lease can do beyond what is known of its GPUs: `fabric`, `direct`, `ipv6`,
+    /// `windows`. Checkers look whether it is so.
+    pub features: Vec<Feature>,
 }
 
 impl Default for ContainerConfig {
@@ -94,6 +97,7 @@ impl Default for ContainerConfig {
             gpus: 0,
             slots: 1,
             usd_per_hour: "0.04".to_owned(),
+            features: Vec::new(),
         }
     }
 }
@@ -131,7 +135,7 @@ pub fn containers_of(
     }
     (0_u32..)
         .zip(wanted)
-        .map(|(index, wanted)| container(node, index, wanted, &mut stock))
+        .map(|(index, wanted)| container(node, index, wanted, (gpus, &mut stock)))
         .collect()
 }
 
@@ -139,7 +143,7 @@ fn container(
     node: NodeId,
     index: u32,
     wanted: &ContainerConfig,
-    stock: &mut Stock<'_>,
+    (all, stock): (&[Gpu], &mut Stock<'_>),
 ) -> Result<HostContainer, String> {
     let usd: Usd =
         wanted.usd_per_hour.parse().map_err(|error| format!("container {index}: {error}"))?;
@@ -151,6 +155,10 @@ fn container(
     }
     let taken = stock.take(wanted.gpus, wanted.slots);
     let (gpus, slots) = taken.map_err(|why| format!("container {index}: {why}"))?;
+    let mut features = wanted.features.clone();
+    features.extend(gpus::features_of(&gpus));
+    features.sort_unstable();
+    features.dedup();
     let class = gpus.first().map_or_else(|| Some(Class::cpu(wanted.cpu_milli)), gpus::class_of);
     let class = class.ok_or_else(|| format!("container {index}: its GPU has no usable name"))?;
     let offer = ContainerOffer {
@@ -165,13 +173,19 @@ fn container(
         slots: wanted.slots,
         price: Price::per_hour(usd),
         tier: Tier::None,
-        features: Vec::new(),
-        driver: None,
+        features,
+        driver: driver(&slots, all),
         apps: Vec::new(),
         spot: None,
         reserved: None,
     };
     Ok(HostContainer { offer, slots })
+}
+
+/// The oldest driver among the devices of a container's slots.
+fn driver(slots: &[Devices], gpus: &[Gpu]) -> Option<u16> {
+    let used = slots.iter().flatten().filter_map(|id| gpus.iter().find(|gpu| gpu.id == *id));
+    used.map(gpus::driver_branch).min().flatten()
 }
 
 /// The name of a host's container: SHA-256 of the host's key and the container's place in its list.
@@ -223,6 +237,7 @@ pub fn gpu_containers(gpus: &[Gpu], cpu_milli: u32, memory_mib: u64) -> Vec<Cont
             gpus: 1,
             slots: u32::try_from(count).unwrap_or(u32::MAX),
             usd_per_hour: format!("{}.{:02}", cents / 100, cents % 100),
+            features: Vec::new(),
         }
     };
     kinds.into_iter().map(one).collect()

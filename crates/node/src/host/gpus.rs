@@ -8,7 +8,7 @@ use tracing::warn;
 use welkin_lease::Devices;
 use welkin_runtime::inventory::Gpu as Device;
 use welkin_types::task::{GpuAsk, gpu_model};
-use welkin_types::{Class, Gpu, Resources};
+use welkin_types::{Class, Feature, Gpu, Resources};
 
 /// The longest model in a class, which has the form and the memory behind it.
 const MODEL_LEN_MAX: usize = 20;
@@ -48,6 +48,44 @@ impl Reserved {
 fn lock(id: &str) -> std::io::Result<UnixListener> {
     UnixListener::bind_addr(&SocketAddr::from_abstract_name(format!("welkin/gpu/{id}"))?)
 }
+
+/// GPUs of data centres that have no encoder at all: compute only.
+const WITHOUT_ENCODER: [&str; 10] =
+    ["h100", "h200", "h800", "h20", "a100", "a800", "a30", "b200", "b300", "gb200"];
+/// How models are named whose encoder knows AV1: generations Ada and Blackwell.
+const WITH_AV1: [&str; 6] = ["rtx40", "rtx50", "l4", "l40", "rtxpro", "rtx6000ada"];
+
+/// What all of these GPUs can encode in hardware, by NVIDIA's table of encoders (Video Codec SDK,
+/// "Video Encode and Decode GPU Support Matrix"). Of other vendors nothing is claimed.
+pub(super) fn features_of(gpus: &[Gpu]) -> Vec<Feature> {
+    let is_nvidia = |model: &str| {
+        let known =
+            ["rtx", "gtx", "l4", "t4", "t1000", "a10", "a16", "a2", "a40", "v100", "quadro"];
+        known.iter().any(|name| model.starts_with(name))
+    };
+    let encodes = |gpu: &Gpu| {
+        let model = gpu.model.as_str();
+        is_nvidia(model) && !WITHOUT_ENCODER.contains(&model)
+    };
+    if gpus.is_empty() || !gpus.iter().all(encodes) {
+        return Vec::new();
+    }
+    let has_av1 =
+        |gpu: &Gpu| WITH_AV1.iter().any(|name| gpu.model.replace('-', "").starts_with(name));
+    let mut features = vec![Feature::H264, Feature::Hevc];
+    features.extend(gpus.iter().all(has_av1).then_some(Feature::Av1));
+    features
+}
+
+/// The branch of a GPU's driver where it is NVIDIA's, as 550 of `550.54.15`.
+pub(super) fn driver_branch(device: &Device) -> Option<u16> {
+    let version = device.driver.as_deref().filter(|_| device.vendor == NVIDIA)?;
+    let digits = |word: &str| word.split('.').next()?.parse().ok();
+    version.split_whitespace().find_map(digits)
+}
+
+/// NVIDIA's number on the PCI bus.
+const NVIDIA: u32 = 0x10de;
 
 /// GPUs that no slot owns yet.
 #[derive(Debug)]
@@ -195,6 +233,36 @@ mod tests {
             is_software: false,
             nodes: vec![format!("/dev/nvidia{id}").into()],
         }
+    }
+
+    #[test]
+    fn encoders_and_drivers_are_known_of_nvidia_only() {
+        use Feature::{Av1, H264, Hevc};
+        for (model, features) in [
+            ("rtx4090", vec![H264, Hevc, Av1]),
+            ("rtx6000ada", vec![H264, Hevc, Av1]),
+            ("l40s", vec![H264, Hevc, Av1]),
+            ("rtx3090", vec![H264, Hevc]),
+            ("t4", vec![H264, Hevc]),
+            ("h100", vec![]),
+            ("a100", vec![]),
+            ("mi300x", vec![]),
+            ("llvmpipe", vec![]),
+        ] {
+            let form = String::new();
+            let gpu = Gpu { model: model.to_owned(), form, vram_bytes: 1, uuid: String::new() };
+            assert_eq!(features_of(&[gpu]), features, "{model}");
+        }
+        assert_eq!(features_of(&[]), []);
+        let with = |driver: &str, vendor| Device {
+            driver: Some(driver.to_owned()),
+            vendor,
+            ..device("0", "NVIDIA L4", 24)
+        };
+        assert_eq!(driver_branch(&with("NVIDIA 550.54.15", NVIDIA)), Some(550));
+        assert_eq!(driver_branch(&with("550.54.15", NVIDIA)), Some(550));
+        assert_eq!(driver_branch(&with("radv 22.3.6", 0x1002)), None);
+        assert_eq!(driver_branch(&with("none", NVIDIA)), None);
     }
 
     #[test]

@@ -205,7 +205,11 @@ impl LeaseTask {
                 return Err((Reason::SandboxFailed, text));
             };
             let gpus = gpus.iter().map(Gpu::device).collect();
-            pool.take(&host.config, &launch, gpus).await
+            let sandbox = pool.take(&host.config, &launch, gpus).await?;
+            if host.ready.used(&launch.image) {
+                super::announce::renew(&host);
+            }
+            Ok(sandbox)
         }
     }
 
