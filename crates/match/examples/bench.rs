@@ -1,6 +1,6 @@
 //! Measures the index on a synthetic fleet, on one processor.
 //!
-//! `cargo run --release -p welkin-match --example bench [match-1m|match-growth] [containers]`
+//! `cargo run --release -p welkin-match --example bench [match-1m|match-growth|index-load] [containers]`
 //!
 //! Rates are per second of the thread's processor time, so that other programs on the machine do
 //! not count; times of one match are by the clock, and heartbeats are applied between matches at
@@ -36,8 +36,11 @@ fn main() {
     match which.as_str() {
         "match-1m" => match_1m(count.unwrap_or(1_000_000)),
         "profile" => profile(count.unwrap_or(1_000_000)),
+        "index-load" => index_load(count.unwrap_or(1_000_000)),
         "match-growth" => match_growth(count.unwrap_or(10_000_000)),
-        other => println!("no measurement is called {other}: try match-1m or match-growth"),
+        other => {
+            println!("no measurement is called {other}: try match-1m, match-growth or index-load")
+        }
     }
 }
 
@@ -251,6 +254,42 @@ fn match_1m(count: usize) {
         "RESULT match-1m p50_us={:.2} p99_us={:.2} matches_per_cpu_s={:.0} claims_per_cpu_s={:.0} \
          bytes_per_container={bytes:.1} heartbeats_per_s={beats:.0}",
         spread.p50, spread.p99, spread.per_second, claimed.per_second
+    );
+}
+
+/// An index as bytes and back, and built at once.
+fn index_load(count: usize) {
+    let rows: Vec<_> = Fleet::new(7).take(count).collect();
+    let times = |run: &mut dyn FnMut()| {
+        let mut times: Vec<_> = (0..ROUNDS)
+            .map(|_| {
+                let begun = spent();
+                run();
+                (spent() - begun).as_secs_f64() * 1e3
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        times[ROUNDS / 2]
+    };
+    let grown_ms = times(&mut || {
+        let mut index = Index::default();
+        for row in &rows {
+            index.insert(row).unwrap();
+        }
+        black_box(index);
+    });
+    let build_ms = times(&mut || drop(black_box(Index::build(rows.iter().cloned()).unwrap())));
+    let index = Index::build(rows.iter().cloned()).unwrap();
+    let mut bytes = Vec::new();
+    let dump_ms = times(&mut || {
+        bytes.clear();
+        index.dump(&mut bytes);
+    });
+    let load_ms = times(&mut || drop(black_box(Index::load(&bytes).unwrap())));
+    let each = bytes.len() as f64 / count as f64;
+    println!(
+        "RESULT index-load load_ms={load_ms:.1} dump_ms={dump_ms:.1} build_ms={build_ms:.1} \
+         grown_ms={grown_ms:.1} bytes_per_container={each:.1}"
     );
 }
 

@@ -13,7 +13,9 @@
 
 mod best;
 mod bounds;
+mod build;
 mod choose;
+mod dump;
 mod gang;
 mod hold;
 mod query;
@@ -28,6 +30,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use choose::choose_among;
 pub use choose::{Choice, Chosen, Terms};
+pub use dump::LoadError;
 pub use gang::{GANG_MAX, Gang, GangChoice, Together};
 pub use hold::{HoldError, HoldId, INDEX_HOLDS_MAX};
 pub use query::{
@@ -44,7 +47,7 @@ pub use why::{Barrier, EXACT_MAX, Explanation, NEAREST_MAX, Near};
 use bounds::Bounds;
 use hold::Holds;
 use ready::Ready;
-use row::{MANY_APPS, NO_APP, Record, print_of};
+use row::{NO_APP, Record, print_with};
 use run::Run;
 
 /// Ranges of quality, best first: the least and the best of each.
@@ -123,24 +126,9 @@ impl Index {
                 .filter(|id| (*id as usize) < ROWS_MAX)
                 .ok_or(RowError::Full)?,
         };
-        self.grow(row);
+        self.grow(row.class, row.location);
         let apps = distinct(&row.apps);
-        let record = Record {
-            price: row.price,
-            ring: row.ring,
-            host: row.host,
-            operator: row.operator,
-            memory: row.memory,
-            disk: row.disk,
-            features: row.features,
-            cpu: row.cpu,
-            quality: row.quality,
-            free: 0,
-            seen: 0,
-            app: apps.first().copied().unwrap_or(NO_APP),
-            class: row.class,
-            location: row.location,
-        };
+        let record = Record::new(row, apps.first().copied().unwrap_or(NO_APP));
         if next.is_some() {
             self.vacant.pop();
             self.records[id as usize] = record;
@@ -266,13 +254,11 @@ impl Index {
         self.records.get(row.0 as usize).is_some_and(|record| record.location != VACANT)
     }
 
-    /// Makes room for a container's class, location and applications.
-    fn grow(&mut self, row: &Row) {
-        self.locations = self.locations.max(usize::from(row.location) + 1);
-        if row.class >= self.classes {
-            self.classes = row.class.saturating_add(1);
-        }
-        let rows = (usize::from(row.class) + 1) * TIERS;
+    /// Makes room for a class and a location.
+    fn grow(&mut self, class: u8, location: u8) {
+        self.locations = self.locations.max(usize::from(location) + 1);
+        self.classes = self.classes.max(class.saturating_add(1));
+        let rows = (usize::from(class) + 1) * TIERS;
         self.bounds.grow(rows);
         if self.cells.len() < rows * LOCATIONS_MAX {
             self.cells.reserve_exact(rows * LOCATIONS_MAX - self.cells.len());
@@ -303,12 +289,8 @@ impl Index {
             return;
         }
         self.epoch += 1;
-        let print = match (record.app, self.more_apps.is_empty()) {
-            (NO_APP, _) => 0,
-            (app, true) => print_of(app),
-            (app, false) if !self.more_apps.contains_key(&row) => print_of(app),
-            _ => MANY_APPS,
-        };
+        let has_more = !self.more_apps.is_empty() && self.more_apps.contains_key(&row);
+        let print = print_with(record.app, has_more);
         let cell = (
             usize::from(record.class) * TIERS + tier_of(record.quality),
             usize::from(record.location),

@@ -88,6 +88,14 @@ impl Holds {
         Some(kept.left())
     }
 
+    /// What a host said is free, where something is kept of it.
+    pub(super) fn reported_by(&self, row: u32) -> Option<u16> {
+        if self.kept.is_empty() {
+            return None;
+        }
+        self.kept.get(&RowId(row)).map(|kept| kept.reported)
+    }
+
     /// Forgets what was kept of a container; its holds end without effect.
     pub(super) fn forget(&mut self, row: RowId) {
         self.kept.remove(&row);

@@ -92,6 +92,26 @@ const fn bit_of(class: u8) -> u64 {
     1 << (class % 64)
 }
 
+/// Makes the lists of all applications at once.
+pub(crate) fn build(mut entries: Vec<(u16, u8, Entry)>) -> Vec<Ready> {
+    entries.sort_unstable_by_key(|(app, location, entry)| (*app, *location, entry.key()));
+    let count = entries.last().map_or(0, |(app, ..)| usize::from(*app) + 1);
+    let mut all = vec![Ready::default(); count];
+    let mut list = Vec::new();
+    for same in entries.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        let Some((app, location, first)) = same.first() else { continue };
+        list.clear();
+        list.extend(same.iter().map(|(.., entry)| *entry));
+        let ready = &mut all[usize::from(*app)];
+        ready.locations |= 1 << location;
+        ready.leasts.push(first.price.cast_signed());
+        ready.classes.push(list.iter().fold(0, |all, entry| all | bit_of(entry.class)));
+        ready.runs.reserve_exact(usize::from(ready.runs.len() == ready.runs.capacity()));
+        ready.runs.push(Run::from_sorted(&list));
+    }
+    all
+}
+
 /// Replaces a container's entry; 0 free slots stand in no list.
 pub(crate) fn update(
     ready: &mut Vec<Ready>,

@@ -179,7 +179,7 @@ pub(crate) const NO_APP: u16 = u16::MAX;
 
 /// A free container in a list that a search reads: all that most searches must know, so that
 /// a record is read only where it is chosen. 24 bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Entry {
     pub(crate) price: u32,
     pub(crate) ring: u32,
@@ -201,7 +201,36 @@ pub(crate) const fn print_of(app: u16) -> u8 {
     (app % 253) as u8 + 1
 }
 
+/// The print of a container on which this application is ready, and perhaps more.
+pub(crate) const fn print_with(app: u16, has_more: bool) -> u8 {
+    match app {
+        NO_APP => 0,
+        _ if has_more => MANY_APPS,
+        _ => print_of(app),
+    }
+}
+
 impl Record {
+    /// The record of a container of which nothing is free yet.
+    pub(crate) const fn new(row: &Row, app: u16) -> Self {
+        Self {
+            price: row.price,
+            ring: row.ring,
+            host: row.host,
+            operator: row.operator,
+            memory: row.memory,
+            disk: row.disk,
+            features: row.features,
+            cpu: row.cpu,
+            quality: row.quality,
+            free: 0,
+            seen: 0,
+            app,
+            class: row.class,
+            location: row.location,
+        }
+    }
+
     pub(crate) const fn entry(&self, row: u32, apps: u8) -> Entry {
         Entry {
             price: self.price,
@@ -235,7 +264,7 @@ impl Entry {
 ///
 /// A larger step surely suffices and a smaller one surely does not; within the same step the
 /// record decides, unless what is asked for is the step's least.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sizes(pub(crate) u16);
 
 /// How many units make half of what the steps begin with, as a fraction: an eighth of a core,

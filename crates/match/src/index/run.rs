@@ -4,6 +4,8 @@ use super::row::Entry;
 
 /// The most entries of a chunk.
 const CHUNK_MAX: usize = 256;
+/// The entries of a chunk of a list that is made at once: some more find room.
+const CHUNK_FILLED: usize = 192;
 /// A chunk this short joins the next one, if both fit into [`CHUNK_JOINED_MAX`].
 const CHUNK_SHORT: usize = 48;
 const CHUNK_JOINED_MAX: usize = 192;
@@ -32,6 +34,16 @@ impl Cursor {
 }
 
 impl Run {
+    /// A run of entries that are in order.
+    pub(crate) fn from_sorted(entries: &[Entry]) -> Self {
+        if entries.len() <= CHUNK_MAX {
+            return Self { head: entries.to_vec(), rest: None };
+        }
+        let mut chunks = entries.chunks(CHUNK_FILLED).map(<[Entry]>::to_vec);
+        let head = chunks.next().unwrap_or_default();
+        Self { head, rest: Some(Box::new(Rest(chunks.collect()))) }
+    }
+
     pub(crate) fn first(&self) -> Option<&Entry> {
         self.head.first()
     }

@@ -1,5 +1,6 @@
 //! Examples; random histories against a scan are in `history.rs`.
 
+mod dump;
 mod effort;
 mod history;
 mod reference;

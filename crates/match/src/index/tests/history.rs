@@ -15,7 +15,7 @@ where
     T::try_from(stream.below(most)).unwrap()
 }
 
-fn some<T: Copy>(stream: &mut Stream, of: &[T]) -> T {
+pub(super) fn some<T: Copy>(stream: &mut Stream, of: &[T]) -> T {
     of[stream.below(of.len())]
 }
 
@@ -115,7 +115,7 @@ impl World {
         rows
     }
 
-    fn step(&mut self, stream: &mut Stream, prices: usize) {
+    pub(super) fn step(&mut self, stream: &mut Stream, prices: usize) {
         let ids: Vec<_> = self.said.keys().copied().collect();
         let row = RowId(ids.get(stream.below(ids.len().max(1))).copied().unwrap_or(7));
         let said = self.said.get_mut(&row.number());
@@ -159,6 +159,11 @@ impl World {
         }
     }
 
+    /// Gives back what is kept.
+    pub(super) fn end_holds(&mut self) {
+        std::mem::take(&mut self.holds).into_keys().for_each(|id| self.index.release(id));
+    }
+
     fn end_hold(&mut self, stream: &mut Stream) {
         let Some((id, (row, slots, _))) = self.holds.pop_first() else {
             self.index.expire_holds(self.now);
@@ -184,7 +189,7 @@ impl World {
         }
     }
 
-    fn check(&self, search: &Search<'_>) {
+    pub(super) fn check(&self, search: &Search<'_>) {
         let choice = self.index.find(search).unwrap();
         let found: Vec<_> =
             choice.chosen.iter().map(|chosen| (chosen.row.number(), chosen.terms.sum())).collect();
@@ -192,7 +197,7 @@ impl World {
     }
 
     /// Every list holds what is free, in order, and its bound is the cheapest of it.
-    fn check_lists(&self) {
+    pub(super) fn check_lists(&self) {
         let rows = self.rows();
         let mut count = 0;
         for (place, run) in self.index.cells.iter().enumerate() {
