@@ -19,7 +19,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use welkin_match::index::{HoldId, Index, RowId, Search};
+use welkin_match::index::{HoldId, Index, RowId, Scratch, Search};
 use welkin_match::synth::{Chance, Demand, Fleet, Purpose, Wanted};
 
 /// Heartbeats for each second of processor time.
@@ -52,6 +52,7 @@ fn spent() -> Duration {
 
 struct World {
     index: Index,
+    scratch: Scratch,
     rows: Vec<(RowId, u16, u32)>,
     chance: Chance,
     beats: u64,
@@ -66,7 +67,8 @@ impl World {
         let ids: Vec<_> = rows.iter().map(|row| index.insert(row).unwrap()).collect();
         let build = spent() - begun;
         let rows = ids.into_iter().zip(&rows).map(|(id, row)| (id, row.free.max(1), row.price));
-        Self { rows: rows.collect(), index, chance: Chance::new(99), beats: 0, build }
+        let scratch = Scratch::default();
+        Self { rows: rows.collect(), index, scratch, chance: Chance::new(99), beats: 0, build }
     }
 
     /// One heartbeat: of ten one says that something has changed, of two hundred one has a new
@@ -146,9 +148,9 @@ fn best(mut rounds: Vec<Measured>) -> Measured {
     rounds.pop().unwrap()
 }
 
-fn find(world: &World, search: &Search<'_>, count: u8, width: u8) {
+fn find(world: &mut World, search: &Search<'_>, count: u8, width: u8) {
     let search = Search { count, width, ..*search };
-    black_box(world.index.find(&search).unwrap());
+    black_box(world.index.find_with(&mut world.scratch, &search).unwrap());
 }
 
 /// Finds, and holds a slot of the first candidate; older claims end after a while.
@@ -160,7 +162,7 @@ fn claim(
 ) -> bool {
     let now = number as u64;
     let search = Search { count: 8, width: 64, ..*search };
-    let choice = world.index.find(&search).unwrap();
+    let choice = world.index.find_with(&mut world.scratch, &search).unwrap();
     let claimed = choice.chosen.iter().find_map(|chosen| {
         world.index.hold(now, chosen.row, search.slots, now + 1_000_000_000).ok()
     });
@@ -173,7 +175,7 @@ fn claim(
 
 /// What each kind of search costs, with and without an application.
 fn profile(count: usize) {
-    let world = World::new(count);
+    let mut world = World::new(count);
     let wanted: Vec<_> = Demand::new(11).take(SEARCHES).collect();
     for purpose in [Purpose::Game, Purpose::Inference, Purpose::Phone, Purpose::Training] {
         for with_app in [true, false] {
@@ -184,7 +186,9 @@ fn profile(count: usize) {
                 for wanted in wanted.iter().filter(|wanted| wanted.purpose == purpose) {
                     let search = Search { count: 8, width: 64, ..wanted.search() };
                     let app = search.app.filter(|_| with_app);
-                    let effort = world.index.find(&Search { app, ..search }).unwrap().effort;
+                    let search = Search { app, ..search };
+                    let found = world.index.find_with(&mut world.scratch, &search);
+                    let effort = found.unwrap().effort;
                     (rows, lists, searches) =
                         (rows + effort.rows, lists + effort.lists, searches + 1);
                 }

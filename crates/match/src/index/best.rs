@@ -27,9 +27,9 @@ pub(crate) struct Best<'a> {
     count: usize,
     width: usize,
     /// The best, in order.
-    top: Vec<Rank>,
+    top: &'a mut Vec<Rank>,
     /// Those near the best that are not in `top`, in no order.
-    near: Vec<Rank>,
+    near: &'a mut Vec<Rank>,
     /// No more is kept of those near the best above this.
     near_max: Rank,
     /// The highest rank that is near the best.
@@ -39,18 +39,18 @@ pub(crate) struct Best<'a> {
 }
 
 impl<'a> Best<'a> {
-    pub(crate) fn new(search: &'a Search<'a>, count: usize, width: usize) -> Self {
-        Self {
-            search,
-            count,
-            width: width.max(count),
-            // All of them in the end.
-            top: Vec::with_capacity(width.max(count)),
-            near: Vec::with_capacity(width.saturating_sub(count)),
-            near_max: Rank::MAX,
-            near_bound: Rank::MAX,
-            worst: Rank::MAX,
-        }
+    /// None yet, in memory that was used before.
+    pub(crate) fn new(
+        search: &'a Search<'a>,
+        (count, width): (usize, usize),
+        top: &'a mut Vec<Rank>,
+        near: &'a mut Vec<Rank>,
+    ) -> Self {
+        top.clear();
+        near.clear();
+        let width = width.max(count);
+        let (near_max, near_bound, worst) = (Rank::MAX, Rank::MAX, Rank::MAX);
+        Self { search, count, width, top, near, near_max, near_bound, worst }
     }
 
     /// The highest cost that is still wanted.
@@ -99,14 +99,13 @@ impl<'a> Best<'a> {
         }
     }
 
-    /// All that is kept, best first.
-    pub(crate) fn into_ranks(mut self) -> Vec<Rank> {
+    /// Leaves all that is kept, best first, among the best.
+    pub(crate) fn finish(self) {
         let bound = self.near_bound;
         self.near.retain(|rank| *rank <= bound);
         self.near.sort_unstable();
         self.near.truncate(self.width - self.count);
-        self.top.append(&mut self.near);
-        self.top
+        self.top.append(self.near);
     }
 
     fn bound(&mut self) {

@@ -7,7 +7,7 @@ use super::Index;
 use super::best::{Rank, cost_of, rank, row_of};
 use super::query::{COUNT_MAX, Search, WIDTH_MAX};
 use super::row::{QUALITY_MAX, RowId};
-use super::search::{Effort, Searcher};
+use super::search::{Effort, Scratch, Searcher};
 use crate::spread::Stream;
 
 /// The longest list that is drawn from.
@@ -60,17 +60,18 @@ pub struct Choice {
 }
 
 /// Finds and chooses; the search has been checked.
-pub(super) fn find(index: &Index, search: &Search<'_>) -> Choice {
+pub(super) fn find(index: &Index, scratch: &mut Scratch, search: &Search<'_>) -> Choice {
     let count = usize::from(search.count);
     let mut effort = Effort::default();
     let mut excluded = search.hosts_exclude.to_vec();
     let mut draw = Draw::new(search);
     let mut considered = Vec::with_capacity(1);
     loop {
-        let searcher = Searcher::new(index, search, &excluded, (count, usize::from(search.width)));
-        let (ranks, spent) = searcher.run();
+        let wanted = (count, usize::from(search.width));
+        let spent = Searcher::run(index, search, &excluded, wanted, scratch);
+        let ranks = &scratch.ranks;
         effort = Effort { rows: effort.rows + spent.rows, lists: effort.lists + spent.lists };
-        draw.take(&ranks, |row| index.records[row as usize].host);
+        draw.take(ranks, |row| index.records[row as usize].host);
         considered.push(ranks.iter().map(|rank| RowId(row_of(*rank))).collect());
         // A short list is all that there is.
         if draw.is_done() || ranks.len() < count {

@@ -7,7 +7,7 @@ use super::best::{cost_of, row_of};
 use super::choose::Chosen;
 use super::query::{Search, SearchError};
 use super::row::{LOCATIONS_MAX, RowId};
-use super::search::Searcher;
+use super::search::{Scratch, Searcher};
 
 /// The most members of a gang.
 pub const GANG_MAX: u8 = 64;
@@ -69,14 +69,14 @@ impl Index {
         if given == 0 {
             return Err(SearchError::Nothing { what: "number of members" });
         }
-        let mut tried = BTreeSet::new();
+        let (mut tried, mut scratch) = (BTreeSet::new(), Scratch::default());
         let mut best: Option<GangChoice> = None;
         for centre in 0..self.locations {
             let locations = set_around(gang, centre, self.locations);
             if locations == 0 || !tried.insert(locations) {
                 continue;
             }
-            let Some(choice) = self.gang_in(gang, locations) else { continue };
+            let Some(choice) = self.gang_in(gang, locations, &mut scratch) else { continue };
             if best.as_ref().is_none_or(|best| choice.cost < best.cost) {
                 best = Some(choice);
             }
@@ -85,15 +85,20 @@ impl Index {
     }
 
     /// The cheapest members within a set of locations.
-    fn gang_in(&self, gang: &Gang<'_>, locations: u128) -> Option<GangChoice> {
+    fn gang_in(
+        &self,
+        gang: &Gang<'_>,
+        locations: u128,
+        scratch: &mut Scratch,
+    ) -> Option<GangChoice> {
         let count = usize::from(gang.members);
         let member = Search { locations, ..gang.member };
         let mut members: Vec<(RowId, u64)> = Vec::with_capacity(count);
         let mut used: Vec<u32> = Vec::new();
         loop {
             let excluded = [member.hosts_exclude, &used].concat();
-            let (ranks, _) = Searcher::new(self, &member, &excluded, (count, 1)).run();
-            for rank in &ranks {
+            Searcher::run(self, &member, &excluded, (count, 1), scratch);
+            for rank in &scratch.ranks {
                 let record = &self.records[row_of(*rank) as usize];
                 let carried = if !gang.is_spread {
                     usize::from(record.free / member.slots)
@@ -111,7 +116,7 @@ impl Index {
             if members.len() == count {
                 break;
             }
-            if ranks.len() < count {
+            if scratch.ranks.len() < count {
                 return None;
             }
         }

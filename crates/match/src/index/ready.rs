@@ -15,14 +15,13 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Each location with the price of its cheapest, the classes that it may have, and its list.
-    pub(crate) fn lists(&self) -> impl Iterator<Item = (usize, i32, u64, &Run)> {
+    /// Each location with the price of its cheapest, the classes that it may have.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = (usize, i32, u64)> {
         let mut locations = self.locations;
-        let lists = self.leasts.iter().zip(&self.classes).zip(&self.runs);
-        lists.map(move |((least, classes), run)| {
+        self.leasts.iter().zip(&self.classes).map(move |(least, classes)| {
             let location = locations.trailing_zeros() as usize;
             locations &= locations.wrapping_sub(1);
-            (location, *least, *classes, run)
+            (location, *least, *classes)
         })
     }
 

@@ -103,6 +103,16 @@ impl Features {
         Self(steps << Self::DRIVER_SHIFT)
     }
 
+    /// The properties as bits, the driver's branch from bit 26 on.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// What [`Features::bits`] gave.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// Whether a container with these has what is asked for.
     pub const fn meets(self, asked: Self) -> bool {
         let set = asked.0 & Self::SET;

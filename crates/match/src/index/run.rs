@@ -10,6 +10,9 @@ const CHUNK_FILLED: usize = 192;
 const CHUNK_SHORT: usize = 48;
 const CHUNK_JOINED_MAX: usize = 192;
 
+/// How many entries a search for a price steps over.
+const STEP: usize = 16;
+
 /// Entries in the order of their keys.
 ///
 /// The first chunk stands by itself, for most searches read no other.
@@ -88,7 +91,16 @@ impl Run {
         if self.rest.is_some() {
             return self.seek(u128::from(price) << 96);
         }
-        Cursor { chunk: 0, at: self.head.partition_point(|entry| entry.price < price) }
+        // Steps of one length don't wait for each other as those of a binary search do.
+        let is_below = |at: usize| self.head.get(at).is_some_and(|entry| entry.price < price);
+        let mut at = 0;
+        while is_below(at + STEP) {
+            at += STEP;
+        }
+        while is_below(at) {
+            at += 1;
+        }
+        Cursor { chunk: 0, at }
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) {
