@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod evidence;
 mod id;
 mod market;
 mod money;

@@ -10,9 +10,6 @@ pub const MEDIAN_MAX: usize = 5;
 pub const TRIM_PERCENT: usize = 20;
 /// How far from what was agreed a value is an outlier.
 pub const OUTLIER: Ppm = Ppm::new(200_000);
-/// The most weight of one payer in an epoch: that of 100 USD in fees.
-pub const PAYER_WEIGHT_MAX: u32 = 10_000_000;
-
 /// The lower median of up to five values, of more the mean without a fifth at each end.
 pub fn agreed(values: &[Ppm]) -> Option<Ppm> {
     let mut sorted = values.to_vec();
@@ -33,12 +30,4 @@ pub fn outliers<K: Copy + Ord>(said: &BTreeMap<K, Ppm>) -> Vec<K> {
     let Some(agreed) = agreed(&values) else { return Vec::new() };
     let is_far = |value: &Ppm| value.ppm().abs_diff(agreed.ppm()) > OUTLIER.ppm();
     said.iter().filter(|(_, value)| is_far(value)).map(|(who, _)| *who).collect()
-}
-
-/// The weight of a buyer's word, in millionths of an observation: the root of the fees it paid in
-/// the epoch, in USD, so that made-up sessions cost real fees and many accounts gain little.
-pub fn payer_weight(fee_micros: u64) -> u32 {
-    // √(micros / 10⁶) · 10⁶ = √(micros · 10⁶)
-    let root = (u128::from(fee_micros) * 1_000_000).isqrt();
-    u32::try_from(root).unwrap_or(u32::MAX).min(PAYER_WEIGHT_MAX)
 }

@@ -117,7 +117,7 @@ proptest! {
         };
         let (a, b) = (sum(&seen), sum(&sorted));
         prop_assert!(a.lower().ppm().abs_diff(b.lower().ppm()) <= 2);
-        prop_assert_eq!(a.at, b.at);
+        prop_assert_eq!(a.at(), b.at());
     }
 
     #[test]
