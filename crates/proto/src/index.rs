@@ -10,6 +10,7 @@ use welkin_types::{AccountId, ContainerId, NodeId, OfferId, Region, UnixMillis};
 
 use crate::capability::{Capability, Offer};
 use crate::check::Report;
+use crate::gossip::{Directory, Evidence, Gossip};
 use crate::order::{Delegation, SignedByAccount};
 use crate::signed::{Signable, Signed};
 
@@ -84,6 +85,12 @@ pub enum IndexRequest {
     Report(Box<Signed<Report>>),
     /// "Where is this host?"
     Locate(NodeId),
+    /// "Which indexers are there?"
+    Indexers,
+    /// One side of an exchange between indexers.
+    Gossip(Box<Gossip>),
+    /// What an account met with at indexers.
+    Evidence(Box<Signed<Evidence>>),
 }
 
 /// A wish.
@@ -176,6 +183,10 @@ pub enum IndexReply {
     Located(Option<crate::addr::NodeAddr>),
     /// The question is refused.
     Refused(String),
+    /// The indexers that are known.
+    Indexers(Box<Directory>),
+    /// The other side of an exchange.
+    Gossip(Box<Gossip>),
 }
 
 /// Who can run a task.

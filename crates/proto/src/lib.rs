@@ -10,6 +10,7 @@ mod capability;
 pub mod check;
 mod codec;
 mod eip712;
+pub mod gossip;
 pub mod heartbeat;
 mod hexed;
 pub mod index;

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use welkin_proto::check::{Probe, ProbeReply, Report};
+use welkin_proto::gossip::{Evidence, Gossip, IndexerCard, Summary};
 use welkin_proto::index::{HostToIndexer, IndexHello, IndexReply, IndexerToHost};
 use welkin_proto::lease::{
     DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame, LogSeen,
@@ -169,6 +170,27 @@ hostile! {
     };
     report: Signed<Report>, |signed: &Signed<Report>| drop(signed.open(&Domain::LOCAL));
     signed_capability: Signed<Capability>, capability;
+    gossip: Gossip, |message: &Gossip| {
+        let _ = (message.is_bounded(), message.is_empty());
+    };
+    card: Signed<IndexerCard>, |signed: &Signed<IndexerCard>| {
+        if let Ok(card) = signed.open(&Domain::LOCAL) {
+            let checked = card.check(&Domain::LOCAL, signed.signer(), UnixMillis(0));
+            assert!(checked.is_err() || card.addr.node == signed.signer());
+        }
+    };
+    summary: Signed<Summary>, |signed: &Signed<Summary>| {
+        if let Ok(summary) = signed.open(&Domain::LOCAL) {
+            let _ = (summary.check(UnixMillis(0)), summary.check(UnixMillis(u64::MAX)));
+        }
+    };
+    evidence: Signed<Evidence>, |signed: &Signed<Evidence>| {
+        if let Ok(evidence) = signed.open(&Domain::LOCAL) {
+            for now in [0, u64::MAX] {
+                let _ = evidence.check(&Domain::LOCAL, signed.signer(), UnixMillis(now));
+            }
+        }
+    };
     offer: Signed<Offer>, |signed: &Signed<Offer>| drop(signed.open(&Domain::LOCAL));
     receipt: Signed<Receipt>, |signed: &Signed<Receipt>| {
         if let Ok(receipt) = signed.open(&Domain::LOCAL) {

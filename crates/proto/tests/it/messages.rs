@@ -1,6 +1,9 @@
 //! How each message is made: the list of everything that crosses a wire or is signed.
 
 use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
+use welkin_proto::gossip::{
+    ClassSummary, Directory, Evidence, Gossip, IndexerCard, Reported, Summary, Tally, Versions,
+};
 use welkin_proto::index::{
     Beat, Candidates, Filter, GangAsk, Hold, HostToIndexer, IndexHello, IndexReply, IndexRequest,
     IndexerToHost, Listing, MatchReceipt, MatchRequest, Nearest, Together, WhyNot,
@@ -176,6 +179,19 @@ make_struct! {
     Nearest { listing, fails }
     Listing { addr, operator, container, region, free, is_confirmed, online_bp, checks }
 
+    IndexerCard { addr, operator, region, issued, expires }
+    ClassSummary { class, slots, free, cheapest, median }
+    Summary { region, version, issued, classes }
+    Tally {
+        good, dead, stale, wrong, proved, disproved, shown, hidden, compared, own,
+        own_expected_milli,
+    }
+    Evidence { reporter, day, issued, about }
+    Versions { node, card, summary }
+    Gossip { versions, pulls, cards, summaries, evidence }
+    Directory { cards, summaries, reported }
+    Reported { indexer, accounts, tally }
+
     Probe { nonce, minute }
     ProbeReply { nonce, checker, free, at }
     Report { checker, host, container, minute, finding }
@@ -217,15 +233,18 @@ make_enum! {
     IndexHello [2] { 0 => Host(a), 1 => Ask(a) }
     HostToIndexer [2] { 0 => Announce(a), 1 => Beat(a) }
     IndexerToHost [3] { 0 => Welcome, 1 => Refused(a), 2 => Hold(a) }
-    IndexRequest [4] {
+    IndexRequest [7] {
         0 => Match(a),
         1 => Offers { needs },
         2 => Report(a),
         3 => Locate(a),
+        4 => Indexers,
+        5 => Gossip(a),
+        6 => Evidence(a),
     }
-    IndexReply [6] {
+    IndexReply [8] {
         0 => Candidates(a), 1 => WhyNot(a), 2 => Listing(a), 3 => Reported, 4 => Located(a),
-        5 => Refused(a),
+        5 => Refused(a), 6 => Indexers(a), 7 => Gossip(a),
     }
     Filter [16] {
         0 => Gpu, 1 => Cpu, 2 => Memory, 3 => Disk, 4 => Isolation, 5 => Region, 6 => Operator,
