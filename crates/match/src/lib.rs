@@ -15,11 +15,14 @@ mod filter;
 mod find;
 mod fleet;
 pub mod index;
+pub mod latency;
 mod mirror;
 mod presence;
+pub mod regions;
 mod score;
 mod spread;
 pub mod synth;
+pub mod trust;
 
 pub use find::{Candidate, Found, Query};
 pub use fleet::{
