@@ -150,6 +150,13 @@ impl Iterator for Fleet {
     type Item = Row;
 
     fn next(&mut self) -> Option<Row> {
+        self.container().map(|(row, _)| row)
+    }
+}
+
+impl Fleet {
+    /// The next container, and how many slots it has in all.
+    pub fn container(&mut self) -> Option<(Row, u16)> {
         let number = self.next;
         self.next = self.next.checked_add(1)?;
         let location = self.chance.weighted(&self.sites);
@@ -171,7 +178,7 @@ impl Iterator for Fleet {
         let shortfall = chance.below(10_000) * chance.below(10_000) / 12_500;
         let each = |chance: &mut Chance, of: &[u32]| chance.of(of) * u32::from(slots);
         let cpu = each(chance, &[800, 1_600, 3_200, 6_400, 12_800]);
-        Some(Row {
+        let row = Row {
             host: number,
             operator: number / 16,
             class: u8::try_from(class).unwrap_or(0),
@@ -185,11 +192,10 @@ impl Iterator for Fleet {
             features,
             ring: ring_of(&[&number.to_be_bytes()]),
             apps: if chance.percent(30) { vec![self.app()] } else { Vec::new() },
-        })
+        };
+        Some((row, slots))
     }
-}
 
-impl Fleet {
     fn app(&mut self) -> u16 {
         u16::try_from(self.chance.weighted(&self.apps)).unwrap_or(0)
     }

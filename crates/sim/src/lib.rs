@@ -13,6 +13,7 @@
 
 mod actors;
 mod chance;
+pub mod day;
 mod world;
 
 pub use world::{Stats, Violation, World};
