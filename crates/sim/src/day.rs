@@ -132,13 +132,8 @@ impl Day {
         let hosts = Hosts::new(&rows, &ids);
         drop(rows);
         let demand = Demand::new(&config, &hosts, &shown);
-        let manner = |indexer: usize| match indexer {
-            HIDER if config.has_liars => Manner::Hides,
-            PRETENDER if config.has_liars => Manner::Pretends,
-            _ => Manner::Honest,
-        };
         let of_indexer =
-            |indexer: usize| Indexer::new(shown[indexer / INDEXERS_PER_REGION].clone(), manner(indexer));
+            |indexer: usize| Indexer::new(shown[indexer / INDEXERS_PER_REGION].clone());
         let indexers = (0..INDEXERS).map(of_indexer).collect();
         let stats = Stats::new(demand.buyers());
         let mut day = Self {
@@ -180,16 +175,13 @@ impl Day {
         let count = u32::try_from(self.hosts.containers.len()).unwrap_or(0);
         for number in 0..count {
             let (there, away) = presence_minutes(self.hosts.container(number).made_for);
-            let is_hidden = !self.indexers[HIDER].shows(self.hosts.container(number));
             let is_away = self.churn.within(0, there + away) < away && self.config.has_churn;
             if is_away {
                 self.hosts.leave(self.now, number, false);
                 let wait = self.churn.exponential(away * MINUTE);
                 self.push(self.now + wait, Event::Join { container: number });
             }
-            if is_away || (is_hidden && self.region(number) == HIDER / INDEXERS_PER_REGION) {
-                self.tell_at_once(number);
-            }
+            self.tell_at_once(number);
         }
         for arrival in self.demand.running() {
             self.place_at_once(&arrival);
@@ -200,8 +192,17 @@ impl Day {
         }
     }
 
-    fn region(&self, container: u32) -> usize {
-        usize::from(self.hosts.container(container).region)
+    /// Two indexers begin to lie.
+    fn lie(&mut self) {
+        self.indexers[HIDER].manner = Manner::Hides;
+        self.indexers[PRETENDER].manner = Manner::Pretends;
+        let region = HIDER / INDEXERS_PER_REGION;
+        for number in self.firsts[region]..self.firsts[region + 1] {
+            let container = &self.hosts.containers[number as usize];
+            if !self.indexers[HIDER].shows(container) {
+                self.indexers[HIDER].beat(self.now, container, u32::MAX, 0);
+            }
+        }
     }
 
     fn push(&mut self, at: u64, event: Event) {
@@ -266,6 +267,9 @@ impl Day {
         }
         if !self.now.is_multiple_of(MINUTE) {
             return Ok(());
+        }
+        if self.config.lies_from.is_some_and(|from| self.now == (24 * 60 + from) * MINUTE) {
+            self.lie();
         }
         self.demand.set_time(&self.config, self.now);
         self.trust.fade();

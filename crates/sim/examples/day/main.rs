@@ -1,49 +1,108 @@
-//! scratch
-fn main() {
-    let n = std::env::args().nth(1).and_then(|s| s.parse().ok()).unwrap_or(20_000);
-    let minutes = std::env::args().nth(2).and_then(|s| s.parse().ok()).unwrap_or(60);
-    let t = std::time::Instant::now();
-    let day = welkin_sim::day::Day::new(welkin_sim::day::Config {
-        containers: n,
-        minutes,
-        ..welkin_sim::day::Config::DAY
-    })
-    .unwrap();
-    println!("built {:?}", t.elapsed());
-    let t = std::time::Instant::now();
-    let r = day.run().unwrap();
-    println!("ran {:?}", t.elapsed());
-    println!("{:?} util {} hopeless {}", r.counts, r.utilisation_percent, r.hopeless_percent);
-    for p in &r.purposes {
-        println!(
-            "{} n {} p50 {} p90 {} p99 {}",
-            p.name,
-            p.waits.count(),
-            p.waits.permille(500),
-            p.waits.permille(900),
-            p.waits.permille(990)
-        );
+//! A day of a whole network in virtual time: tables, pictures and one line of result.
+//!
+//! `cargo run --release -p welkin-sim --example day -- [--seed N] [--containers N] [--hours H]
+//! [--out DIR] [--page FILE]`
+//!
+//! Pictures go to `--out`; in `--page` the part between the two markers is replaced by the tables.
+
+#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "it shows what it found")]
+
+mod conflicts;
+mod figures;
+mod font;
+mod plot;
+mod tables;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use welkin_sim::day::{Config, Day};
+
+const BEGIN: &str = "<!-- sim-day: begin -->";
+const END: &str = "<!-- sim-day: end -->";
+
+struct Options {
+    config: Config,
+    out: Option<PathBuf>,
+    page: Option<PathBuf>,
+}
+
+fn options() -> Result<Options, Box<dyn Error>> {
+    let mut options = Options { config: Config::DAY, out: None, page: None };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
+        let number = || value.parse().map_err(|_| format!("{word} needs a number, not {value}"));
+        match word.as_str() {
+            "--seed" => options.config.seed = number()?,
+            "--containers" => {
+                options.config.containers = usize::try_from(number()?)?.clamp(1_000, 10_000_000);
+            }
+            "--hours" => options.config.minutes = number()?.clamp(1, 24 * 7) * 60,
+            "--out" => options.out = Some(PathBuf::from(value)),
+            "--page" => options.page = Some(PathBuf::from(value)),
+            _ => {
+                let known = "--seed N, --containers N, --hours H, --out DIR, --page FILE";
+                return Err(format!("{word} is not an option: there are {known}").into());
+            }
+        }
     }
+    Ok(options)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let options = options()?;
+    let began = Instant::now();
+    let report = Day::new(options.config)?.run()?;
+    let day_s = began.elapsed().as_secs_f64();
+    let cells = conflicts::measure(options.config)?;
+    let tables = tables::all(&report, &cells);
+    println!("{tables}");
+    if let Some(out) = &options.out {
+        std::fs::create_dir_all(out)?;
+        figures::all(&report, &cells, out)?;
+    }
+    if let Some(page) = &options.page {
+        put(page, &tables)?;
+    }
+    println!("digest {:016x}, the day alone {day_s:.0} s", report.digest);
     println!(
-        "warm {} {} cold {} {}",
-        r.warm_starts.permille(500),
-        r.warm_starts.permille(990),
-        r.cold_starts.permille(500),
-        r.cold_starts.permille(990)
+        "RESULT sim-day seconds={:.0} cpu_s={:.0} rss_mib={:.0} utilisation_percent={:.1} \
+         first_try_failed_percent={:.2} wait_p50_s={:.3} wait_p99_s={:.1} jain={:.3} \
+         liar_share_percent={:.2}",
+        began.elapsed().as_secs_f64(),
+        cpu_s().unwrap_or(0.0),
+        rss_mib().unwrap_or(0.0),
+        report.utilisation_percent,
+        report.honest_failed_percent(),
+        report.waits.permille(500) as f64 / 1e6,
+        report.waits.permille(990) as f64 / 1e6,
+        report.hosts_alike.jain,
+        report.liar_share_percent(),
     );
-    println!("{:?} {:?} {:?}", r.hosts_of_a_class, r.hosts_alike, r.buyers);
-    for i in &r.indexers {
-        println!("{i:?}");
-    }
-    println!(
-        "first {} honest {} punished {} bytes {} digest {:x}",
-        r.first_try_failed_percent(),
-        r.honest_failed_percent(),
-        r.punished_percent,
-        r.index_bytes,
-        r.digest
-    );
-    for s in r.samples.iter().step_by(r.samples.len() / 24 + 1) {
-        println!("{s:?}");
-    }
+    Ok(())
+}
+
+/// Replaces the part of a page between the markers.
+fn put(path: &Path, tables: &str) -> Result<(), Box<dyn Error>> {
+    let page = std::fs::read_to_string(path)?;
+    let missing = || format!("{} has no lines `{BEGIN}` and `{END}`", path.display());
+    let (before, rest) = page.split_once(BEGIN).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
+    Ok(std::fs::write(path, format!("{before}{BEGIN}\n\n{tables}\n{END}{after}"))?)
+}
+
+/// The most memory that this process has had.
+fn rss_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1_024.0)
+}
+
+/// The processor time of this process, which counts in hundredths of a second.
+fn cpu_s() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(2);
+    Some(fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0)
 }

@@ -41,7 +41,12 @@ impl Day {
             let but = (request.rounds > 0).then_some(request.indexer);
             let first = self.trust.choose(&mut self.luck, region, but);
             home.get_or_insert(first);
-            let (by, found, doubted) = self.consult_two(first, &arrival, excluded);
+            let (by, found, doubted) = match home {
+                Some(home) if home != first => {
+                    (first, self.consult(first, &arrival, excluded), None)
+                }
+                _ => self.consult_two(first, &arrival, excluded),
+            };
             if !found.all().is_empty() {
                 let is_elsewhere = home != Some(first);
                 self.stats.counts.elsewhere += u64::from(is_elsewhere);
@@ -72,7 +77,7 @@ impl Day {
         excluded: &[u32],
     ) -> (u8, Candidates, Option<u8>) {
         let found = self.consult(first, arrival, excluded);
-        let is_compared = self.config.has_liars && self.luck.below(PROBE_ONE_IN) == 0;
+        let is_compared = self.config.lies_from.is_some() && self.luck.below(PROBE_ONE_IN) == 0;
         if !is_compared && !found.all().is_empty() {
             return (first, found, None);
         }
@@ -243,6 +248,10 @@ impl Day {
         let lease = self.hosts.leases[number as usize];
         let (order, arrival) = (lease.order, lease.order.arrival);
         self.note(lease.container);
+        let app = arrival.app.or(self.demand.search(&arrival).app);
+        if app.is_some() {
+            self.hosts.container_mut(lease.container).app = app;
+        }
         self.ends.push(std::cmp::Reverse((self.now + arrival.length, number, lease.generation)));
         let wait = self.now.saturating_sub(order.since);
         let counts = &mut self.stats.counts;

@@ -60,7 +60,7 @@ pub const HABITS: [Habit; 4] = [
         patience_s: 120,
         spot_permille: 0,
         swing: 350,
-        share_permille: 930,
+        share_permille: 1_000,
     },
     Habit {
         name: "inference",
@@ -68,7 +68,7 @@ pub const HABITS: [Habit; 4] = [
         patience_s: 600,
         spot_permille: 350,
         swing: 250,
-        share_permille: 1_050,
+        share_permille: 1_000,
     },
     Habit {
         name: "phone",
@@ -84,7 +84,7 @@ pub const HABITS: [Habit; 4] = [
         patience_s: 3_600,
         spot_permille: 300,
         swing: 0,
-        share_permille: 1_000,
+        share_permille: 500,
     },
 ];
 
@@ -196,8 +196,8 @@ pub struct Config {
     pub has_hours: bool,
     /// Whether hosts come, go and fail.
     pub has_churn: bool,
-    /// Whether two of the nine indexers lie.
-    pub has_liars: bool,
+    /// Two of the nine indexers lie from this minute of the day on; never, if it is nothing.
+    pub lies_from: Option<u64>,
     /// Whether the laws are checked for every container each minute; each hour otherwise.
     pub is_checked_often: bool,
 }
@@ -209,12 +209,12 @@ impl Config {
         containers: 400_000,
         minutes: 24 * 60,
         warm_up_minutes: 60,
-        load_permille: 820,
+        load_permille: 880,
         choosing: Choosing::TwoOf64(200),
         staleness: Staleness::Network,
         has_hours: true,
         has_churn: true,
-        has_liars: true,
+        lies_from: Some(180),
         is_checked_often: false,
     };
 }

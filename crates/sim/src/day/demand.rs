@@ -1,8 +1,8 @@
 //! Who asks for what, where and when.
 //!
 //! Searches are those of [`welkin_match::synth::Demand`], made once and used many times, each time
-//! with a number of its own. What nothing would fit even if everything were free is left out: such
-//! a buyer is told so at once.
+//! with a number of its own. What next to nothing would fit even if everything were free is left out:
+//! such a buyer is told so at once.
 
 use welkin_match::index::{Features, Index, Search};
 use welkin_match::synth::{self, MODELS, Purpose, SITES, Use, Wanted};
@@ -42,7 +42,7 @@ pub(super) struct Demand {
     pub(super) templates: Vec<Template>,
     /// By purpose and city.
     by_source: Vec<Vec<u32>>,
-    /// Of a thousand searches so many fit nothing even where everything is free.
+    /// Of a thousand searches so many fit next to nothing even where everything is free.
     pub(super) hopeless_permille: u64,
     /// By purpose: requests in a thousand seconds at a demand of the mean.
     rates: [u64; PURPOSES.len()],
@@ -57,12 +57,15 @@ impl Demand {
     pub(super) fn new(config: &Config, hosts: &Hosts, empty: &[Index]) -> Self {
         let mut by_source = vec![Vec::new(); PURPOSES.len() * SITES.len()];
         let mut templates = Vec::new();
-        let count = (config.containers / 4).clamp(8_192, 65_536);
+        let count = (config.containers / 4).clamp(8_192, 32_768);
+        // Few that fit are none: others have them.
+        let few = u8::try_from((config.containers / 25_000).clamp(1, 16)).unwrap_or(16);
         for wanted in synth::Demand::new(config.seed ^ 0x6465_6d61_6e64).take(count) {
             let (home, regions) = around(&wanted);
             let fits = |region: u8| {
-                let found = empty[usize::from(region)].find(&wanted.search());
-                found.is_ok_and(|choice| !choice.chosen.is_empty())
+                let search = Search { count: few, width: few, ..wanted.search() };
+                let found = empty[usize::from(region)].find(&search);
+                found.is_ok_and(|choice| choice.chosen.len() >= usize::from(few))
             };
             if !regions.into_iter().flatten().any(fits) {
                 continue;
@@ -72,8 +75,8 @@ impl Demand {
             templates.push(Template { wanted, regions });
         }
         let hopeless_permille = (count - templates.len()) as u64 * 1_000 / count as u64;
-        // Where supply is short, buyers have learnt to look elsewhere.
-        let weight = |site: &synth::Site| u64::from(site.demand + 2 * site.supply);
+        // Where supply is short, fewer hope for any: in the long run a market is near balance.
+        let weight = |site: &synth::Site| u64::from(site.demand + 8 * site.supply);
         let mut demand = Self {
             templates,
             by_source,
@@ -111,11 +114,6 @@ impl Demand {
             }
             self.sums[source] = sum;
         }
-    }
-
-    /// Requests in a thousand seconds.
-    pub(super) fn rate(&self) -> u64 {
-        self.sums.last().copied().unwrap_or(0) / 1_000_000
     }
 
     /// How long until the next request, and what it is.

@@ -75,8 +75,7 @@ impl Day {
             Event::Claim { request } => self.claim(request),
             Event::GiveUp { request, generation } => {
                 if self.requests.is_waiting(request, generation) {
-                    self.stats.counts.gave_up += 1;
-                    self.requests.end(request);
+                    self.give_up(request);
                 }
             }
             Event::Beat { indexer, container, sequence, free, hold } => {

@@ -37,6 +37,8 @@ pub(super) struct Container {
     pub(super) price: u32,
     pub(super) operator: u32,
     pub(super) features: Features,
+    /// The application that ran last: its image is there and a sandbox of it is prepared.
+    pub(super) app: Option<u16>,
     /// Its network fails until then.
     pub(super) blip_until: u64,
     online_since: u64,
@@ -68,6 +70,7 @@ impl Container {
             price: row.price,
             operator: row.operator,
             features: row.features,
+            app: row.apps.first().copied(),
             blip_until: 0,
             online_since: 0,
             online: 0,

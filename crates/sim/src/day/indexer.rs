@@ -63,13 +63,15 @@ pub(super) struct Indexer {
     pub(super) manner: Manner,
     /// Of each container the newest change that it knows.
     known: Vec<u32>,
+    /// Of each container the application that it knows to be ready.
+    ready: Vec<Option<u16>>,
     pub(super) waiting: [VecDeque<Waiting>; PURPOSES.len()],
 }
 
 impl Indexer {
-    pub(super) fn new(index: Index, manner: Manner) -> Self {
-        let known = vec![0; index.len()];
-        Self { index, manner, known, waiting: Default::default() }
+    pub(super) fn new(index: Index) -> Self {
+        let (known, ready) = (vec![0; index.len()], vec![None; index.len()]);
+        Self { index, manner: Manner::Honest, known, ready, waiting: Default::default() }
     }
 
     /// Whether it shows a container at all.
@@ -92,6 +94,11 @@ impl Indexer {
         *known = sequence;
         let before = self.index.free(container.row);
         let free = if self.shows(container) { free } else { 0 };
+        let ready = &mut self.ready[container.row.number() as usize];
+        if *ready != container.app {
+            *ready = container.app;
+            self.index.set_apps(container.row, container.app.as_slice());
+        }
         self.index.beat(container.row, now / SECOND, free);
         free > before
     }

@@ -33,8 +33,7 @@ impl Day {
         let place = place_of(request.arrival.purpose);
         let deadline = request.since + HABITS[place].patience_s * SECOND;
         if self.now >= deadline {
-            self.stats.counts.gave_up += 1;
-            self.requests.end(number);
+            self.give_up(number);
             return;
         }
         let waiting = Waiting { request: number, generation: request.generation };
@@ -45,6 +44,7 @@ impl Day {
         }
         if queue.len() >= WAITING_MAX {
             self.stats.counts.refused += 1;
+            self.stats.unplaced[place] += 1;
             self.requests.end(number);
             return;
         }
@@ -57,6 +57,14 @@ impl Day {
         }
         let request = self.requests.at_mut(number);
         (request.state, request.has_waited) = (State::Waiting, true);
+    }
+
+    /// A request has waited as long as it would.
+    pub(super) fn give_up(&mut self, number: u32) {
+        let place = place_of(self.requests.at(number).arrival.purpose);
+        self.stats.counts.gave_up += 1;
+        self.stats.unplaced[place] += 1;
+        self.requests.end(number);
     }
 
     /// Serves those who wait at an indexer with a container that has become free.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use welkin_match::index::Features;
 use welkin_match::synth::MODELS;
 
 use super::Day;
@@ -54,6 +55,8 @@ pub struct PurposeReport {
     pub name: &'static str,
     /// From the request to the host's word.
     pub waits: Times,
+    /// Those whose time in the queue ran out, or whom a full queue did not take.
+    pub unplaced: u64,
 }
 
 /// What an indexer came to.
@@ -67,6 +70,8 @@ pub struct IndexerReport {
     pub asked: u64,
     /// Of the region's requests, in percent.
     pub asked_percent: f64,
+    /// The same, from an hour after the lies begin to the end.
+    pub asked_late_percent: f64,
     /// Of the region's leased time, in percent.
     pub delivered_percent: f64,
     /// First hosts that refused or were silent, in percent of its requests.
@@ -130,10 +135,11 @@ impl Report {
         percent(self.counts.honest_busy + self.counts.honest_silent, self.counts.honest_tried)
     }
 
-    /// The share of requests in its region that the liar who has most got, in percent.
+    /// The share of requests in its region that the liar who has most got from an hour after the
+    /// lies began, in percent.
     pub fn liar_share_percent(&self) -> f64 {
         let liars = self.indexers.iter().filter(|indexer| indexer.lie.is_some());
-        liars.map(|indexer| indexer.asked_percent).fold(0.0, f64::max)
+        liars.map(|indexer| indexer.asked_late_percent).fold(0.0, f64::max)
     }
 }
 
@@ -156,7 +162,11 @@ pub(super) fn report(day: &Day) -> Report {
         counts: stats.counts,
         utilisation_percent: percent(stats.leased, stats.there),
         purposes: purposes
-            .map(|(habit, waits)| PurposeReport { name: habit.name, waits: waits.clone() })
+            .zip(stats.unplaced)
+            .map(|((habit, waits), unplaced)| {
+                let (name, waits) = (habit.name, waits.clone());
+                PurposeReport { name, waits, unplaced }
+            })
             .collect(),
         waits,
         warm_starts: stats.warm_starts.clone(),
@@ -178,14 +188,20 @@ fn indexer_report(day: &Day, number: usize) -> IndexerReport {
     let stats = &day.stats;
     let first = number / INDEXERS_PER_REGION * INDEXERS_PER_REGION;
     let region = |of: &[u64; INDEXERS]| of[first..first + INDEXERS_PER_REGION].iter().sum::<u64>();
+    let from = day.config.lies_from.map_or(0, |from| from + 60);
+    let mut late = [0; INDEXERS];
+    for sample in stats.samples.iter().filter(|sample| sample.minute > from) {
+        late.iter_mut().zip(&sample.asked).for_each(|(sum, asked)| *sum += asked);
+    }
     let names = ["asia", "europe", "america"];
     IndexerReport {
         name: format!("{}-{}", names[number / INDEXERS_PER_REGION], number - first + 1),
         lie: match day.indexers[number].manner {
             Manner::Honest => None,
-            Manner::Hides => Some("hides what is not its friends'"),
+            Manner::Hides => Some("shows its friends' containers only"),
             Manner::Pretends => Some("offers containers that are gone"),
         },
+        asked_late_percent: percent(late[number], region(&late)),
         asked: stats.asked[number],
         asked_percent: percent(stats.asked[number], region(&stats.asked)),
         delivered_percent: percent(stats.delivered[number], region(&stats.delivered)),
@@ -227,14 +243,15 @@ fn hosts_of_a_class(containers: &[Container]) -> (Fairness, Vec<(f64, f64)>) {
     (Fairness::mean(&fairness), curve.collect())
 }
 
-/// Alike: of the same class, city and number of slots, within a twentieth of the price and four
-/// hundredths of quality.
+/// Alike: of the same class, city and number of slots, within a tenth of the price and of quality, with the same of what buyers ask for.
 fn hosts_alike(containers: &[Container]) -> Fairness {
     let mut groups: BTreeMap<_, Vec<f64>> = BTreeMap::new();
     for container in containers {
-        let band = container.price * 20 / MODELS[usize::from(container.class)].price;
+        let band = container.price * 10 / MODELS[usize::from(container.class)].price;
+        let wanted = [Features::AV1, Features::WINDOWS, Features::SPOT, Features::ATTESTED];
         let kind = (container.class, container.site, container.slots, band);
-        let kind = (kind, container.quality / 400, container.features);
+        let has = wanted.map(|feature| container.features.meets(feature));
+        let kind = (kind, container.quality / 1_000, has);
         if let Some(share) = share_of(container) {
             groups.entry(kind).or_default().push(share);
         }

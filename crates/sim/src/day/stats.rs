@@ -128,6 +128,8 @@ pub(super) struct Stats {
     pub(super) counts: Counts,
     /// From the request to the host's word, by purpose.
     pub(super) waits: [Times; PURPOSES.len()],
+    /// Those that were not placed, by purpose.
+    pub(super) unplaced: [u64; PURPOSES.len()],
     /// From the request to the first picture or answer: ready applications, and others.
     pub(super) warm_starts: Times,
     pub(super) cold_starts: Times,
@@ -153,6 +155,7 @@ impl Stats {
         Self {
             counts: Counts::default(),
             waits: Default::default(),
+            unplaced: [0; PURPOSES.len()],
             warm_starts: Times::default(),
             cold_starts: Times::default(),
             asked: [0; INDEXERS],
