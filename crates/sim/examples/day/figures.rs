@@ -76,7 +76,13 @@ fn course(report: &Report, path: &Path) -> Outcome {
     ];
     let mut top = 76;
     for (title, y, lines, height) in panels {
-        let (title, x, moments) = (title.to_owned(), hours(report), moments.clone());
+        let (title, x) = (title.to_owned(), hours(report));
+        // Named once is enough.
+        let is_first = top == 76;
+        let named = |(hour, name): &(f64, String)| {
+            (*hour, if is_first { name.clone() } else { String::new() })
+        };
+        let moments = moments.iter().map(named).collect();
         Chart { title, x, y, lines, moments }.draw(&mut canvas, (0, top), (WIDTH, height));
         top += height;
     }
@@ -86,8 +92,13 @@ fn course(report: &Report, path: &Path) -> Outcome {
 /// How many of all, in percent, take at most a time in seconds.
 fn rising(times: &Times) -> Vec<(f64, f64)> {
     let all = times.count().max(1) as f64;
-    let point = |(time, count): (u64, u64)| (time as f64 / 1e6, 100.0 * count as f64 / all);
-    times.rising().map(point).collect()
+    let (mut points, mut last) = (Vec::new(), 0.0);
+    for (time, count) in times.rising() {
+        let (time, percent) = (time as f64 / 1e6, 100.0 * count as f64 / all);
+        points.extend([(time, last), (time, percent)]);
+        last = percent;
+    }
+    points
 }
 
 fn waiting(report: &Report, path: &Path) -> Outcome {

@@ -121,7 +121,8 @@ impl Axis {
     pub(crate) fn even(label: &str, (from, to): (f64, f64), step: f64) -> Self {
         let count = pixel((to - from) / step);
         let marks = (0..=count).map(|mark| from + f64::from(mark) * step);
-        let digits = usize::from(step < 1.0);
+        let digits = (0..3).find(|digits| (step * 10_f64.powi(*digits)).fract() < 1e-6);
+        let digits = usize::try_from(digits.unwrap_or(3)).unwrap_or(0);
         let marks = marks.map(|mark| (mark, format!("{mark:.digits$}"))).collect();
         Self { label: label.to_owned(), from, to, marks, is_log: false }
     }
@@ -169,7 +170,7 @@ pub(crate) struct Chart {
 }
 
 /// Room around the lines: left, above, right, below.
-const ROOM: (i32, i32, i32, i32) = (84, 66, 22, 62);
+const ROOM: (i32, i32, i32, i32) = (84, 66, 36, 62);
 
 impl Chart {
     /// Draws it at `corner` with its `size`.

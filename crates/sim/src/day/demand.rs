@@ -57,7 +57,7 @@ impl Demand {
     pub(super) fn new(config: &Config, hosts: &Hosts, empty: &[Index]) -> Self {
         let mut by_source = vec![Vec::new(); PURPOSES.len() * SITES.len()];
         let mut templates = Vec::new();
-        let count = (config.containers / 4).clamp(8_192, 32_768);
+        let count = (config.containers / 4).clamp(4_096, 32_768);
         // Few that fit are none: others have them.
         let few = u8::try_from((config.containers / 25_000).clamp(1, 16)).unwrap_or(16);
         for wanted in synth::Demand::new(config.seed ^ 0x6465_6d61_6e64).take(count) {

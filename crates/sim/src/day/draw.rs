@@ -72,7 +72,7 @@ impl Draw {
 
 /// `number` times a factor with 16 binary places.
 pub(super) fn scale(number: u64, factor: u64) -> u64 {
-    u64::try_from(u128::from(number) * u128::from(factor) >> 16).unwrap_or(u64::MAX)
+    u64::try_from((u128::from(number) * u128::from(factor)) >> 16).unwrap_or(u64::MAX)
 }
 
 /// The logarithm to the base 2 of a number from 1 to 2^32, with 16 binary places.
@@ -81,7 +81,7 @@ fn log2(number: u64) -> u64 {
     let mut mantissa = if whole > 31 { number >> (whole - 31) } else { number << (31 - whole) };
     let mut places = 0;
     for _ in 0..16 {
-        mantissa = mantissa * mantissa >> 31;
+        mantissa = (mantissa * mantissa) >> 31;
         places <<= 1;
         if mantissa >> 32 != 0 {
             mantissa >>= 1;
@@ -98,7 +98,7 @@ fn exp2(power: i64) -> u64 {
     let mut value = 1_u64 << 31;
     for (bit, root) in ROOTS.iter().enumerate() {
         if places >> (15 - bit) & 1 == 1 {
-            value = value * root >> 31;
+            value = (value * root) >> 31;
         }
     }
     let value = u128::from(value) << 40;

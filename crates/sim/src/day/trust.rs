@@ -76,8 +76,8 @@ impl Trust {
     /// A minute has passed.
     pub(super) fn fade(&mut self) {
         for seen in self.seen.iter_mut().flatten() {
-            seen.good = seen.good * AFTER_A_MINUTE >> 16;
-            seen.all = (seen.all * AFTER_A_MINUTE >> 16).max(seen.good);
+            seen.good = (seen.good * AFTER_A_MINUTE) >> 16;
+            seen.all = ((seen.all * AFTER_A_MINUTE) >> 16).max(seen.good);
         }
         for first in (0..INDEXERS).step_by(INDEXERS_PER_REGION) {
             let all = first..first + INDEXERS_PER_REGION;

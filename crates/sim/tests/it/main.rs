@@ -2,6 +2,8 @@
 
 #![expect(clippy::panic, clippy::print_stdout, reason = "this is a test")]
 
+mod day;
+
 use welkin_sim::{Stats, Violation, World};
 
 const SEEDS: u64 = 50;
