@@ -22,6 +22,10 @@ fn times(times: &Times) -> String {
     format!("{a} | {b} | {c} | {d}")
 }
 
+fn per(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
 fn share(part: u64, whole: u64) -> String {
     format!("{:.2} %", 100.0 * part as f64 / whole.max(1) as f64)
 }
@@ -98,6 +102,18 @@ fn network(text: &mut String, report: &Report) -> std::fmt::Result {
             ),
         ),
         ("honest indexers punished, of their time", format!("{:.2} %", report.punished_percent)),
+        (
+            "searches, entries that one looked at on average",
+            format!("{}, {:.0}", counts.searches, per(counts.looked_at, counts.searches)),
+        ),
+        (
+            "of these found nothing, entries that one of them looked at",
+            format!(
+                "{}, {:.0}",
+                share(counts.empty_searches, counts.searches),
+                per(counts.empty_looked_at, counts.empty_searches)
+            ),
+        ),
         ("beats that changed something", counts.beats.to_string()),
         (
             "memory of the nine indices",

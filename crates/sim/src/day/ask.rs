@@ -112,6 +112,12 @@ impl Day {
         let range = (self.firsts[region], self.firsts[region + 1]);
         let mut found =
             candidates(&indexer.index, &search, self.config.choosing, (range.0, &mut self.luck));
+        let counts = &mut self.stats.counts;
+        let is_empty = found.all().is_empty();
+        counts.searches += 1;
+        counts.looked_at += u64::from(found.looked_at);
+        counts.empty_searches += u64::from(is_empty);
+        counts.empty_looked_at += if is_empty { u64::from(found.looked_at) } else { 0 };
         if indexer.manner == Manner::Pretends {
             pretend(&mut found, &self.hosts, range, &mut self.luck);
         }

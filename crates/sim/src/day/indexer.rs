@@ -35,6 +35,8 @@ pub(super) struct Candidate {
 pub(super) struct Candidates {
     list: [Candidate; CANDIDATES],
     len: u8,
+    /// Entries that the index looked at for them.
+    pub(super) looked_at: u32,
 }
 
 impl Candidates {
@@ -126,7 +128,8 @@ pub(super) fn candidates(
         Choosing::TwoOf64(slack) => Search { count: few, width: 64, slack, ..*search },
     };
     // A search within bounds is never refused, and these are.
-    let mut chosen = index.find(&search).map(|choice| choice.chosen).unwrap_or_default();
+    let choice = index.find(&search).unwrap_or_default();
+    let mut chosen = choice.chosen;
     if choosing == Choosing::AnyOfEight {
         for at in (1..chosen.len()).rev() {
             let other = draw.below(u32::try_from(at + 1).unwrap_or(1));
@@ -134,6 +137,7 @@ pub(super) fn candidates(
         }
     }
     let mut candidates = Candidates::default();
+    candidates.looked_at = u32::try_from(choice.effort.rows).unwrap_or(u32::MAX);
     for chosen in &chosen {
         candidates.push(Candidate {
             container: first + chosen.row.number(),

@@ -40,6 +40,9 @@ impl Fairness {
     /// The mean of several groups, each by its size.
     fn mean(groups: &[Self]) -> Self {
         let count = groups.iter().map(|group| group.count).sum::<usize>();
+        if count == 0 {
+            return Self { jain: 1.0, gini: 0.0, count };
+        }
         let mean = |value: fn(&Self) -> f64| {
             let sum: f64 = groups.iter().map(|group| value(group) * group.count as f64).sum();
             sum / (count.max(1) as f64)

@@ -99,6 +99,14 @@ pub struct Counts {
     pub compared: u64,
     /// Beats that indexers took.
     pub beats: u64,
+    /// Searches in an index.
+    pub searches: u64,
+    /// Entries that they looked at.
+    pub looked_at: u64,
+    /// Searches that found nothing.
+    pub empty_searches: u64,
+    /// Entries that these looked at.
+    pub empty_looked_at: u64,
     /// Requests that another region's indexer placed.
     pub elsewhere: u64,
 }
