@@ -285,6 +285,9 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
             }
             Err(error) => IndexReply::Refused(crate::chain(&error)),
         },
+        IndexRequest::Indexers | IndexRequest::Gossip(_) | IndexRequest::Evidence(_) => {
+            IndexReply::Refused("this indexer knows no others".to_owned())
+        }
         IndexRequest::Locate(node) => IndexReply::Located(indexer.fleet().locate(node).cloned()),
     }
 }
