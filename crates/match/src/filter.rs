@@ -27,20 +27,62 @@ pub(crate) const FILTERS: [Filter; 16] = [
 ];
 
 /// A container as the filters see it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) node: NodeId,
+    /// The host's number.
+    pub(crate) host: u32,
     pub(crate) operator: AccountId,
     pub(crate) region: &'a Region,
-    pub(crate) container: &'a ContainerOffer,
+    pub(crate) container: ContainerOffer,
     pub(crate) free: u32,
     pub(crate) online_bp: Option<u16>,
+    pub(crate) checks: u32,
+    /// The online score as it counts in a search.
+    pub(crate) quality: u16,
+    /// Whether the host was heard since the indexer's last start.
+    pub(crate) is_confirmed: bool,
+}
+
+/// What is wished for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) needs: &'a Needs,
+    pub(crate) exclude: &'a [NodeId],
+    /// Round trips to regions; nothing where they do not matter.
+    pub(crate) round_trips_us: Option<&'a [(Region, u32)]>,
+}
+
+impl<'a> Wish<'a> {
+    /// Of a container in no particular distance.
+    pub(crate) const fn anywhere(needs: &'a Needs) -> Self {
+        Self { needs, exclude: &[], round_trips_us: None }
+    }
+
+    fn round_trip_us(&self, region: &Region) -> Option<u32> {
+        let known = self.round_trips_us?.iter().find(|(known, _)| known == region);
+        known.map(|(_, us)| *us)
+    }
+
+    /// The round trip as the index counts it.
+    pub(crate) fn latency_to(&self, region: &Region) -> u16 {
+        match self.round_trips_us {
+            None | Some([]) => 0,
+            Some(_) => self.round_trip_us(region).map_or(u16::MAX, tenths_of),
+        }
+    }
+}
+
+/// Whole tenths of a millisecond.
+pub(crate) fn tenths_of(us: u32) -> u16 {
+    u16::try_from(us / 100).unwrap_or(u16::MAX)
 }
 
 impl Facts<'_> {
     /// Whether the container passes.
-    pub(crate) fn passes(&self, filter: Filter, needs: &Needs, exclude: &[NodeId]) -> bool {
-        let has = &self.container.resources;
+    pub(crate) fn passes(&self, filter: Filter, wish: &Wish<'_>) -> bool {
+        let (needs, container) = (wish.needs, &self.container);
+        let has = &container.resources;
         match filter {
             Filter::Gpu => needs.gpu.as_ref().is_none_or(|ask| has_gpus(&has.gpus, ask)),
             Filter::Cpu => has.cpu_milli >= needs.cpu_milli_min,
@@ -48,7 +90,7 @@ impl Facts<'_> {
             Filter::Memory => has.memory_bytes >= needs.memory_bytes_min.max(needs.shm_bytes),
             Filter::Disk => has.disk_bytes >= needs.disk_bytes_min,
             Filter::Isolation => {
-                self.container.tier > Tier::Process && self.container.tier >= needs.isolation_min
+                container.tier > Tier::Process && container.tier >= needs.isolation_min
             }
             Filter::Region => needs.regions.is_empty() || needs.regions.contains(self.region),
             Filter::Operator => {
@@ -57,40 +99,36 @@ impl Facts<'_> {
                     && !needs.operators_deny.contains(&self.operator)
             }
             Filter::Price => {
-                let price = self.container.price_of(needs.capacity).unwrap_or(self.container.price);
+                let price = container.price_of(needs.capacity).unwrap_or(container.price);
                 needs.max_per_hour.is_none_or(|most| price.hour() <= most)
             }
-            Filter::Reliability => self.online_bp.unwrap_or(0) >= needs.reliability_min_bp,
+            Filter::Reliability => self.quality >= needs.reliability_min_bp,
             Filter::Feature => {
-                let features = &self.container.features;
-                needs.features.iter().all(|feature| features.contains(feature))
+                needs.features.iter().all(|feature| container.features.contains(feature))
             }
-            Filter::Driver => {
-                needs.driver_min.is_none_or(|least| self.container.driver >= Some(least))
+            Filter::Driver => needs.driver_min.is_none_or(|least| container.driver >= Some(least)),
+            Filter::RoundTrip => {
+                let is_near = |most| wish.round_trip_us(self.region).is_some_and(|us| us <= most);
+                wish.round_trips_us.is_none() || needs.rtt_us_max.is_none_or(is_near)
             }
-            Filter::RoundTrip => true,
-            Filter::Capacity => self.container.price_of(needs.capacity).is_some(),
+            Filter::Capacity => container.price_of(needs.capacity).is_some(),
             Filter::App => {
-                let apps = &self.container.apps;
-                !needs.is_app_required || needs.app.is_some_and(|app| apps.contains(&app))
+                let is_ready = |app| container.apps.contains(&app);
+                !needs.is_app_required || needs.app.is_some_and(is_ready)
             }
-            Filter::Excluded => !exclude.contains(&self.node),
+            Filter::Excluded => !wish.exclude.contains(&self.node),
             Filter::Free => self.free > 0,
         }
     }
 
     /// The filters that the container fails, in order.
-    pub(crate) fn fails<'b>(
-        &'b self,
-        needs: &'b Needs,
-        exclude: &'b [NodeId],
-    ) -> impl Iterator<Item = Filter> + 'b {
-        FILTERS.into_iter().filter(|filter| !self.passes(*filter, needs, exclude))
+    pub(crate) fn fails<'b>(&'b self, wish: &'b Wish<'b>) -> impl Iterator<Item = Filter> + 'b {
+        FILTERS.into_iter().filter(|filter| !self.passes(*filter, wish))
     }
 
     /// Whether the container is of the wanted kind, be it free or not.
     pub(crate) fn is_wanted(&self, needs: &Needs) -> bool {
-        self.fails(needs, &[]).all(|filter| filter == Filter::Free)
+        self.fails(&Wish::anywhere(needs)).all(|filter| filter == Filter::Free)
     }
 }
 

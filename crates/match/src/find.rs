@@ -1,22 +1,17 @@
 //! Who can run a task: filter, rank, choose; or why nobody can.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-
 use welkin_proto::Offer;
-use welkin_proto::index::{CANDIDATES_MAX, LISTED_MAX, Listing, Nearest, WhyNot};
-use welkin_types::task::Needs;
-use welkin_types::{AccountId, CapacityType, NodeId, OfferId, UnixMillis};
+use welkin_proto::index::{CANDIDATES_MAX, Listing, WhyNot};
+use welkin_types::task::{GpuAsk, Needs};
+use welkin_types::{AccountId, CapacityType, NodeId, OfferId, Region, UnixMillis};
 
-use crate::filter::Facts;
+use crate::filter::{Facts, Wish, has_gpus, tenths_of};
 use crate::fleet::Fleet;
+use crate::fleet::rows::{self, OTHER_CLASS, OTHER_LOCATION, price_of};
 use crate::index::{
-    Considered, Features, PRICE_MAX, Search, WIDTH_MAX, Weights, choose_among, ring_of,
+    ClassSet, Considered, Features, LIST_MAX, LOCATIONS_MAX, PRICE_MAX, Receipt, RowId, Search,
+    WIDTH_MAX, Weights, choose_among, ring_of,
 };
-use crate::mirror::{self, price_of};
-
-/// How many containers an explanation shows.
-const NEAREST_MAX: usize = 3;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +26,9 @@ pub struct Query<'a> {
     pub count: u8,
     /// A random number of the caller's, by which equally cheap candidates are spread.
     pub tie: u64,
+    /// Round trips from the buyer to regions, at most [`LOCATIONS_MAX`]; where there are none they
+    /// do not count. What is not among them is as far as can be.
+    pub round_trips_us: &'a [(Region, u32)],
 }
 
 /// The answer to a [`Query`].
@@ -54,14 +52,19 @@ pub struct Candidate {
 }
 
 impl Query<'_> {
-    /// The part of the search that does not depend on what is needed.
-    fn search(&self) -> Search<'static> {
+    pub(crate) const fn wish(&self) -> Wish<'_> {
+        let round_trips_us = Some(self.round_trips_us);
+        Wish { needs: self.needs, exclude: self.exclude, round_trips_us }
+    }
+
+    /// A search with how many are wanted and how they are chosen.
+    pub(crate) fn search<'a>(&self, search: Search<'a>) -> Search<'a> {
         Search {
             weights: Weights::of(self.needs.policy),
             count: self.count.clamp(1, CANDIDATES_MAX),
             width: WIDTH_MAX,
             request: self.tie,
-            ..Search::ANY
+            ..search
         }
     }
 }
@@ -92,6 +95,21 @@ impl Candidate {
     }
 }
 
+/// The numbers that a search is given in lists.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    pub(crate) hosts: Vec<u32>,
+    allow: Vec<u32>,
+    deny: Vec<u32>,
+    latency: Vec<u16>,
+    /// Whether sizes are rounded up and shared classes left out, so that whatever is found fits;
+    /// else so that whatever fits is found.
+    pub(crate) is_sure: bool,
+}
+
+/// How often a search is repeated because something of what it found was not so.
+pub(crate) const ROUNDS_MAX: usize = 16;
+
 impl Fleet {
     /// Finds who can run a task.
     ///
@@ -101,130 +119,242 @@ impl Fleet {
     /// container of one. Slots that are kept for the buyer itself are found only where there are no
     /// others, so that who asks twice finds again what was kept, and who asks often is spread.
     pub fn find(&mut self, now: UnixMillis, query: &Query<'_>) -> Found {
-        let mut mirror = std::mem::take(&mut self.mirror);
-        mirror.refresh(self, now);
-        self.mirror = mirror;
-        let chosen = self.find_free(now, query);
-        let chosen = if chosen.is_empty() { self.find_held(now, query) } else { chosen };
-        if chosen.is_empty() {
-            return Found::WhyNot(self.why_not(now, query));
-        }
-        let candidates = chosen.iter().filter_map(|facts| {
-            let listing = self.listing_of(now, facts)?;
-            Some(Candidate { listing, buyer: query.buyer, capacity: query.needs.capacity })
-        });
-        Found::Candidates(candidates.collect())
+        self.candidates(now, query, None)
+            .map(|(candidates, _)| candidates)
+            .map_or_else(|| Found::WhyNot(self.why_not(now, query)), Found::Candidates)
     }
 
-    /// Free containers by the index; by a scan where the index can't tell.
-    fn find_free(&self, now: UnixMillis, query: &Query<'_>) -> Vec<Facts<'_>> {
-        let mirror = &self.mirror;
-        let hosts = mirror.hosts(query.exclude);
-        let allow = mirror.operators(&query.needs.operators_allow);
-        let deny = mirror.operators(&query.needs.operators_deny);
-        let needs = query.needs;
-        let search = Search {
-            classes: mirror.classes(needs.gpu.as_ref()),
-            // Rounded down like what containers have: what fits is found, and perhaps a little
-            // that does not quite fit.
-            cpu: mirror::cpu_of(needs.cpu_milli_min),
-            memory: mirror::memory_of(needs.memory_bytes_min.max(needs.shm_bytes)),
-            disk: mirror::disk_of(needs.disk_bytes_min),
-            price_max: needs.max_per_hour.map_or(PRICE_MAX, |most| price_of(most.micros())),
-            features: Features::at_least(needs.isolation_min),
-            quality_min: needs.reliability_min_bp,
-            locations: mirror.locations(needs),
-            operators_allow: &allow,
-            operators_deny: &deny,
-            hosts_exclude: &hosts,
-            ..query.search()
-        };
-        let is_fitting = |facts: &Facts<'_>| facts.fails(needs, query.exclude).next().is_none();
-        if let Ok(choice) = mirror.index.find(&search) {
-            let owners = choice.chosen.iter().filter_map(|chosen| mirror.owner(chosen.row));
-            let facts: Vec<_> =
-                owners.filter_map(|owner| self.facts_of(now, owner, None)).collect();
-            if facts.len() == choice.chosen.len() && facts.iter().all(is_fitting) {
-                return facts;
+    /// The same without a word on why there are none, and with a receipt if a digest of the query
+    /// is given. What is found again because it is kept for the buyer has none.
+    pub fn candidates(
+        &mut self,
+        now: UnixMillis,
+        query: &Query<'_>,
+        digest: Option<[u8; 32]>,
+    ) -> Option<(Vec<Candidate>, Option<Receipt>)> {
+        let is_settled = self.settle(now);
+        let (mut chosen, mut receipt) = self.find_free(now, query, (is_settled, digest));
+        if chosen.is_empty() {
+            (chosen, receipt) = (self.find_held(now, query), None);
+        }
+        let chosen = self.as_candidates(now, query, chosen);
+        (!chosen.is_empty()).then_some((chosen, receipt))
+    }
+
+    /// What is said of containers that were found.
+    pub(crate) fn as_candidates(
+        &self,
+        now: UnixMillis,
+        query: &Query<'_>,
+        chosen: Vec<u32>,
+    ) -> Vec<Candidate> {
+        let way = query.needs.capacity;
+        let candidates = chosen.into_iter().filter_map(|number| {
+            let facts = self.facts_of(now, number, (None, way)).filter(|facts| facts.free > 0);
+            let facts = facts.or_else(|| self.facts_of(now, number, (Some(query.buyer), way)))?;
+            let listing = self.listing_of(facts)?;
+            Some(Candidate { listing, buyer: query.buyer, capacity: way })
+        });
+        candidates.collect()
+    }
+
+    /// Free containers by the index.
+    ///
+    /// The index counts in whole units and may be a little behind the time, so what it finds is
+    /// compared with what is so. What does not quite fit is left out and the search repeated; if
+    /// that goes on for too long, only what surely fits is looked for.
+    fn find_free(
+        &mut self,
+        now: UnixMillis,
+        query: &Query<'_>,
+        (is_settled, digest): (bool, Option<[u8; 32]>),
+    ) -> (Vec<u32>, Option<Receipt>) {
+        let mut lists = self.lists(&query.wish());
+        for round in 0..ROUNDS_MAX {
+            lists.is_sure |= round + 1 == ROUNDS_MAX;
+            let search = query.search(self.search(query.needs, &lists));
+            let Ok(choice) = self.index.find(&search) else { break };
+            if !is_settled && self.freshen(now, choice.considered.iter().flatten()) {
+                continue;
+            }
+            let owners = choice.chosen.iter().filter_map(|chosen| self.owner(chosen.row));
+            let owners: Vec<_> = owners.collect();
+            let unfit = self.unfit(now, query, &owners);
+            if unfit.is_empty() {
+                let receipt = digest.map(|query| self.index.receipt(&search, &choice, query));
+                return (owners, receipt);
+            }
+            if lists.is_sure {
+                break;
+            }
+            lists.is_sure = lists.hosts.len() + unfit.len() > LIST_MAX;
+            if !lists.is_sure {
+                lists.hosts.extend(unfit);
             }
         }
-        rank(self.facts(now, None).filter(is_fitting).collect(), query)
+        (Vec::new(), None)
+    }
+
+    /// The hosts of those that do not quite fit.
+    pub(crate) fn unfit(&self, now: UnixMillis, query: &Query<'_>, owners: &[u32]) -> Vec<u32> {
+        let (wish, way) = (query.wish(), (None, query.needs.capacity));
+        let unfit = owners.iter().filter_map(|number| match self.facts_of(now, *number, way) {
+            Some(facts) => facts.fails(&wish).next().map(|_| facts.host),
+            None => self.hosts.host_of(*number),
+        });
+        unfit.collect()
+    }
+
+    /// Brings up to date what is not, of these rows; whether there was any.
+    pub(crate) fn freshen<'a>(
+        &mut self,
+        now: UnixMillis,
+        rows: impl Iterator<Item = &'a RowId>,
+    ) -> bool {
+        let stale: Vec<_> = rows.filter(|row| !self.is_fresh(now, **row)).collect();
+        for row in &stale {
+            if let Some(number) = self.owner(**row) {
+                self.write_rows(now, number);
+            }
+        }
+        !stale.is_empty()
+    }
+
+    /// The numbers of hosts and operators that are known, and the round trips to locations.
+    pub(crate) fn lists(&self, wish: &Wish<'_>) -> Lists {
+        // An operator that is not known is not left out of the list of those allowed: an empty one
+        // would allow all.
+        let numbers = |accounts: &[AccountId]| -> Vec<u32> {
+            let known = accounts.iter().map(|account| self.operator_number(*account));
+            known.map(|number| number.unwrap_or(u32::MAX)).collect()
+        };
+        Lists {
+            hosts: wish.exclude.iter().filter_map(|node| self.hosts.number(*node)).collect(),
+            allow: numbers(&wish.needs.operators_allow),
+            deny: numbers(&wish.needs.operators_deny),
+            latency: self.latency(wish),
+            is_sure: false,
+        }
+    }
+
+    /// The round trip to each location; to one that regions share, the least of theirs.
+    fn latency(&self, wish: &Wish<'_>) -> Vec<u16> {
+        let Some(known @ [_, ..]) = wish.round_trips_us else { return Vec::new() };
+        let mut latency = vec![u16::MAX; LOCATIONS_MAX];
+        for (region, us) in known {
+            let Some(number) = self.regions.get(region) else { continue };
+            let to = &mut latency[usize::from(rows::location_of(number))];
+            *to = tenths_of(*us).min(*to);
+        }
+        latency
+    }
+
+    /// What is needed, as the index is asked for it.
+    pub(crate) fn search<'a>(&self, needs: &Needs, lists: &'a Lists) -> Search<'a> {
+        let memory = needs.memory_bytes_min.max(needs.shm_bytes);
+        let up = |size: u64, unit: u64| match lists.is_sure {
+            true => size.saturating_add(unit - 1),
+            false => size,
+        };
+        let cpu = u32::try_from(up(needs.cpu_milli_min.into(), 10)).unwrap_or(u32::MAX);
+        let features = needs.features.iter().map(|feature| rows::feature_of(*feature));
+        let features = features.fold(way_of(needs.capacity), |all, feature| all | feature);
+        let driver = needs.driver_min.map(|least| up(least.into(), 5));
+        let driver = driver.map_or(0, |least| u16::try_from(least).unwrap_or(u16::MAX));
+        // Those that nobody has ready are cold everywhere.
+        let app = |app| self.apps.get(&app).and_then(rows::app_of).unwrap_or(rows::NO_APP);
+        Search {
+            classes: self.classes(needs.gpu.as_ref(), lists.is_sure),
+            cpu: rows::cpu_of(cpu),
+            memory: rows::memory_of(up(memory, 1 << 16)),
+            disk: rows::disk_of(up(needs.disk_bytes_min, 1 << 20)),
+            price_max: needs.max_per_hour.map_or(PRICE_MAX, |most| price_of(most.micros())),
+            features: Features::at_least(needs.isolation_min) | features | Features::driver(driver),
+            quality_min: needs.reliability_min_bp,
+            locations: self.locations(needs, lists.is_sure),
+            latency: &lists.latency,
+            latency_max: needs.rtt_us_max.map_or(u16::MAX, tenths_of),
+            operators_allow: &lists.allow,
+            operators_deny: &lists.deny,
+            hosts_exclude: &lists.hosts,
+            app: needs.app.map(app),
+            is_app_required: needs.is_app_required,
+            ..Search::ANY
+        }
+    }
+
+    /// The kinds of hardware that are asked for, and perhaps others.
+    fn classes(&self, ask: Option<&GpuAsk>, is_sure: bool) -> ClassSet {
+        let Some(ask) = ask else { return ClassSet::ALL };
+        let mut set = ClassSet::NONE;
+        for (number, kind) in self.kinds.iter() {
+            let class = rows::class_of(number);
+            if class == OTHER_CLASS {
+                if !is_sure {
+                    set.insert(OTHER_CLASS);
+                }
+                break;
+            }
+            if has_gpus(&kind.0, ask) {
+                set.insert(class);
+            }
+        }
+        set
+    }
+
+    /// The regions that are asked for, and perhaps others.
+    fn locations(&self, needs: &Needs, is_sure: bool) -> u128 {
+        if needs.regions.is_empty() {
+            return u128::MAX;
+        }
+        let known = needs.regions.iter().filter_map(|region| self.regions.get(region));
+        let known = known.map(rows::location_of);
+        let known = known.filter(|location| !is_sure || *location != OTHER_LOCATION);
+        known.fold(0, |set, location| set | 1 << location)
     }
 
     /// Containers of which something is kept for the buyer.
-    fn find_held(&self, now: UnixMillis, query: &Query<'_>) -> Vec<Facts<'_>> {
-        let held = self.held_for(query.buyer).into_iter();
-        let facts = held.filter_map(|owner| self.facts_of(now, owner, Some(query.buyer)));
-        let fits = |facts: &Facts<'_>| facts.fails(query.needs, query.exclude).next().is_none();
-        rank(facts.filter(fits).collect(), query)
-    }
-
-    /// Lists containers of the wanted kind, be they free or not, cheapest first.
-    pub fn listing(
-        &self,
-        now: UnixMillis,
-        needs: Option<&Needs>,
-        count_max: usize,
-    ) -> Vec<Listing> {
-        let is_wanted = |facts: &Facts<'_>| needs.is_none_or(|needs| facts.is_wanted(needs));
-        let mut wanted: Vec<_> = self.facts(now, None).filter(is_wanted).collect();
-        wanted.sort_by_key(merit);
-        let listed = wanted.iter().take(count_max.min(LISTED_MAX));
-        listed.filter_map(|facts| self.listing_of(now, facts)).collect()
-    }
-
-    /// Why nothing fits.
-    fn why_not(&self, now: UnixMillis, query: &Query<'_>) -> WhyNot {
-        let mut containers = 0;
-        let mut removed = BTreeMap::new();
-        let mut nearest: Vec<(Facts<'_>, Vec<_>)> = Vec::with_capacity(NEAREST_MAX + 1);
-        for facts in self.facts(now, None) {
-            let fails: Vec<_> = facts.fails(query.needs, query.exclude).collect();
-            containers += 1;
-            if let Some(first) = fails.first() {
-                *removed.entry(*first).or_insert(0) += 1;
-            }
-            let key = (fails.len(), facts.container.price);
-            let place =
-                nearest.partition_point(|(near, fails)| (fails.len(), near.container.price) <= key);
-            nearest.insert(place, (facts, fails));
-            nearest.truncate(NEAREST_MAX);
-        }
-        let near = |(facts, fails): (Facts<'_>, _)| {
-            Some(Nearest { listing: self.listing_of(now, &facts)?, fails })
-        };
-        WhyNot {
-            containers,
-            removed: removed.into_iter().collect(),
-            nearest: nearest.into_iter().filter_map(near).collect(),
-        }
+    fn find_held(&self, now: UnixMillis, query: &Query<'_>) -> Vec<u32> {
+        let (wish, way) = (query.wish(), (Some(query.buyer), query.needs.capacity));
+        let held = self.held_for(now, query.buyer).into_iter();
+        let facts = held.filter_map(|number| Some((number, self.facts_of(now, number, way)?)));
+        let fits = |facts: &Facts<'_>| facts.fails(&wish).next().is_none();
+        rank(&facts.filter(|(_, facts)| fits(facts)).collect::<Vec<_>>(), query)
     }
 }
 
-/// Sorts best first; what is equal in every respect, by name.
-fn merit(facts: &Facts<'_>) -> impl Ord + use<> {
-    let container = facts.container;
-    let quality = (Reverse(facts.online_bp), Reverse(facts.free));
-    (container.price, quality, facts.node, container.id)
+/// The feature that tells a way of leasing.
+pub(crate) const fn way_of(capacity: CapacityType) -> Features {
+    match capacity {
+        CapacityType::OnDemand => Features::ON_DEMAND,
+        CapacityType::Spot => Features::SPOT,
+        CapacityType::Reserved => Features::RESERVED,
+    }
+}
+
+/// The facts of a container by which it is weighed.
+pub(crate) fn considered(facts: &Facts<'_>, query: &Query<'_>) -> Considered {
+    let (needs, container) = (query.needs, &facts.container);
+    let price = container.price_of(needs.capacity).unwrap_or(container.price);
+    Considered {
+        ring: ring_of(&[facts.node.as_bytes(), container.id.as_bytes()]),
+        host: facts.host,
+        price: price_of(price.hour().micros()),
+        latency: query.wish().latency_to(facts.region),
+        quality: facts.quality,
+        is_cold: needs.app.is_some_and(|app| !container.apps.contains(&app)),
+        left: rows::small(facts.free.saturating_sub(1)),
+    }
 }
 
 /// Chooses among containers that fit as the index does.
-fn rank<'a>(facts: Vec<Facts<'a>>, query: &Query<'_>) -> Vec<Facts<'a>> {
-    let search = query.search();
-    let ring = |facts: &Facts<'_>| ring_of(&[facts.node.as_bytes(), facts.container.id.as_bytes()]);
-    let ranked = facts.iter().map(|facts| {
-        let terms = Considered {
-            ring: ring(facts),
-            host: 0,
-            price: price_of(facts.container.price.hour().micros()),
-            latency: 0,
-            quality: facts.online_bp.unwrap_or(0),
-            is_cold: false,
-            left: 0,
-        };
+fn rank(held: &[(u32, Facts<'_>)], query: &Query<'_>) -> Vec<u32> {
+    let search = query.search(Search::ANY);
+    let ranked = held.iter().map(|(_, facts)| {
+        let terms = considered(facts, query);
         (terms.terms(&search.weights).sum(), terms.ring)
     });
-    let hosts: Vec<_> = facts.iter().map(|facts| facts.node).collect();
+    let hosts: Vec<_> = held.iter().map(|(_, facts)| facts.node).collect();
     let chosen = choose_among(&search, &ranked.collect::<Vec<_>>(), &hosts);
-    chosen.into_iter().filter_map(|place| facts.get(place).copied()).collect()
+    chosen.into_iter().filter_map(|place| held.get(place).map(|(number, _)| *number)).collect()
 }

@@ -1,42 +1,74 @@
 //! The hosts of a region, as they describe themselves.
 //!
 //! Everything is bounded: hosts by [`HOSTS_MAX`], their containers by
-//! [`Capability::CONTAINERS_MAX`], holds by [`HOLDS_MAX`] and [`HOLDS_PER_BUYER_MAX`], scores by
+//! [`Capability::CONTAINERS_MAX`] each and [`CONTAINERS_MAX`] in all, what they say by
+//! [`WORDS_BYTES_MAX`], holds by [`HOLDS_MAX`] and [`HOLDS_PER_BUYER_MAX`], scores by
 //! [`SCORES_MAX`]. A container belongs to the host that announces it: another host that announces
 //! the same id has another container.
+//!
+//! The work of a call is bounded too. What the passing of time changes waits in a queue by when it
+//! is due; [`Fleet::expire`] does a part of it and says whether there is more.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod announce;
+mod explain;
+mod facts;
+mod holds;
+mod hosts;
+mod numbers;
+pub(crate) mod rows;
+mod scores;
+mod slab;
+mod table;
+mod timers;
 
 use welkin_proto::check::Report;
-use welkin_proto::index::{Beat, Hold, Listing};
-use welkin_proto::{Capability, ContainerOffer, NodeAddr};
-use welkin_types::{AccountId, ContainerId, NodeId, OfferId, Region, UnixMillis};
+use welkin_proto::index::{Beat, Hold};
+use welkin_proto::{Capability, NodeAddr};
+use welkin_types::{
+    AccountId, AppId, CapacityType, ContainerId, NodeId, OfferId, Region, UnixMillis,
+};
 
-use crate::filter::Facts;
-use crate::mirror::Mirror;
+use crate::index::Index;
 use crate::score::{ReportRefusal, Score};
+use holds::Holds;
+use hosts::{Hosts, Kind};
+use numbers::Numbers;
+use scores::Scores;
+use slab::NONE;
+use timers::Timers;
 
 /// The most hosts.
-pub const HOSTS_MAX: usize = 1 << 18;
+pub const HOSTS_MAX: usize = 1 << 21;
+/// The most containers of all hosts.
+pub const CONTAINERS_MAX: usize = 1 << 21;
+/// The most bytes that all announcements may take.
+pub const WORDS_BYTES_MAX: usize = 1 << 31;
+/// The most bytes that one host's announcement may take.
+pub const HOST_BYTES_MAX: usize = 1 << 17;
 /// The most holds at once.
-pub const HOLDS_MAX: usize = 1 << 14;
+pub const HOLDS_MAX: usize = 1 << 18;
 /// The most holds for one buyer at once.
 pub const HOLDS_PER_BUYER_MAX: usize = 64;
 /// The longest hold, in milliseconds.
 pub const HOLD_MS_MAX: u64 = 30_000;
 /// The most containers of which checks are remembered.
-pub const SCORES_MAX: usize = 1 << 20;
+pub const SCORES_MAX: usize = 1 << 21;
 /// A host that has said nothing for so many milliseconds is not offered. It beats every 10 s.
 pub const SILENT_MS: u64 = 25_000;
 /// A host that has been silent or disconnected for so many milliseconds is no longer listed.
 pub const STALE_MS: u64 = 120_000;
+/// By how much the online score of a host counts less that is known from before a restart and has
+/// not been heard since, in hundredths of a percent.
+pub const UNCONFIRMED_CUT_BP: u16 = 100;
+/// How much one call does of what the passing of time brings about: well below a millisecond.
+const WORK_MAX: usize = 512;
 
 /// Why an announcement is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnounceRefusal {
-    /// There are as many hosts as there may be.
-    #[error("this indexer has {HOSTS_MAX} hosts and takes no more")]
+    /// There are as many hosts, containers or bytes as there may be.
+    #[error("this indexer has as many hosts as it can and takes no more: try another")]
     Full,
     /// A newer announcement is known.
     #[error("revision {known} is known, this one is {given}")]
@@ -52,6 +84,15 @@ pub enum AnnounceRefusal {
     /// It lists too much.
     #[error("the capability lists more than {} containers", Capability::CONTAINERS_MAX)]
     Bounds,
+    /// It is too long.
+    #[error("the capability takes {bytes} bytes, and may take {HOST_BYTES_MAX}")]
+    Long {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// A container is in it twice.
+    #[error("the capability lists a container twice")]
+    Repeated,
 }
 
 /// Why a beat is refused.
@@ -72,6 +113,9 @@ pub enum BeatRefusal {
     /// A later beat is known.
     #[error("the beat comes after a later one")]
     Sequence,
+    /// The container is not among those that were announced.
+    #[error("the host has not announced this container")]
+    Container,
     /// It lists too much.
     #[error("the beat lists more than {} containers", Capability::CONTAINERS_MAX)]
     Bounds,
@@ -101,64 +145,17 @@ pub enum HoldRefusal {
     Repeated,
 }
 
-/// One host.
-#[derive(Clone, Debug)]
-struct Host {
-    addr: NodeAddr,
-    operator: AccountId,
-    region: Region,
-    revision: u64,
-    issued: UnixMillis,
-    expires: UnixMillis,
-    containers: BTreeMap<ContainerId, Container>,
-    /// The last beat of this announcement.
-    sequence: Option<u64>,
-    is_draining: bool,
-    /// When it was last heard.
-    heard: UnixMillis,
-    /// Whether its connection is lost.
-    has_left: bool,
-    /// Tells this announcement from others.
-    number: u64,
-}
-
-/// One container with what its host last said is free.
-#[derive(Clone, Debug)]
-struct Container {
-    offer: ContainerOffer,
-    free: u32,
-}
-
-impl Host {
-    fn is_offered(&self, now: UnixMillis) -> bool {
-        let is_heard = now.0.saturating_sub(self.heard.0) <= SILENT_MS;
-        is_heard && !self.has_left && !self.is_draining && self.expires >= now
-    }
-
-    fn is_listed(&self, now: UnixMillis) -> bool {
-        now.0.saturating_sub(self.heard.0) <= STALE_MS && self.expires >= now
-    }
-
-    fn announced(operator: AccountId, capability: Capability, now: UnixMillis) -> Self {
-        let containers = capability.containers.into_iter().map(|offer| {
-            let free = offer.slots;
-            (offer.id, Container { offer, free })
-        });
-        Self {
-            addr: capability.addr,
-            operator,
-            region: capability.region,
-            revision: capability.revision,
-            issued: capability.issued,
-            expires: capability.expires,
-            containers: containers.collect(),
-            sequence: None,
-            is_draining: false,
-            heard: now,
-            has_left: false,
-            number: 0,
-        }
-    }
+/// What a host says of one container in a beat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The capability that it belongs to, as far as 32 bits go.
+    pub revision: u32,
+    /// Slots that no lease has.
+    pub free: u32,
+    /// Slots that spot leases have.
+    pub spot_used: u32,
+    /// Whether the host takes no new leases.
+    pub is_draining: bool,
 }
 
 /// The hosts, holds and scores of an indexer.
@@ -169,67 +166,33 @@ impl Host {
 /// use welkin_types::{AccountId, UnixMillis};
 /// let (mut fleet, needs) = (Fleet::default(), Needs::default());
 /// let buyer = AccountId::from_bytes([1; 20]);
-/// let query = Query { needs: &needs, exclude: &[], buyer, count: 1, tie: 7 };
+/// let query =
+///     Query { needs: &needs, exclude: &[], buyer, count: 1, tie: 7, round_trips_us: &[] };
 /// assert!(matches!(fleet.find(UnixMillis(0), &query), Found::WhyNot(_)));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
-    hosts: BTreeMap<NodeId, Host>,
-    holds: BTreeMap<(NodeId, ContainerId, OfferId), Hold>,
-    scores: BTreeMap<(NodeId, ContainerId), Score>,
-    /// Announcements so far.
-    announced: u64,
-    /// The containers in the index, as far as it is up to date.
-    pub(crate) mirror: Mirror,
+    pub(crate) hosts: Hosts,
+    holds: Holds,
+    scores: Scores,
+    timers: Timers,
+    /// Hosts that may be gone, to be forgotten.
+    stale: Vec<u32>,
+    pub(crate) index: Index,
+    /// The container of each row.
+    owners: Vec<u32>,
+    operators: Numbers<AccountId>,
+    pub(crate) regions: Numbers<Region>,
+    pub(crate) kinds: Numbers<Kind>,
+    pub(crate) apps: Numbers<AppId>,
 }
 
 impl Fleet {
-    /// Takes a host's announcement, which the caller has checked with [`Capability::check`].
-    ///
-    /// Until the first beat a container counts as free as far as it was before; a new one, wholly.
-    ///
-    /// # Errors
-    ///
-    /// [`AnnounceRefusal`] saying why not.
-    pub fn announce(
-        &mut self,
-        now: UnixMillis,
-        operator: AccountId,
-        capability: Capability,
-    ) -> Result<(), AnnounceRefusal> {
-        if capability.expires < now {
-            return Err(AnnounceRefusal::Expired);
-        }
-        if capability.containers.len() > Capability::CONTAINERS_MAX {
-            return Err(AnnounceRefusal::Bounds);
-        }
-        let node = capability.addr.node;
-        let known = self.hosts.get(&node).filter(|host| host.is_listed(now));
-        if known.is_none() && self.hosts.len() >= HOSTS_MAX && !self.hosts.contains_key(&node) {
-            return Err(AnnounceRefusal::Full);
-        }
-        // A host that lost its disk begins with revision 1 again: it has left before.
-        let is_outdated = known.is_some_and(|host| {
-            capability.issued < host.issued
-                || (capability.revision < host.revision && !host.has_left)
-        });
-        if let Some(host) = known.filter(|_| is_outdated) {
-            let (known, given) = (host.revision, capability.revision);
-            return Err(AnnounceRefusal::Outdated { known, given });
-        }
-        let mut host = Host::announced(operator, capability, now);
-        if let Some(known) = known {
-            host.is_draining = known.is_draining;
-            for (id, container) in &mut host.containers {
-                let before = known.containers.get(id).map_or(u32::MAX, |known| known.free);
-                container.free = container.free.min(before);
-            }
-        }
-        self.announced += 1;
-        host.number = self.announced;
-        self.hosts.insert(node, host);
-        self.mirror.mark(node);
-        Ok(())
+    /// A fleet whose tables are ordered by a secret random number, so that nobody can choose names
+    /// that all fall into one place.
+    pub fn new(seed: u64) -> Self {
+        let (hosts, scores) = (Hosts::new(seed), Scores::new(seed.rotate_left(32) ^ 1));
+        Self { hosts, scores, ..Self::default() }
     }
 
     /// Takes a host's present state. More than its slots are never free; a container that is not
@@ -239,7 +202,8 @@ impl Fleet {
     ///
     /// [`BeatRefusal`] saying why not; then nothing is changed.
     pub fn beat(&mut self, now: UnixMillis, node: NodeId, beat: &Beat) -> Result<(), BeatRefusal> {
-        let host = self.hosts.get_mut(&node).ok_or(BeatRefusal::Unknown)?;
+        let number = self.hosts.number(node).ok_or(BeatRefusal::Unknown)?;
+        let host = self.hosts.hosts.get_mut(number).ok_or(BeatRefusal::Unknown)?;
         if host.has_left {
             return Err(BeatRefusal::Unknown);
         }
@@ -249,33 +213,92 @@ impl Fleet {
         if host.sequence.is_some_and(|last| beat.sequence <= last) {
             return Err(BeatRefusal::Sequence);
         }
-        if beat.free.len() > Capability::CONTAINERS_MAX {
+        if beat.free.len().max(beat.spot.len()) > Capability::CONTAINERS_MAX {
             return Err(BeatRefusal::Bounds);
         }
-        let is_first = host.sequence.replace(beat.sequence).is_none();
-        host.is_draining = beat.draining;
-        host.heard = host.heard.max(now);
-        let free: BTreeMap<_, _> = beat.free.iter().copied().collect();
-        let mut taken = Vec::new();
-        for (id, container) in &mut host.containers {
-            let before = container.free;
-            container.free = free.get(id).copied().unwrap_or(0).min(container.offer.slots);
-            if !is_first && container.free < before {
-                taken.push((*id, before - container.free));
-            }
+        host.sequence = Some(beat.sequence);
+        let was_other = self.hear(now, number, beat.draining);
+        let mut next = self.hosts.hosts.get(number).map_or(NONE, |host| host.first);
+        while let Some(container) = self.hosts.containers.get(next) {
+            let place = std::mem::replace(&mut next, container.next);
+            // The last word on a container counts.
+            let said = |list: &[(ContainerId, u32)]| {
+                let said = list.iter().rev().find(|(id, _)| *id == container.id);
+                said.map_or(0, |(_, count)| *count)
+            };
+            let said = (said(&beat.free), said(&beat.spot));
+            self.say(now, place, said, was_other);
         }
-        // A slot that was taken was, in all likelihood, one that was kept: it counts once.
-        self.mirror.mark(node);
-        taken.into_iter().for_each(|(id, count)| self.drop_oldest_holds(now, (node, id), count));
+        self.arm(now, number);
         Ok(())
+    }
+
+    /// Takes one container's present state, out of an authenticated datagram whose counter the
+    /// caller has checked.
+    ///
+    /// # Errors
+    ///
+    /// [`BeatRefusal`] saying why not; then nothing is changed.
+    pub fn beat_one(
+        &mut self,
+        now: UnixMillis,
+        (node, id): (NodeId, ContainerId),
+        state: &State,
+    ) -> Result<(), BeatRefusal> {
+        let number = self.hosts.number(node).ok_or(BeatRefusal::Unknown)?;
+        let host = self.hosts.hosts.get(number).ok_or(BeatRefusal::Unknown)?;
+        let (place, _) = self.hosts.container(host, id).ok_or(BeatRefusal::Container)?;
+        if u64::from(state.revision) != host.revision & u64::from(u32::MAX) {
+            let (known, given) = (host.revision, state.revision.into());
+            return Err(BeatRefusal::Revision { known, given });
+        }
+        let was_other = self.hear(now, number, state.is_draining);
+        if was_other {
+            self.write_host(now, number);
+        }
+        self.say(now, place, (state.free, state.spot_used), false);
+        self.arm(now, number);
+        Ok(())
+    }
+
+    /// A host was heard. Returns whether all of its containers stand otherwise than before.
+    fn hear(&mut self, now: UnixMillis, number: u32, is_draining: bool) -> bool {
+        let Some(host) = self.hosts.hosts.get_mut(number) else { return false };
+        let was_offered = host.is_offered(now) && !host.is_unconfirmed;
+        host.is_draining = is_draining;
+        host.is_unconfirmed = false;
+        host.has_left = false;
+        host.heard = host.heard.max(now);
+        was_offered != host.is_offered(now)
+    }
+
+    /// A host has said what of a container is free.
+    fn say(&mut self, now: UnixMillis, place: u32, (free, used): (u32, u32), is_other: bool) {
+        let Some(container) = self.hosts.containers.get_mut(place) else { return };
+        let slots = u32::from(container.slots);
+        let free = rows::small(free.min(slots));
+        let spot_used = rows::small(used.min(slots - u32::from(free)));
+        let is_first = !std::mem::replace(&mut container.is_said, true);
+        let before = std::mem::replace(&mut container.free, free);
+        let used_before = std::mem::replace(&mut container.spot_used, spot_used);
+        let taken = if is_first { 0 } else { before.saturating_sub(free) };
+        let has_holds = container.kept > 0;
+        if taken > 0 && has_holds {
+            // A slot that was taken was, in all likelihood, one that was kept: it counts once.
+            self.drop_oldest_holds(now, place, taken);
+        }
+        if is_other || (before, used_before) != (free, spot_used) {
+            self.write_rows(now, place);
+        }
     }
 
     /// A host's connection is lost: its containers are listed for [`STALE_MS`] and not offered.
     pub fn leave(&mut self, now: UnixMillis, node: NodeId) {
-        if let Some(host) = self.hosts.get_mut(&node).filter(|host| !host.has_left) {
+        let Some(number) = self.hosts.number(node) else { return };
+        if let Some(host) = self.hosts.hosts.get_mut(number).filter(|host| !host.has_left) {
             host.has_left = true;
             host.heard = host.heard.max(now);
-            self.mirror.mark(node);
+            self.write_host(now, number);
         }
     }
 
@@ -289,39 +312,74 @@ impl Fleet {
         if hold.expires <= now || hold.expires.0 - now.0 > HOLD_MS_MAX {
             return Err(HoldRefusal::Time);
         }
-        let known = self.hosts.get(&host).ok_or(HoldRefusal::Unknown)?;
-        let container = known.containers.get(&hold.container).ok_or(HoldRefusal::Unknown)?;
+        let number = self.hosts.number(host).ok_or(HoldRefusal::Unknown)?;
+        let known = self.hosts.hosts.get(number).ok_or(HoldRefusal::Unknown)?;
+        let (place, container) =
+            self.hosts.container(known, hold.container).ok_or(HoldRefusal::Unknown)?;
         let key = (host, hold.container, hold.offer);
-        if self.holds.contains_key(&key) {
+        if self.holds.contains(&key) {
             return Err(HoldRefusal::Repeated);
         }
         let is_buyers = |kept: &&Hold| kept.buyer == hold.buyer && kept.expires > now;
-        if self.free(now, host, known, container, None) == 0 {
-            if self.free(now, host, known, container, Some(hold.buyer)) == 0 {
+        let free = |besides| self.free(now, (known, container), (besides, CapacityType::OnDemand));
+        if free(None) == 0 {
+            if free(Some(hold.buyer)) == 0 {
                 return Err(HoldRefusal::NotFree);
             }
-            let own = self.holds_of(host, hold.container).filter(is_buyers);
+            let own = self.holds.of(host, hold.container).filter(is_buyers);
             let oldest = own.min_by_key(|kept| (kept.expires, kept.offer)).map(|kept| kept.offer);
-            self.holds.retain(|(at, of, offer), _| {
-                (*at, *of, Some(*offer)) != (host, hold.container, oldest)
-            });
-            self.mirror.mark(host);
+            if let Some(oldest) = oldest {
+                self.release_hold(now, host, hold.container, oldest);
+            }
         }
         if self.holds.len() >= HOLDS_MAX {
             return Err(HoldRefusal::Full);
         }
-        if self.holds.values().filter(is_buyers).count() >= HOLDS_PER_BUYER_MAX {
+        if self.holds.of_buyer(now, hold.buyer).count() >= HOLDS_PER_BUYER_MAX {
             return Err(HoldRefusal::Buyer);
         }
-        self.holds.insert(key, hold);
-        self.mirror.mark(host);
+        self.holds.insert(host, hold);
+        if let Some(container) = self.hosts.containers.get_mut(place) {
+            container.kept += 1;
+        }
+        self.write_rows(now, place);
         Ok(())
     }
 
     /// Ends a hold before its time; nothing if there is none.
-    pub fn release_hold(&mut self, host: NodeId, container: ContainerId, offer: OfferId) {
-        self.holds.remove(&(host, container, offer));
-        self.mirror.mark(host);
+    pub fn release_hold(
+        &mut self,
+        now: UnixMillis,
+        host: NodeId,
+        container: ContainerId,
+        offer: OfferId,
+    ) {
+        if self.holds.remove(&(host, container, offer)).is_some() {
+            self.count_less(now, host, container);
+        }
+    }
+
+    /// A hold of a container has gone.
+    fn count_less(&mut self, now: UnixMillis, host: NodeId, id: ContainerId) {
+        let Some(number) = self.hosts.number(host) else { return };
+        let Some(known) = self.hosts.hosts.get(number) else { return };
+        let Some((place, _)) = self.hosts.container(known, id) else { return };
+        if let Some(container) = self.hosts.containers.get_mut(place) {
+            container.kept = container.kept.saturating_sub(1);
+        }
+        self.write_rows(now, place);
+    }
+
+    fn drop_oldest_holds(&mut self, now: UnixMillis, place: u32, count: u16) {
+        let Some(container) = self.hosts.containers.get(place) else { return };
+        let Some(host) = self.hosts.hosts.get(container.host) else { return };
+        let (node, id) = (host.node, container.id);
+        let present = self.holds.of(node, id).filter(|hold| hold.expires > now);
+        let mut oldest: Vec<_> = present.map(|hold| (hold.expires, hold.offer)).collect();
+        oldest.sort_unstable();
+        for (_, offer) in oldest.into_iter().take(count.into()) {
+            self.release_hold(now, node, id, offer);
+        }
     }
 
     /// Counts a report, whose signature and assignment the caller has checked.
@@ -330,42 +388,134 @@ impl Fleet {
     ///
     /// [`ReportRefusal`] saying why it does not count.
     pub fn report(&mut self, now: UnixMillis, report: &Report) -> Result<(), ReportRefusal> {
-        let key = (report.host, report.container);
-        let host = self.hosts.get(&report.host).filter(|host| host.is_listed(now));
-        let is_known = host.is_some_and(|host| host.containers.contains_key(&report.container));
-        if !is_known || (self.scores.len() >= SCORES_MAX && !self.scores.contains_key(&key)) {
-            return Err(ReportRefusal::Unknown);
+        let (node, id) = (report.host, report.container);
+        let number = self.hosts.number(node).ok_or(ReportRefusal::Unknown)?;
+        let host = self.hosts.hosts.get(number).filter(|host| host.is_listed(now));
+        let host = host.ok_or(ReportRefusal::Unknown)?;
+        let (place, container) = self.hosts.container(host, id).ok_or(ReportRefusal::Unknown)?;
+        if container.score == NONE {
+            if self.scores.slab.len() >= SCORES_MAX {
+                return Err(ReportRefusal::Unknown);
+            }
+            let mut score = Score::default();
+            score.add(now, report)?;
+            let added = self.scores.insert(node, id, score);
+            if let Some(container) = self.hosts.containers.get_mut(place) {
+                container.score = added;
+            }
+        } else if let Some(scored) = self.scores.slab.get_mut(container.score) {
+            scored.score.add(now, report)?;
         }
-        self.mirror.mark(report.host);
-        self.scores.entry(key).or_default().add(now, report)
+        self.write_rows(now, place);
+        self.arm(now, number);
+        Ok(())
     }
 
-    /// Forgets hosts that are gone, holds that have ended and checks that are too old. To be
-    /// called every few seconds; nothing that has ended counts in between.
-    pub fn expire(&mut self, now: UnixMillis) {
-        let mirror = &mut self.mirror;
-        self.hosts.retain(|node, host| {
-            let is_listed = host.is_listed(now);
-            if !is_listed {
-                mirror.mark(*node);
+    /// Does a part of what the passing of time brings about: forgets hosts that are gone, holds
+    /// that have ended and checks that are too old. Returns whether there is more to do now. To be
+    /// called several times a second, and again while there is more.
+    pub fn expire(&mut self, now: UnixMillis) -> bool {
+        let is_settled = self.settle(now);
+        for (node, id) in self.scores.sweep(now, WORK_MAX / 8) {
+            self.forget_score(now, node, id);
+        }
+        let mut left = WORK_MAX;
+        while let Some(number) = self.stale.pop() {
+            let Some(host) = self.hosts.hosts.get(number) else { continue };
+            if host.is_listed(now) {
+                self.arm(now, number);
+            } else {
+                self.forget(number);
             }
-            is_listed
-        });
-        self.holds.retain(|_, hold| hold.expires > now);
-        self.scores.retain(|_, score| {
-            score.prune(now);
-            !score.is_empty()
-        });
+            left -= 1;
+            if left == 0 {
+                return true;
+            }
+        }
+        !is_settled
+    }
+
+    /// Brings the index up to date with the time, as far as one call goes; whether it is.
+    pub(crate) fn settle(&mut self, now: UnixMillis) -> bool {
+        let mut budget = WORK_MAX;
+        while let Some((host, container, _)) = self.holds.pop_ended(now) {
+            self.count_less(now, host, container);
+            budget -= 1;
+            if budget == 0 {
+                return false;
+            }
+        }
+        while let Some((at, number)) = self.timers.pop(now.0, &mut budget) {
+            let Some(host) = self.hosts.hosts.get_mut(number).filter(|host| host.due == at) else {
+                continue;
+            };
+            host.due = u64::MAX;
+            let is_listed = host.is_listed(now);
+            self.prune_scores(now, number);
+            self.write_host(now, number);
+            if is_listed {
+                self.arm(now, number);
+            } else {
+                self.stale.push(number);
+            }
+        }
+        budget > 0
+    }
+
+    /// Sees to it that a host is looked at when time next changes something about it.
+    fn arm(&mut self, now: UnixMillis, number: u32) {
+        let Some(due) = self.next_change(now, number) else { return };
+        let Some(host) = self.hosts.hosts.get_mut(number) else { return };
+        if due < host.due {
+            host.due = due;
+            self.timers.push(now.0, due, number);
+        }
+    }
+
+    /// When the passing of time next changes what is said of a host, holds apart.
+    fn next_change(&self, now: UnixMillis, number: u32) -> Option<u64> {
+        let host = self.hosts.hosts.get(number)?;
+        let silent = if host.is_offered(now) { SILENT_MS } else { STALE_MS };
+        let silent = host.heard.0.saturating_add(silent).saturating_add(1);
+        let expired = host.expires.0.saturating_add(1);
+        let mut due = silent.min(expired);
+        let mut next = host.first;
+        while let Some(container) = self.hosts.containers.get(next) {
+            next = container.next;
+            let score = self.scores.get(container.score).and_then(Score::next_change);
+            due = score.map_or(due, |change| due.min(change.0));
+        }
+        Some(due)
+    }
+
+    /// Forgets a host's checks that are too old.
+    fn prune_scores(&mut self, now: UnixMillis, number: u32) {
+        let mut next = self.hosts.hosts.get(number).map_or(NONE, |host| host.first);
+        while let Some(container) = self.hosts.containers.get(next) {
+            next = container.next;
+            if let Some(scored) = self.scores.slab.get_mut(container.score) {
+                scored.score.prune(now);
+            }
+        }
     }
 
     /// Where a host is.
-    pub fn locate(&self, node: NodeId) -> Option<&NodeAddr> {
-        self.hosts.get(&node).map(|host| &host.addr)
+    pub fn locate(&self, node: NodeId) -> Option<NodeAddr> {
+        self.hosts.addr(self.hosts.hosts.get(self.hosts.number(node)?)?)
     }
 
     /// How many hosts are known.
     pub fn hosts(&self) -> usize {
-        self.hosts.len()
+        self.hosts.hosts.len()
+    }
+
+    /// How many containers are known.
+    pub fn containers(&self) -> usize {
+        self.hosts.containers.len()
+    }
+
+    pub(crate) fn operator_number(&self, account: AccountId) -> Option<u32> {
+        self.operators.get(&account)
     }
 
     /// How many slots are kept, ended holds that have not been forgotten included.
@@ -373,141 +523,12 @@ impl Fleet {
         self.holds.len()
     }
 
-    /// Every listed container as the filters see it, in order. What is kept for `besides` counts
-    /// as free.
-    pub(crate) fn facts(
-        &self,
-        now: UnixMillis,
-        besides: Option<AccountId>,
-    ) -> impl Iterator<Item = Facts<'_>> {
-        let listed = self.hosts.iter().filter(move |(_, host)| host.is_listed(now));
-        listed.flat_map(move |(node, host)| {
-            host.containers.values().map(move |container| Facts {
-                node: *node,
-                operator: host.operator,
-                region: &host.region,
-                container: &container.offer,
-                free: self.free(now, *node, host, container, besides),
-                online_bp: self.score(now, *node, container.offer.id).0,
-            })
-        })
-    }
-
-    /// One container as the filters see it. What is kept for `besides` counts as free.
-    pub(crate) fn facts_of(
-        &self,
-        now: UnixMillis,
-        (node, id): (NodeId, ContainerId),
-        besides: Option<AccountId>,
-    ) -> Option<Facts<'_>> {
-        let host = self.hosts.get(&node).filter(|host| host.is_listed(now))?;
-        let container = host.containers.get(&id)?;
-        Some(Facts {
-            node,
-            operator: host.operator,
-            region: &host.region,
-            container: &container.offer,
-            free: self.free(now, node, host, container, besides),
-            online_bp: self.score(now, node, id).0,
-        })
-    }
-
-    /// A host's announcement, by number, and its containers as the filters see them, listed or not.
-    pub(crate) fn host_facts(
-        &self,
-        now: UnixMillis,
-        node: NodeId,
-    ) -> Option<(u64, impl Iterator<Item = Facts<'_>>)> {
-        let host = self.hosts.get(&node)?;
-        let facts = host.containers.values().map(move |container| Facts {
-            node,
-            operator: host.operator,
-            region: &host.region,
-            container: &container.offer,
-            free: self.free(now, node, host, container, None),
-            online_bp: self.score(now, node, container.offer.id).0,
-        });
-        Some((host.number, facts))
-    }
-
-    /// When the passing of time next changes what is said of a host.
-    pub(crate) fn next_change(&self, now: UnixMillis, node: NodeId) -> Option<UnixMillis> {
-        let host = self.hosts.get(&node)?;
-        let after = |time: u64| UnixMillis(time.saturating_add(1));
-        let silent = after(host.heard.0.saturating_add(SILENT_MS));
-        let silence = [silent, after(host.expires.0)].into_iter().filter(|_| host.is_offered(now));
-        let held = host.containers.keys().flat_map(|id| self.holds_of(node, *id));
-        let scored = host.containers.keys().filter_map(|id| self.scores.get(&(node, *id)));
-        silence
-            .chain(held.map(|hold| hold.expires))
-            .chain(scored.filter_map(Score::next_change))
-            .filter(|change| *change > now)
-            .min()
-    }
-
-    /// The containers of which something is kept for a buyer.
-    pub(crate) fn held_for(&self, buyer: AccountId) -> BTreeSet<(NodeId, ContainerId)> {
-        let own = self.holds.iter().filter(|(_, hold)| hold.buyer == buyer);
-        own.map(|((node, container, _), _)| (*node, *container)).collect()
-    }
-
-    /// The container's row of the market.
-    pub(crate) fn listing_of(&self, now: UnixMillis, facts: &Facts<'_>) -> Option<Listing> {
-        let host = self.hosts.get(&facts.node)?;
-        Some(Listing {
-            addr: host.addr.clone(),
-            operator: facts.operator,
-            container: facts.container.clone(),
-            region: facts.region.clone(),
-            free: facts.free,
-            is_confirmed: true,
-            online_bp: facts.online_bp,
-            checks: self.score(now, facts.node, facts.container.id).1,
-        })
-    }
-
-    /// Slots that may be offered: none of a host that is not there, and none that is kept, unless
-    /// for `besides`.
-    fn free(
-        &self,
-        now: UnixMillis,
-        node: NodeId,
-        host: &Host,
-        container: &Container,
-        besides: Option<AccountId>,
-    ) -> u32 {
-        if !host.is_offered(now) {
-            return 0;
-        }
-        let kept = self
-            .holds_of(node, container.offer.id)
-            .filter(|hold| hold.expires > now && Some(hold.buyer) != besides);
-        container.free.saturating_sub(u32::try_from(kept.count()).unwrap_or(u32::MAX))
-    }
-
-    fn score(&self, now: UnixMillis, node: NodeId, container: ContainerId) -> (Option<u16>, u32) {
-        self.scores.get(&(node, container)).map_or((None, 0), |score| score.window(now))
-    }
-
-    fn holds_of(&self, node: NodeId, container: ContainerId) -> impl Iterator<Item = &Hold> {
-        let first = (node, container, OfferId::from_bytes([0; 16]));
-        let last = (node, container, OfferId::from_bytes([0xff; 16]));
-        self.holds.range(first..=last).map(|(_, hold)| hold)
-    }
-
-    fn drop_oldest_holds(
-        &mut self,
-        now: UnixMillis,
-        (node, container): (NodeId, ContainerId),
-        count: u32,
-    ) {
-        let present = self.holds_of(node, container).filter(|hold| hold.expires > now);
-        let mut oldest: Vec<_> = present.map(|hold| (hold.expires, hold.offer)).collect();
-        oldest.sort_unstable();
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        for (_, offer) in oldest.into_iter().take(count) {
-            self.holds.remove(&(node, container, offer));
-        }
+    /// About how many bytes of memory hosts, containers and the index take.
+    pub fn bytes(&self) -> usize {
+        self.hosts.bytes()
+            + self.index.bytes()
+            + self.timers.bytes()
+            + self.owners.capacity() * size_of::<u32>()
     }
 }
 

@@ -14,10 +14,11 @@
 mod filter;
 mod find;
 mod fleet;
+mod gang;
 pub mod index;
 pub mod latency;
-mod mirror;
 mod presence;
+mod receipt;
 pub mod regions;
 mod score;
 mod spread;
@@ -26,8 +27,10 @@ pub mod trust;
 
 pub use find::{Candidate, Found, Query};
 pub use fleet::{
-    AnnounceRefusal, BeatRefusal, Fleet, HOLD_MS_MAX, HOLDS_MAX, HOLDS_PER_BUYER_MAX, HOSTS_MAX,
-    HoldRefusal, SCORES_MAX, SILENT_MS, STALE_MS,
+    AnnounceRefusal, BeatRefusal, CONTAINERS_MAX, Fleet, HOLD_MS_MAX, HOLDS_MAX,
+    HOLDS_PER_BUYER_MAX, HOST_BYTES_MAX, HOSTS_MAX, HoldRefusal, SCORES_MAX, SILENT_MS, STALE_MS,
+    State, UNCONFIRMED_CUT_BP, WORDS_BYTES_MAX,
 };
 pub use presence::{BeatDropped, PERIOD_MS, Presence, SESSIONS_MAX, SessionsFull, Standing, Taken};
+pub use receipt::{ReceiptFault, verify_receipt};
 pub use score::{CHECKS_PER_MINUTE_MAX, LATE_MINUTES_MAX, ReportRefusal, WINDOW_MINUTES};

@@ -1,6 +1,7 @@
 //! How often checks found a container online, over the last day.
 //!
-//! One small entry a minute, at most [`WINDOW_MINUTES`] of them; a checker counts once a minute.
+//! A checker counts once a minute. Minutes that are alike are kept as one run, so that a day takes
+//! at most [`WINDOW_MINUTES`] entries of 8 bytes and mostly a few.
 
 use std::collections::VecDeque;
 
@@ -45,10 +46,15 @@ pub(crate) const fn minute_of(now: UnixMillis) -> u64 {
 }
 
 /// The checks of one container.
+///
+/// Minutes with the same numbers are one run: a container that is always there takes a few bytes
+/// for its whole day.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Score {
-    /// In order of time.
-    minutes: VecDeque<Minute>,
+    /// In order of time, those that take no more reports.
+    runs: VecDeque<Run>,
+    /// In order of time, behind all runs.
+    open: Vec<Run>,
     /// Sums over all entries.
     online: u32,
     checks: u32,
@@ -56,11 +62,32 @@ pub(crate) struct Score {
     recent: Vec<(u64, NodeId)>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Minute {
-    minute: u64,
-    online: u8,
-    checks: u8,
+/// Minutes that follow each other, with the same numbers of checks each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The first minute since 1970.
+    pub(crate) from: u32,
+    /// How many minutes.
+    pub(crate) len: u16,
+    pub(crate) online: u8,
+    pub(crate) checks: u8,
+}
+
+impl Run {
+    const fn end(&self) -> u64 {
+        self.from as u64 + self.len as u64
+    }
+
+    /// How many of its minutes are no longer counted.
+    fn over(&self, now: UnixMillis) -> u16 {
+        let over = (minute_of(now) + 1).saturating_sub(u64::from(self.from) + WINDOW_MINUTES);
+        u16::try_from(over).unwrap_or(u16::MAX).min(self.len)
+    }
+
+    fn sums(&self, minutes: u16) -> (u32, u32) {
+        let times = |count: u8| u32::from(count) * u32::from(minutes);
+        (times(self.online), times(self.checks))
+    }
 }
 
 impl Score {
@@ -68,21 +95,25 @@ impl Score {
     pub(crate) fn add(&mut self, now: UnixMillis, report: &Report) -> Result<(), ReportRefusal> {
         let to = minute_of(now).saturating_add(1);
         let from = minute_of(now).saturating_sub(LATE_MINUTES_MAX);
+        let from = from.max(self.runs.back().map_or(0, Run::end));
         let minute = report.minute;
+        let time = ReportRefusal::Time { minute, from, to };
+        let Ok(number) = u32::try_from(minute) else { return Err(time) };
         if !(from..=to).contains(&minute) {
-            return Err(ReportRefusal::Time { minute, from, to });
+            return Err(time);
         }
         self.prune(now);
+        self.close(from);
         self.recent.retain(|(minute, _)| *minute >= from);
         if self.recent.contains(&(minute, report.checker)) {
             return Err(ReportRefusal::Repeated);
         }
         let is_online = matches!(report.finding, Finding::Online { .. });
-        let place = self.minutes.partition_point(|entry| entry.minute < minute);
-        if self.minutes.get(place).is_none_or(|entry| entry.minute != minute) {
-            self.minutes.insert(place, Minute { minute, online: 0, checks: 0 });
+        let place = self.open.partition_point(|entry| entry.from < number);
+        if self.open.get(place).is_none_or(|entry| entry.from != number) {
+            self.open.insert(place, Run { from: number, len: 1, online: 0, checks: 0 });
         }
-        let Some(entry) = self.minutes.get_mut(place) else { return Ok(()) };
+        let Some(entry) = self.open.get_mut(place) else { return Ok(()) };
         if entry.checks >= CHECKS_PER_MINUTE_MAX {
             return Err(ReportRefusal::TooMany);
         }
@@ -94,40 +125,93 @@ impl Score {
         Ok(())
     }
 
+    /// Minutes before this take no more reports.
+    fn close(&mut self, from: u64) {
+        let closed = self.open.partition_point(|entry| u64::from(entry.from) < from);
+        for entry in self.open.drain(..closed) {
+            match self.runs.back_mut() {
+                Some(last)
+                    if last.end() == u64::from(entry.from)
+                        && (last.online, last.checks) == (entry.online, entry.checks)
+                        && last.len < u16::MAX =>
+                {
+                    last.len += 1;
+                }
+                _ => self.runs.push_back(entry),
+            }
+        }
+    }
+
     /// Forgets what is older than the window.
     pub(crate) fn prune(&mut self, now: UnixMillis) {
-        while let Some(first) = self.minutes.front().filter(|entry| is_over(entry, now)) {
-            self.online -= u32::from(first.online);
-            self.checks -= u32::from(first.checks);
-            self.minutes.pop_front();
+        while let Some(first) = self.runs.front_mut() {
+            let over = first.over(now);
+            let (online, checks) = first.sums(over);
+            (self.online, self.checks) = (self.online - online, self.checks - checks);
+            first.from += u32::from(over);
+            first.len -= over;
+            if first.len > 0 {
+                break;
+            }
+            self.runs.pop_front();
+        }
+        while let Some(first) = self.open.first().filter(|first| first.over(now) > 0) {
+            let (online, checks) = first.sums(1);
+            (self.online, self.checks) = (self.online - online, self.checks - checks);
+            self.open.remove(0);
         }
     }
 
     /// When the window next loses a check.
     pub(crate) fn next_change(&self) -> Option<UnixMillis> {
-        let first = self.minutes.front()?;
-        Some(UnixMillis(first.minute.saturating_add(WINDOW_MINUTES).saturating_mul(60_000)))
+        let first = self.entries().next()?;
+        Some(UnixMillis((u64::from(first.from) + WINDOW_MINUTES) * 60_000))
     }
 
     /// Whether no check is left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.minutes.is_empty()
+        self.entries().next().is_none()
     }
 
     /// The share that was online in hundredths of a percent, and the number of checks.
     pub(crate) fn window(&self, now: UnixMillis) -> (Option<u16>, u32) {
         let (mut online, mut checks) = (self.online, self.checks);
-        for entry in self.minutes.iter().take_while(|entry| is_over(entry, now)) {
-            online -= u32::from(entry.online);
-            checks -= u32::from(entry.checks);
+        for (entry, over) in self.entries().map(|entry| (entry, entry.over(now))) {
+            if over == 0 {
+                break;
+            }
+            let sums = entry.sums(over);
+            (online, checks) = (online - sums.0, checks - sums.1);
         }
         let share = (u64::from(online) * 10_000).checked_div(u64::from(checks));
         (share.and_then(|share| u16::try_from(share).ok()), checks)
     }
-}
 
-fn is_over(entry: &Minute, now: UnixMillis) -> bool {
-    entry.minute.saturating_add(WINDOW_MINUTES) <= minute_of(now)
+    /// What is counted, in order of time.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().chain(&self.open)
+    }
+
+    /// A score from its entries; none where they are not in order or count what can't be.
+    pub(crate) fn from_entries(entries: &[Run]) -> Option<Self> {
+        let is_sound = |run: &Run| {
+            run.len > 0
+                && u64::from(run.len) <= WINDOW_MINUTES + LATE_MINUTES_MAX + 2
+                && run.online <= run.checks
+                && (1..=CHECKS_PER_MINUTE_MAX).contains(&run.checks)
+        };
+        let is_ordered = entries.windows(2).all(|two| two[0].end() <= u64::from(two[1].from));
+        let minutes: u64 = entries.iter().map(|run| u64::from(run.len)).sum();
+        if !entries.iter().all(is_sound) || !is_ordered || minutes > 2 * WINDOW_MINUTES {
+            return None;
+        }
+        let (mut online, mut checks) = (0, 0);
+        for sums in entries.iter().map(|run| run.sums(run.len)) {
+            (online, checks) = (online + sums.0, checks + sums.1);
+        }
+        let runs = entries.iter().copied().collect();
+        Some(Self { runs, open: Vec::new(), online, checks, recent: Vec::new() })
+    }
 }
 
 #[cfg(test)]
@@ -157,7 +241,10 @@ mod tests {
         for minute in 10_000..13_000 {
             score.add(at(minute), &report(1, minute, !(11_000..12_000).contains(&minute))).unwrap();
         }
-        assert_eq!(score.minutes.len(), 1_440);
+        assert!(score.entries().count() < 10, "{score:?}");
+        let entries: Vec<_> = score.entries().copied().collect();
+        let again = Score::from_entries(&entries).unwrap();
+        assert_eq!(again.window(at(13_100)), score.window(at(13_100)));
         assert_eq!(score.window(at(12_999)), (Some(6_944), 1_440));
         // Without further reports the window moves on by itself.
         assert_eq!(score.window(at(13_439)), (Some(10_000), 1_000));

@@ -9,23 +9,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
-use welkin_match::{Fleet, Found, Query};
+use welkin_match::Fleet;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
 use welkin_proto::index::{
-    CANDIDATES_MAX, Candidates, EXCLUDED_MAX, Hold, HostToIndexer, IndexHello, IndexReply,
-    IndexRequest, IndexerToHost, LISTED_MAX, MatchRequest,
+    HostToIndexer, IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX,
 };
-use welkin_proto::{ALPN_INDEX, Capability, Domain, NodeAddr, NodeKey, Offer, Signed};
-use welkin_types::{AccountId, NodeId, OfferId};
+use welkin_proto::{ALPN_INDEX, Capability, Domain, NodeAddr, NodeKey, Signed};
+use welkin_types::NodeId;
 
 use crate::gate::{Gate, GateLimits, Pass};
 use crate::settlement::Settle;
 use crate::wire::{self, WireError};
 use crate::{Shutdown, outside};
 
+mod matching;
 mod reports;
+
+pub use matching::query_digest;
 
 /// How long an offer and its hold last.
 const OFFER_LASTING: Duration = Duration::from_secs(5);
@@ -34,7 +37,7 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A host that says nothing for so long is dropped: three beats missed.
 const SILENCE_MAX: Duration = Duration::from_secs(35);
 /// How often stale state is cleared.
-const EXPIRE_EVERY: Duration = Duration::from_secs(5);
+const EXPIRE_EVERY: Duration = Duration::from_millis(200);
 /// Messages that wait to be sent to a host.
 const PUSH_MAX: usize = 256;
 /// The most connections at once.
@@ -75,6 +78,8 @@ struct Indexer {
     key: NodeKey,
     domain: Domain,
     fleet: Mutex<Fleet>,
+    /// One explanation at a time of why nothing fits.
+    explaining: Semaphore,
     /// The present connection of each host; a number tells it from an earlier one.
     hosts: Mutex<BTreeMap<NodeId, (u64, mpsc::Sender<IndexerToHost>)>>,
     reports: reports::Assignments,
@@ -101,7 +106,8 @@ pub fn start(deps: Deps, shutdown: &Shutdown) -> NodeAddr {
         endpoint: deps.endpoint,
         key: deps.key,
         domain: deps.domain,
-        fleet: Mutex::new(Fleet::default()),
+        fleet: Mutex::new(Fleet::new(u64::from_le_bytes(outside::random()))),
+        explaining: Semaphore::new(1),
         hosts: Mutex::default(),
         reports: reports::Assignments::new(deps.settle),
         shutdown: shutdown.clone(),
@@ -115,9 +121,13 @@ pub fn start(deps: Deps, shutdown: &Shutdown) -> NodeAddr {
 
 async fn expire(indexer: Arc<Indexer>) {
     let mut ticks = tokio::time::interval(EXPIRE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        indexer.fleet().expire(outside::now());
+        // In small parts, between which others have their turn.
+        while indexer.fleet().expire(outside::now()) {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -257,17 +267,14 @@ async fn listen(indexer: &Indexer, peer: NodeId, recv: &mut RecvStream) -> Resul
 async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexReply {
     match request {
         IndexRequest::Match(request) => {
-            let MatchRequest { buyer, needs, count, hold, exclude, .. } = *request;
-            let Ok(buyer) = buyer.account(&indexer.domain, peer.node, outside::now()) else {
+            let vouched = request.buyer.account(&indexer.domain, peer.node, outside::now());
+            let Ok(buyer) = vouched else {
                 return IndexReply::Refused("no account vouches for this node".to_owned());
             };
             if let Err(why) = peer.pass.identify(buyer) {
                 return IndexReply::Refused(why.to_string());
             }
-            if exclude.len() > EXCLUDED_MAX {
-                return IndexReply::Refused("too many excluded hosts".to_owned());
-            }
-            find(indexer, buyer, &Asked { needs: &needs, count, hold, exclude: &exclude })
+            matching::answer(indexer, buyer, &request).await
         }
         IndexRequest::Offers { needs } => {
             let now = outside::now();
@@ -288,54 +295,6 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
         IndexRequest::Indexers | IndexRequest::Gossip(_) | IndexRequest::Evidence(_) => {
             IndexReply::Refused("this indexer knows no others".to_owned())
         }
-        IndexRequest::Locate(node) => IndexReply::Located(indexer.fleet().locate(node).cloned()),
-    }
-}
-
-struct Asked<'a> {
-    needs: &'a welkin_types::task::Needs,
-    count: u8,
-    hold: bool,
-    exclude: &'a [NodeId],
-}
-
-fn find(indexer: &Indexer, buyer: AccountId, asked: &Asked<'_>) -> IndexReply {
-    let now = outside::now();
-    let expires = now.after(OFFER_LASTING);
-    let query = Query {
-        needs: asked.needs,
-        exclude: asked.exclude,
-        buyer,
-        count: asked.count.clamp(1, CANDIDATES_MAX),
-        tie: u64::from_le_bytes(outside::random()),
-    };
-    let (offers, held) = {
-        let mut fleet = indexer.fleet();
-        let candidates = match fleet.find(now, &query) {
-            Found::Candidates(candidates) => candidates,
-            Found::WhyNot(why) => return IndexReply::WhyNot(why),
-        };
-        let offers: Vec<Offer> = candidates
-            .iter()
-            .map(|candidate| candidate.offer(OfferId::from_bytes(outside::random()), expires))
-            .collect();
-        let held = offers.first().filter(|_| asked.hold).and_then(|first| {
-            let hold = Hold { offer: first.id, container: first.container, buyer, expires };
-            let kept = fleet.hold(now, first.addr.node, hold);
-            kept.is_ok().then_some((first.addr.node, hold))
-        });
-        (offers, held)
-    };
-    if let Some((host, hold)) = held
-        && let Some((_, push)) = indexer.hosts().get(&host)
-    {
-        // A hold is a courtesy: a host whose queue is full decides without it.
-        let _ = push.try_send(IndexerToHost::Hold(hold));
-    }
-    let signed: Result<Vec<_>, _> =
-        offers.iter().map(|offer| Signed::sign(&indexer.domain, &indexer.key, offer)).collect();
-    match signed {
-        Ok(offers) => IndexReply::Candidates(Candidates { offers, receipt: None }),
-        Err(error) => IndexReply::Refused(error.to_string()),
+        IndexRequest::Locate(node) => IndexReply::Located(indexer.fleet().locate(node)),
     }
 }

@@ -224,7 +224,7 @@ impl World {
             }
             Event::FateDue(host) => self.on_fate(host)?,
             Event::SecondDue => {
-                self.fleet.expire(UnixMillis(self.now));
+                while self.fleet.expire(UnixMillis(self.now)) {}
                 self.on_check()?;
                 self.on_attack()?;
                 self.after(1_000, Event::SecondDue);

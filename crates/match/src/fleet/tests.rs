@@ -4,10 +4,12 @@ mod history;
 mod reference;
 
 use welkin_proto::check::Finding;
-use welkin_proto::index::Filter;
-use welkin_proto::{AccountSignature, Delegation, SignedByAccount};
+use welkin_proto::index::{Filter, Listing};
+use welkin_proto::{
+    AccountSignature, ContainerOffer, Delegation, ReservedTerms, SignedByAccount, SpotTerms,
+};
 use welkin_types::task::{CountRange, GpuAsk, Needs};
-use welkin_types::{Class, Gpu, Price, Resources, Tier, Usd};
+use welkin_types::{Class, Feature, Gpu, Policy, Price, Resources, Tier, Usd};
 
 use super::*;
 use crate::find::{Found, Query};
@@ -107,7 +109,7 @@ fn small() -> Needs {
 
 impl Fleet {
     fn found(&mut self, now: u64, needs: &Needs, exclude: &[NodeId], count: u8, tie: u64) -> Found {
-        let query = Query { needs, exclude, buyer: account(9), count, tie };
+        let query = Query { needs, exclude, buyer: account(9), count, tie, round_trips_us: &[] };
         self.find(UnixMillis(now), &query)
     }
 
@@ -122,7 +124,7 @@ impl Fleet {
         }
     }
 
-    fn free_of(&self, now: u64) -> Vec<u32> {
+    fn free_of(&mut self, now: u64) -> Vec<u32> {
         self.listing(UnixMillis(now), None, 100).iter().map(|listing| listing.free).collect()
     }
 }
@@ -207,10 +209,10 @@ fn holds_reduce_what_is_free_until_they_end() {
     assert_eq!(fleet.hold(at, node(1), hold_of(3, 1, 2, u64::MAX)), Err(HoldRefusal::Time));
     assert!(fleet.names(199, &small(), 1).is_empty());
     assert_eq!(fleet.names(200, &small(), 1).len(), 1);
-    assert_eq!(fleet.free_of(300), [2]);
+    assert_eq!(fleet.clone().free_of(300), [2]);
     fleet.expire(UnixMillis(250));
     assert_eq!(fleet.holds(), 1);
-    fleet.release_hold(node(1), container(1), OfferId::from_bytes([2; 16]));
+    fleet.release_hold(UnixMillis(250), node(1), container(1), OfferId::from_bytes([2; 16]));
     assert_eq!(fleet.free_of(250), [2]);
 }
 
@@ -338,5 +340,5 @@ fn an_offer_says_what_was_found() {
     let made = found[0].offer(OfferId::from_bytes([3; 16]), UnixMillis(5));
     assert_eq!((made.buyer, made.operator, made.container), (account(9), account(1), container(1)));
     assert_eq!((made.price, made.addr.node), (price(10), node(1)));
-    assert_eq!(fleet.locate(node(1)), Some(&made.addr));
+    assert_eq!(fleet.locate(node(1)), Some(made.addr));
 }

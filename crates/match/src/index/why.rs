@@ -76,12 +76,25 @@ impl Index {
     ///
     /// [`SearchError`] where the search is out of bounds.
     pub fn explain(&self, search: &Search<'_>) -> Result<Explanation, SearchError> {
+        self.explain_of(search, Features::default())
+    }
+
+    /// The same of those containers only that have these features.
+    pub(crate) fn explain_of(
+        &self,
+        search: &Search<'_>,
+        of: Features,
+    ) -> Result<Explanation, SearchError> {
         search.check()?;
         let step = self.records.len().div_ceil(EXACT_MAX).max(1);
         let mut why = Explanation { containers: self.len(), ..Explanation::default() };
-        let mut removed = BTreeMap::new();
+        let (mut removed, mut seen) = (BTreeMap::new(), 0);
         for (number, record) in (0_u32..).zip(&self.records).step_by(step) {
             if record.location == VACANT {
+                continue;
+            }
+            seen += 1;
+            if !record.features.meets(of) {
                 continue;
             }
             why.looked_at += 1;
@@ -97,13 +110,19 @@ impl Index {
                 why.nearest.truncate(NEAREST_MAX);
             }
         }
+        why.containers = why.containers * why.looked_at / seen.max(1);
         let scaled = |count: usize| count * why.containers / why.looked_at.max(1);
         why.removed =
             removed.into_iter().map(|(barrier, count)| (barrier, scaled(count))).collect();
         Ok(why)
     }
 
-    fn barriers(&self, search: &Search<'_>, row: RowId, record: &Record) -> Vec<Barrier> {
+    pub(super) fn barriers(
+        &self,
+        search: &Search<'_>,
+        row: RowId,
+        record: &Record,
+    ) -> Vec<Barrier> {
         let location = usize::from(record.location);
         let allow = search.operators_allow;
         let is_allowed = (allow.is_empty() || allow.contains(&record.operator))

@@ -56,6 +56,7 @@ impl World {
             buyer: self.buyers[buyer].key.id(),
             count: 3,
             tie,
+            round_trips_us: &[],
         };
         let candidates = match self.fleet.find(now, &query) {
             Found::Candidates(candidates) => candidates,

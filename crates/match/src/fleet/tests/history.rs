@@ -9,7 +9,7 @@ use super::*;
 enum Step {
     Wait(u64),
     Announce { host: u8, containers: Vec<ContainerOffer>, region: bool },
-    Beat { host: u8, free: Vec<(u8, u32)>, is_draining: bool },
+    Beat { host: u8, free: Vec<(u8, u32)>, spot: Vec<(u8, u32)>, is_draining: bool },
     Leave { host: u8 },
     Hold { host: u8, container: u8, offer: u8, buyer: u8, ms: u64 },
     Release { host: u8, container: u8, offer: u8 },
@@ -34,17 +34,80 @@ fn some_offer() -> impl Strategy<Value = ContainerOffer> {
     )
 }
 
+/// What a container has and offers beyond its sizes.
+fn some_terms() -> impl Strategy<Value = ContainerOffer> {
+    let features =
+        prop::sample::subsequence(vec![Feature::H264, Feature::Av1, Feature::Ipv6], 0..3);
+    let driver = prop::option::of(prop::sample::select(vec![535, 550, 580]));
+    let apps = prop::sample::subsequence(vec![app(1), app(2)], 0..3);
+    let spot = prop::option::of(0..4_u64).prop_map(|micros| {
+        micros.map(|micros| SpotTerms { price: price(micros), notice_seconds: 30 })
+    });
+    let reserved = prop::option::of(0..4_u64).prop_map(|micros| {
+        micros.map(|micros| ReservedTerms { price: price(micros), term_seconds_min: 3_600 })
+    });
+    (some_offer(), features, driver, apps, spot, reserved).prop_map(
+        |(offer, features, driver, apps, spot, reserved)| ContainerOffer {
+            features,
+            driver,
+            apps,
+            spot,
+            reserved,
+            ..offer
+        },
+    )
+}
+
+fn app(number: u8) -> AppId {
+    AppId::from_bytes([number; 16])
+}
+
+fn some_wish() -> impl Strategy<Value = Needs> {
+    let capacity = prop::sample::select(vec![
+        CapacityType::OnDemand,
+        CapacityType::OnDemand,
+        CapacityType::Spot,
+        CapacityType::Reserved,
+    ]);
+    let policy = prop::sample::select(Policy::ALL.to_vec());
+    let features = prop::sample::subsequence(vec![Feature::H264, Feature::Av1], 0..2);
+    let driver = prop::option::weighted(0.2, prop::sample::select(vec![535, 550, 560]));
+    let app = prop::option::of((1..4_u8).prop_map(app));
+    let rtt = prop::option::weighted(0.2, 0..40_000_u32);
+    (some_needs(), capacity, policy, features, driver, app, rtt, 0..6_u8).prop_map(
+        |(needs, capacity, policy, features, driver_min, app, rtt_us_max, required)| Needs {
+            capacity,
+            policy,
+            features,
+            driver_min,
+            app,
+            rtt_us_max,
+            is_app_required: required == 0,
+            ..needs
+        },
+    )
+}
+
+/// Round trips to some regions, or to none.
+fn some_trips() -> impl Strategy<Value = Vec<(Region, u32)>> {
+    let regions = vec![Region::local(), "eu-west".parse().unwrap(), "mars".parse().unwrap()];
+    let regions = prop::sample::subsequence(regions, 0..4);
+    (regions, prop::collection::vec(0..50_000_u32, 3))
+        .prop_map(|(regions, us)| regions.into_iter().zip(us).collect())
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let (host, container) = (|| 0..HOSTS, || 0..CONTAINERS);
-    let free = prop::collection::vec((container(), 0..5_u32), 0..4);
+    let free = || prop::collection::vec((container(), 0..5_u32), 0..4);
     prop_oneof![
         2 => prop_oneof![5 => 0..4_000_u64, 1 => 0..150_000_u64, 1 => Just(12 * 3_600_000)]
             .prop_map(Step::Wait),
-        3 => (host(), prop::collection::vec(some_offer(), 0..4), any::<bool>()).prop_map(
+        3 => (host(), prop::collection::vec(some_terms(), 0..4), any::<bool>()).prop_map(
             |(host, containers, region)| Step::Announce { host, containers, region }
         ),
-        4 => (host(), free, prop::bool::weighted(0.1))
-            .prop_map(|(host, free, is_draining)| Step::Beat { host, free, is_draining }),
+        4 => (host(), free(), free(), prop::bool::weighted(0.1)).prop_map(
+            |(host, free, spot, is_draining)| Step::Beat { host, free, spot, is_draining }
+        ),
         1 => host().prop_map(|host| Step::Leave { host }),
         4 => (host(), container(), 0..40_u8, 0..3_u8, 0..6_000_u64).prop_map(
             |(host, container, offer, buyer, ms)| Step::Hold { host, container, offer, buyer, ms }
@@ -92,7 +155,9 @@ impl World {
         match step {
             Step::Wait(ms) => self.now += ms,
             Step::Announce { host, containers, region } => self.announce(host, containers, region),
-            Step::Beat { host, free, is_draining } => self.beat(host, &free, is_draining),
+            Step::Beat { host, free, spot, is_draining } => {
+                self.beat(host, (&free, &spot), is_draining);
+            }
             Step::Leave { host } => {
                 self.fleet.leave(now, node(host));
                 for known in self.known(host).filter(|known| !known.has_left) {
@@ -105,7 +170,7 @@ impl World {
             }
             Step::Release { host, container: of, offer } => {
                 let offer = OfferId::from_bytes([offer; 16]);
-                self.fleet.release_hold(node(host), container(of), offer);
+                self.fleet.release_hold(now, node(host), container(of), offer);
                 self.reference.holds.retain(|(held_by, hold)| {
                     (*held_by, hold.container, hold.offer) != (node(host), container(of), offer)
                 });
@@ -118,7 +183,7 @@ impl World {
                 self.report(Report { checker, host, container: container(of), minute, finding });
             }
             Step::Expire => {
-                self.fleet.expire(now);
+                while self.fleet.expire(now) {}
                 self.reference.known.retain(|known| now.0 - known.heard <= STALE_MS);
                 self.reference.holds.retain(|(_, hold)| hold.expires > now);
             }
@@ -148,8 +213,17 @@ impl World {
             let known = before.as_ref().zip(place).map(|(known, place)| known.free[place]);
             known.map_or(offer.slots, |free| free.min(offer.slots))
         };
+        let free: Vec<_> = capability.containers.iter().map(free).collect();
+        let used = |(offer, free): (&ContainerOffer, &u32)| {
+            let known = before.as_ref()?;
+            let mut containers = known.capability.containers.iter();
+            let place = containers.position(|other| other.id == offer.id)?;
+            Some(known.spot_used[place].min(offer.slots - free))
+        };
+        let spot_used = capability.containers.iter().zip(&free).map(|two| used(two).unwrap_or(0));
         let known = Known {
-            free: capability.containers.iter().map(free).collect(),
+            spot_used: spot_used.collect(),
+            free,
             capability,
             operator: account(host),
             sequence: None,
@@ -161,7 +235,7 @@ impl World {
         self.reference.known.push(known);
     }
 
-    fn beat(&mut self, host: u8, free: &[(u8, u32)], is_draining: bool) {
+    fn beat(&mut self, host: u8, (free, spot): (&[(u8, u32)], &[(u8, u32)]), is_draining: bool) {
         let (now, sequence) = (self.now, self.count);
         let Some(known) = self.known(host).next() else {
             let refused = self.fleet.beat(UnixMillis(now), node(host), &beat(0, 0, free));
@@ -169,17 +243,21 @@ impl World {
             return;
         };
         let revision = known.capability.revision;
-        let sent = Beat { draining: is_draining, ..beat(revision, sequence, free) };
+        let spot = beat(0, 0, spot).free;
+        let sent = Beat { draining: is_draining, spot, ..beat(revision, sequence, free) };
         let mut falls = Vec::new();
         let mut known = known.clone();
         if !known.has_left {
-            for (offer, before) in known.capability.containers.iter().zip(&mut known.free) {
+            let before = known.free.iter_mut().zip(&mut known.spot_used);
+            for (offer, (before, used)) in known.capability.containers.iter().zip(before) {
                 let said = sent.free.iter().rev().find(|(id, _)| *id == offer.id);
                 let after = said.map_or(0, |(_, free)| (*free).min(offer.slots));
                 if known.sequence.is_some() {
                     falls.push((offer.id, before.saturating_sub(after)));
                 }
                 *before = after;
+                let said = sent.spot.iter().rev().find(|(id, _)| *id == offer.id);
+                *used = said.map_or(0, |(_, used)| (*used).min(offer.slots - after));
             }
             known.sequence = Some(sequence);
             known.is_draining = is_draining;
@@ -199,7 +277,7 @@ impl World {
 
     fn hold(&mut self, host: NodeId, hold: Hold) {
         let free = |besides| {
-            let rows = self.reference.rows(self.now, besides);
+            let rows = self.reference.rows(self.now, besides, CapacityType::OnDemand);
             let mut rows = rows.into_iter().filter(|row| row.addr.node == host);
             rows.find(|row| row.container.id == hold.container).map_or(0, |row| row.free)
         };
@@ -220,7 +298,7 @@ impl World {
     }
 
     fn report(&mut self, report: Report) {
-        let rows = self.reference.rows(self.now, None);
+        let rows = self.reference.rows(self.now, None, CapacityType::OnDemand);
         let is_known = rows
             .iter()
             .any(|row| row.addr.node == report.host && row.container.id == report.container);
@@ -234,12 +312,26 @@ impl World {
         self.reference.reports.extend(taken.is_ok().then_some(report));
     }
 
-    fn check(&mut self, needs: &Needs, exclude: &[NodeId], count: u8, tie: u64) {
+    fn check(
+        &mut self,
+        needs: &Needs,
+        trips: &[(Region, u32)],
+        exclude: &[NodeId],
+        count: u8,
+        tie: u64,
+    ) {
         let now = UnixMillis(self.now);
         let mut listing = self.fleet.listing(now, None, 1_000);
         listing.sort_by_key(|row| (row.addr.node, row.container.id));
-        assert_eq!(listing, self.reference.rows(self.now, None));
-        let query = Query { needs, exclude, buyer: account(tie.to_be_bytes()[0] % 4), count, tie };
+        assert_eq!(listing, self.reference.rows(self.now, None, CapacityType::OnDemand));
+        let query = Query {
+            needs,
+            exclude,
+            buyer: account(tie.to_be_bytes()[0] % 4),
+            count,
+            tie,
+            round_trips_us: trips,
+        };
         let found = match self.fleet.find(now, &query) {
             Found::Candidates(found) => Ok(found.into_iter().map(|c| c.listing).collect()),
             Found::WhyNot(why) => Err(why),
@@ -253,14 +345,15 @@ proptest! {
 
     #[test]
     fn the_fleet_finds_what_a_scan_finds(
-        steps in prop::collection::vec((step(), some_needs(), 0..5_u8, any::<u64>()), 1..80),
+        steps in prop::collection::vec((step(), some_wish(), 0..5_u8, any::<u64>()), 1..80),
+        trips in some_trips(),
         exclude in prop::collection::vec((0..HOSTS).prop_map(node), 0..2),
     ) {
         let (fleet, reference) = Default::default();
         let mut world = World { fleet, reference, now: 1_000_000_000, count: 0 };
         for (step, needs, count, tie) in steps {
             world.take(step);
-            world.check(&needs, &exclude, count, tie);
+            world.check(&needs, &trips, &exclude, count, tie);
         }
     }
 }

@@ -11,6 +11,7 @@ pub(super) struct Known {
     pub(super) capability: Capability,
     pub(super) operator: AccountId,
     pub(super) free: Vec<u32>,
+    pub(super) spot_used: Vec<u32>,
     pub(super) sequence: Option<u64>,
     pub(super) is_draining: bool,
     pub(super) heard: u64,
@@ -26,11 +27,18 @@ pub(super) struct Reference {
 
 impl Reference {
     /// Every row, with what is free, in the order of host and container. What is kept for
-    /// `besides` is free.
-    pub(super) fn rows(&self, now: u64, besides: Option<AccountId>) -> Vec<Listing> {
+    /// `besides` is free, and so is what spot leases have, but for them.
+    pub(super) fn rows(
+        &self,
+        now: u64,
+        besides: Option<AccountId>,
+        way: CapacityType,
+    ) -> Vec<Listing> {
         let mut rows = Vec::new();
         for known in self.known.iter().filter(|known| now - known.heard <= STALE_MS) {
-            for (offer, free) in known.capability.containers.iter().zip(&known.free) {
+            let said = known.free.iter().zip(&known.spot_used);
+            for (offer, (free, used)) in known.capability.containers.iter().zip(said) {
+                let free = free + if way == CapacityType::Spot { 0 } else { *used };
                 let is_there = now - known.heard <= SILENT_MS && !known.has_left;
                 let mut kept = self.kept(now, known.capability.addr.node, offer.id);
                 kept.retain(|hold| Some(hold.buyer) != besides);
@@ -69,9 +77,10 @@ impl Reference {
     }
 
     pub(super) fn find(&self, now: u64, query: &Query<'_>) -> Result<Vec<Listing>, WhyNot> {
-        let mut rows = self.rows(now, None);
+        let way = query.needs.capacity;
+        let mut rows = self.rows(now, None, way);
         if rows.iter().all(|row| !fails(row, query).is_empty()) {
-            let besides = self.rows(now, Some(query.buyer));
+            let besides = self.rows(now, Some(query.buyer), way);
             if besides.iter().any(|row| fails(row, query).is_empty()) {
                 rows = besides;
             }
@@ -81,10 +90,7 @@ impl Reference {
             return Err(why_not(rows, query));
         }
         let point = draw(&mut (query.tie ^ 0x7469_6573)) >> 32;
-        let cost = |row: &Listing| {
-            let lacking = 10_000 - u64::from(row.online_bp.unwrap_or(0));
-            row.container.price.hour().micros() + lacking
-        };
+        let cost = |row: &Listing| cost(row, query);
         let ring = |row: &Listing| {
             let mut state = 0x7765_6c6b_696e;
             for byte in row.addr.node.as_bytes().iter().chain(row.container.id.as_bytes()) {
@@ -122,6 +128,35 @@ impl Reference {
         picked.extend(waiting);
         picked.truncate(count);
         Ok(picked)
+    }
+}
+
+/// Weights written out, by policy.
+fn cost(row: &Listing, query: &Query<'_>) -> u64 {
+    let (price, latency, quality, cold, fragment) = match query.needs.policy {
+        Policy::Cheapest => (1, 0, 1, 0, 0),
+        Policy::FastestStart => (1, 2_000, 100, 20_000_000, 0),
+        Policy::Closest => (1, 10_000, 10, 0, 0),
+        Policy::Best => (1, 800, 100, 150_000, 5_000),
+    };
+    let trip = query.round_trips_us.iter().find(|(region, _)| *region == row.region);
+    let trip = trip.map_or(65_535, |(_, us)| u64::from(us / 100));
+    let trip = if query.round_trips_us.is_empty() { 0 } else { trip };
+    let is_cold = query.needs.app.is_some_and(|app| !row.container.apps.contains(&app));
+    price * price_of(row, query).hour().micros()
+        + latency * trip
+        + quality * (10_000 - u64::from(row.online_bp.unwrap_or(0)))
+        + cold * u64::from(is_cold)
+        + fragment * u64::from(row.free.saturating_sub(1))
+}
+
+fn price_of(row: &Listing, query: &Query<'_>) -> Price {
+    match query.needs.capacity {
+        CapacityType::OnDemand => row.container.price,
+        CapacityType::Spot => row.container.spot.map_or(row.container.price, |terms| terms.price),
+        CapacityType::Reserved => {
+            row.container.reserved.map_or(row.container.price, |terms| terms.price)
+        }
     }
 }
 
@@ -182,10 +217,30 @@ fn fails(row: &Listing, query: &Query<'_>) -> Vec<Filter> {
         needs.operators_allow.is_empty() || needs.operators_allow.contains(&row.operator);
     test(Filter::Operator, is_allowed && !needs.operators_deny.contains(&row.operator));
     let most = needs.max_per_hour.unwrap_or(Usd::MAX);
-    test(Filter::Price, row.container.price.hour() <= most);
+    test(Filter::Price, price_of(row, query).hour() <= most);
     let least = needs.reliability_min_bp;
     test(Filter::Reliability, least == 0 || row.online_bp.is_some_and(|share| share >= least));
+    for_terms(row, query, &mut test);
     test(Filter::Excluded, !query.exclude.contains(&row.addr.node));
     test(Filter::Free, row.free > 0);
     fails
+}
+
+fn for_terms(row: &Listing, query: &Query<'_>, test: &mut impl FnMut(Filter, bool)) {
+    let (needs, container) = (query.needs, &row.container);
+    let lacks = |feature: &&Feature| !container.features.iter().any(|other| other == *feature);
+    test(Filter::Feature, needs.features.iter().find(lacks).is_none());
+    let driver = needs.driver_min.unwrap_or(0);
+    test(Filter::Driver, driver == 0 || container.driver.is_some_and(|has| has >= driver));
+    let trip = query.round_trips_us.iter().find(|(region, _)| *region == row.region);
+    let is_near = |most| trip.is_some_and(|(_, us)| *us <= most);
+    test(Filter::RoundTrip, needs.rtt_us_max.is_none_or(is_near));
+    let is_offered = match needs.capacity {
+        CapacityType::OnDemand => true,
+        CapacityType::Spot => container.spot.is_some(),
+        CapacityType::Reserved => container.reserved.is_some(),
+    };
+    test(Filter::Capacity, is_offered);
+    let is_ready = needs.app.is_some_and(|app| container.apps.contains(&app));
+    test(Filter::App, !needs.is_app_required || is_ready);
 }

@@ -1,0 +1,148 @@
+//! Answers who can run what: finds under the fleet's lock, signs outside of it.
+
+use std::time::Instant;
+
+use sha2::{Digest as _, Sha256};
+use welkin_match::index::Receipt;
+use welkin_match::{Candidate, Query};
+use welkin_proto::index::{
+    CANDIDATES_MAX, Candidates, EXCLUDED_MAX, GANG_MAX, Hold, IndexReply, IndexerToHost,
+    MatchReceipt, MatchRequest, RECEIPT_BYTES_MAX, ROUND_TRIPS_MAX, WhyNot,
+};
+use welkin_proto::{Offer, Signed, encode};
+use welkin_types::{AccountId, NodeId, OfferId, Region, UnixMillis};
+
+use super::{Indexer, OFFER_LASTING};
+use crate::outside;
+
+/// The longest list of regions or operators in a request.
+const LISTED_MAX: usize = 64;
+/// An explanation is followed by a pause of so many times its length, so that requests that nothing
+/// fits take a bounded share of the lock.
+const PAUSE_FACTOR: u32 = 4;
+
+/// What an indexer is asked for, in 32 bytes: what its receipt names.
+pub fn query_digest(request: &MatchRequest) -> [u8; 32] {
+    let MatchRequest { needs, count, exclude, round_trips_us, from, .. } = request;
+    let asked = (needs, count, exclude, round_trips_us, from);
+    // What was decoded from a frame fits into one.
+    Sha256::digest(encode(&asked).unwrap_or_default()).into()
+}
+
+/// Answers a request of an account that was checked.
+pub(super) async fn answer(
+    indexer: &Indexer,
+    buyer: AccountId,
+    request: &MatchRequest,
+) -> IndexReply {
+    if let Some(why) = out_of_bounds(request) {
+        return IndexReply::Refused(why.to_owned());
+    }
+    let now = outside::now();
+    let query = Query {
+        needs: &request.needs,
+        exclude: &request.exclude,
+        buyer,
+        count: request.count.clamp(1, CANDIDATES_MAX),
+        tie: u64::from_le_bytes(outside::random()),
+        round_trips_us: &request.round_trips_us,
+    };
+    let Some(found) = find(indexer, now, &query, request) else {
+        return IndexReply::WhyNot(why_not(indexer, now, &query).await);
+    };
+    found.held.iter().for_each(|(host, hold)| push(indexer, *host, *hold));
+    sign(indexer, now, buyer, found)
+}
+
+fn out_of_bounds(request: &MatchRequest) -> Option<&'static str> {
+    let needs = &request.needs;
+    let lists = [
+        (request.exclude.len() > EXCLUDED_MAX, "too many excluded hosts: leave the oldest out"),
+        (needs.regions.len() > LISTED_MAX, "too many regions: name at most 64"),
+        (needs.operators_allow.len() > LISTED_MAX, "too many allowed operators: name at most 64"),
+        (needs.operators_deny.len() > LISTED_MAX, "too many denied operators: name at most 64"),
+        (needs.features.len() > LISTED_MAX, "a feature is named more than once"),
+        (request.round_trips_us.len() > ROUND_TRIPS_MAX, "too many round trips: name at most 128"),
+    ];
+    let gang = request.gang.is_some_and(|gang| !(1..=GANG_MAX).contains(&gang.members));
+    let gang = (gang, "a gang has from 1 to 64 members");
+    lists.into_iter().chain([gang]).find(|(is_too_much, _)| *is_too_much).map(|(_, why)| why)
+}
+
+struct Found {
+    offers: Vec<Offer>,
+    held: Vec<(NodeId, Hold)>,
+    receipt: Option<Receipt>,
+}
+
+fn find(
+    indexer: &Indexer,
+    now: UnixMillis,
+    query: &Query<'_>,
+    request: &MatchRequest,
+) -> Option<Found> {
+    let expires = now.after(OFFER_LASTING);
+    let digest = request.receipt.then(|| query_digest(request));
+    let mut fleet = indexer.fleet();
+    let (candidates, receipt) = match &request.gang {
+        Some(gang) => (fleet.find_gang(now, query, gang, &round_trip)?, None),
+        None => fleet.candidates(now, query, digest)?,
+    };
+    let offer_of =
+        |candidate: &Candidate| candidate.offer(OfferId::from_bytes(outside::random()), expires);
+    let offers: Vec<Offer> = candidates.iter().map(offer_of).collect();
+    let hold_of = |offer: &Offer| {
+        let hold =
+            Hold { offer: offer.id, container: offer.container, buyer: query.buyer, expires };
+        (offer.addr.node, hold)
+    };
+    let wanted = if request.gang.is_some() { offers.len() } else { 1 };
+    let wanted = if request.hold { wanted } else { 0 };
+    let held: Vec<_> = offers.iter().take(wanted).map(hold_of).collect();
+    let is_held = fleet.hold_all(now, &held).is_ok();
+    drop(fleet);
+    // A gang whose slots can't all be kept is no gang.
+    if !is_held && request.gang.is_some() {
+        return None;
+    }
+    let held = if is_held { held } else { Vec::new() };
+    Some(Found { offers, held, receipt })
+}
+
+/// The round trip between two regions, in microseconds, as far as it is known.
+fn round_trip(from: &Region, to: &Region) -> Option<u32> {
+    (from == to).then_some(0)
+}
+
+async fn why_not(indexer: &Indexer, now: UnixMillis, query: &Query<'_>) -> WhyNot {
+    let permit = indexer.explaining.acquire().await;
+    let begun = Instant::now();
+    let why = indexer.fleet().why_not(now, query);
+    let pause = begun.elapsed() * PAUSE_FACTOR;
+    tokio::time::sleep(pause).await;
+    drop(permit);
+    why
+}
+
+/// A hold is a courtesy: a host whose queue is full decides without it.
+fn push(indexer: &Indexer, host: NodeId, hold: Hold) {
+    if let Some((_, push)) = indexer.hosts().get(&host) {
+        let _ = push.try_send(IndexerToHost::Hold(hold));
+    }
+}
+
+fn sign(indexer: &Indexer, now: UnixMillis, buyer: AccountId, found: Found) -> IndexReply {
+    let Found { offers, receipt, .. } = found;
+    let body = receipt.and_then(|receipt| encode(&receipt).ok());
+    let body = body.filter(|body| body.len() <= RECEIPT_BYTES_MAX);
+    let receipt = body.map(|body| {
+        let offers = offers.iter().map(|offer| offer.id).collect();
+        let receipt = MatchReceipt { at: now, buyer, offers, body };
+        Signed::sign(&indexer.domain, &indexer.key, &receipt).map(Box::new)
+    });
+    let signed = offers.iter().map(|offer| Signed::sign(&indexer.domain, &indexer.key, offer));
+    match (signed.collect(), receipt.transpose()) {
+        (Ok(offers), Ok(receipt)) => IndexReply::Candidates(Candidates { offers, receipt }),
+        (Err(error), _) | (_, Err(error)) => IndexReply::Refused(error.to_string()),
+    }
+}
