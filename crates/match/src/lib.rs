@@ -31,6 +31,9 @@ pub use fleet::{
     HOLDS_PER_BUYER_MAX, HOST_BYTES_MAX, HOSTS_MAX, HoldRefusal, SCORES_MAX, SILENT_MS, STALE_MS,
     State, UNCONFIRMED_CUT_BP, WORDS_BYTES_MAX,
 };
-pub use presence::{BeatDropped, PERIOD_MS, Presence, SESSIONS_MAX, SessionsFull, Standing, Taken};
+pub use presence::{
+    BeatDropped, DumpError, KEY_EPOCH_MS, PERIOD_MS, Presence, SESSIONS_MAX, SessionsFull,
+    Standing, Taken, epoch_of as key_epoch_of,
+};
 pub use receipt::{ReceiptFault, verify_receipt};
 pub use score::{CHECKS_PER_MINUTE_MAX, LATE_MINUTES_MAX, ReportRefusal, WINDOW_MINUTES};

@@ -1,7 +1,7 @@
 //! Who is there: the sessions of heartbeats, and when a silent one counts as gone.
 //!
-//! A million sessions fit into one machine: a row is about 64 bytes, and a beat costs a look-up and
-//! a few additions. Whether a session is alive follows from its own rhythm (an accrual detector, as
+//! A million sessions fit into one machine: one takes about 110 bytes, and a beat costs a look-up, a
+//! decryption and a few additions. Each container of a host has one. Whether a session is alive follows from its own rhythm (an accrual detector, as
 //! Hayashibara and others describe it, with the deviation in place of the probability): the time
 //! since its last beat is compared with the mean and the deviation of the times between its beats.
 //!
@@ -10,15 +10,27 @@
 //! than a few of all sessions fell silent together nobody is declared gone at all: then it is in
 //! all likelihood this indexer that is cut off.
 
-use std::net::SocketAddr;
+use welkin_proto::heartbeat::{
+    Enrolment, Header, HeartbeatError, NOTE_BYTES, Note, Secret, Vitals,
+};
+use welkin_types::{ContainerId, NodeId, UnixMillis};
 
-use welkin_proto::heartbeat::{Header, HeartbeatError, SessionKey, Vitals};
-use welkin_types::UnixMillis;
+mod directory;
+mod dump;
+mod row;
+
+pub use dump::DumpError;
+
+use directory::Directory;
+use row::Row;
 
 /// The most sessions.
 pub const SESSIONS_MAX: usize = 1 << 21;
 /// How often a host beats, in milliseconds; it varies that by a fifth.
 pub const PERIOD_MS: u64 = 10_000;
+/// How long keys are new, in milliseconds. Those of the epoch before are good too; who has older ones
+/// is asked to enrol again.
+pub const KEY_EPOCH_MS: u64 = 24 * 3_600_000;
 /// A session is suspect when it is silent for so many deviations beyond its mean …
 const SUSPECT_DEVIATIONS: u64 = 4;
 /// … and gone after so many.
@@ -30,8 +42,12 @@ const GONE_PERIODS: u64 = 6;
 const CUT_OFF_PERCENT: usize = 20;
 /// … but for no longer than this.
 const HOLD_DOWN_MS_MAX: u64 = 10 * 60_000;
+/// A session that is gone is kept for so long after its last beat: its host may have been cut off.
+const FORGET_MS: u64 = 30 * 60_000;
 /// The least deviation that is believed, in milliseconds: a tenth of the period.
-const DEVIATION_MS_MIN: u32 = 1_000;
+const DEVIATION_MS_MIN: u16 = 1_000;
+/// No session.
+const NONE: u32 = u32::MAX;
 
 /// How a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,99 +85,188 @@ pub struct SessionsFull;
 pub struct Taken {
     /// The session.
     pub session: u32,
-    /// The beat's counter, for the acknowledgement.
+    /// The beat's counter, for the answer.
     pub counter: u64,
+    /// Whose it is.
+    pub host: NodeId,
+    /// Which of its containers.
+    pub container: ContainerId,
     /// What it says.
     pub vitals: Vitals,
     /// What the session was before.
     pub was: Standing,
-    /// Whether the host's address has changed.
-    pub has_moved: bool,
+    /// Whether its key is so old that the host should enrol again.
+    pub has_old_key: bool,
 }
 
+/// Whose a session is, and the next one of the same host.
 #[derive(Clone, Debug)]
-struct Row {
-    key: SessionKey,
-    counter: u64,
-    /// When it was last heard.
-    heard: UnixMillis,
-    from: Option<SocketAddr>,
-    /// Mean and mean deviation of the times between regular beats, in milliseconds.
-    mean_ms: u32,
-    deviation_ms: u32,
-    standing: Standing,
+struct Owner {
+    host: NodeId,
+    container: ContainerId,
+    next: u32,
+}
+
+impl Owner {
+    const NOBODY: Self = Self {
+        host: NodeId::from_bytes([0; 32]),
+        container: ContainerId::from_bytes([0; 16]),
+        next: NONE,
+    };
 }
 
 /// All sessions of an indexer, by number.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Presence {
-    rows: Vec<Option<Row>>,
+    secret: Secret,
+    rows: Vec<Row>,
+    /// Apart from the rows, which every beat and every sweep touches.
+    owners: Vec<Owner>,
+    /// The first session of each host.
+    directory: Directory,
     vacant: Vec<u32>,
     suspects: usize,
     /// Since when too many are suspect.
     cut_off: Option<UnixMillis>,
+    /// Where the next part of a sweep begins.
+    cursor: usize,
 }
 
 impl Presence {
-    /// Begins a session; its number may have been another's before. It counts as just heard.
+    /// No sessions yet; their keys will follow from this secret.
+    pub fn new(secret: Secret) -> Self {
+        let directory = Directory::new(secret.table_seed());
+        Self {
+            secret,
+            rows: Vec::new(),
+            owners: Vec::new(),
+            directory,
+            vacant: Vec::new(),
+            suspects: 0,
+            cut_off: None,
+            cursor: 0,
+        }
+    }
+
+    /// Begins the sessions of a host's containers, which are at most
+    /// [`welkin_proto::Capability::CONTAINERS_MAX`] and differ; those of containers that it had and
+    /// has no more end. Each gets another key, also one that keeps its number, and counts as just
+    /// heard. `salt` is to be random.
     ///
     /// # Errors
     ///
-    /// [`SessionsFull`]
-    pub fn enrol(&mut self, now: UnixMillis, key: SessionKey) -> Result<u32, SessionsFull> {
-        let row = Row {
-            key,
-            counter: 0,
-            heard: now,
-            from: None,
-            mean_ms: u32::try_from(PERIOD_MS).unwrap_or(u32::MAX),
-            deviation_ms: DEVIATION_MS_MIN,
-            standing: Standing::Alive,
-        };
-        if let Some(session) = self.vacant.pop() {
-            self.rows[session as usize] = Some(row);
-            return Ok(session);
-        }
-        let session = u32::try_from(self.rows.len()).map_err(|_| SessionsFull)?;
-        if self.rows.len() >= SESSIONS_MAX {
+    /// [`SessionsFull`]; then nothing is changed.
+    pub fn enrol(
+        &mut self,
+        now: UnixMillis,
+        host: NodeId,
+        containers: &[ContainerId],
+        salt: u32,
+    ) -> Result<Vec<Enrolment>, SessionsFull> {
+        let before: Vec<u32> = self.sessions_of(host).collect();
+        if self.len() - before.len() + containers.len() > SESSIONS_MAX {
             return Err(SessionsFull);
         }
-        self.rows.push(Some(row));
-        Ok(session)
+        self.directory.remove(&self.owners, host);
+        let number = |presence: &Self, container| {
+            let is_its = |session: &u32| presence.owners[*session as usize].container == container;
+            before.iter().copied().find(is_its)
+        };
+        let kept: Vec<Option<u32>> = containers.iter().map(|of| number(self, *of)).collect();
+        for session in before.iter().filter(|session| !kept.contains(&Some(**session))) {
+            self.vacate(*session);
+        }
+        let epoch = epoch_of(now);
+        let mut next = NONE;
+        let mut enrolled = Vec::with_capacity(containers.len());
+        for (container, kept) in containers.iter().copied().zip(kept) {
+            let key = self.secret.session_key(epoch, salt, host, container);
+            let row = Row::new(now, epoch, salt, key.clone());
+            let owner = Owner { host, container, next };
+            let session = self.place(kept, row, owner);
+            next = session;
+            enrolled.push(Enrolment { container, session, key });
+        }
+        if next != NONE {
+            self.directory.set(&self.owners, next);
+        }
+        Ok(enrolled)
     }
 
-    /// Ends a session.
-    pub fn end(&mut self, session: u32) {
-        let Some(row) = self.rows.get_mut(session as usize) else { return };
-        if let Some(row) = row.take() {
-            self.suspects -= usize::from(row.standing == Standing::Suspect);
-            self.vacant.push(session);
+    fn place(&mut self, kept: Option<u32>, row: Row, owner: Owner) -> u32 {
+        if let Some(session) = kept.or_else(|| self.vacant.pop()) {
+            let place = &mut self.rows[session as usize];
+            self.suspects -= usize::from(place.standing == Some(Standing::Suspect));
+            (*place, self.owners[session as usize]) = (row, owner);
+            return session;
         }
+        self.rows.push(row);
+        self.owners.push(owner);
+        // Fewer than SESSIONS_MAX.
+        u32::try_from(self.rows.len() - 1).unwrap_or(NONE)
+    }
+
+    fn vacate(&mut self, session: u32) {
+        let row = std::mem::replace(&mut self.rows[session as usize], Row::vacant());
+        self.suspects -= usize::from(row.standing == Some(Standing::Suspect));
+        self.owners[session as usize] = Owner::NOBODY;
+        self.vacant.push(session);
+    }
+
+    /// Ends all sessions of a host.
+    pub fn end(&mut self, host: NodeId) {
+        let sessions: Vec<u32> = self.sessions_of(host).collect();
+        self.directory.remove(&self.owners, host);
+        sessions.into_iter().for_each(|session| self.vacate(session));
+    }
+
+    /// The sessions of a host.
+    pub fn sessions_of(&self, host: NodeId) -> impl Iterator<Item = u32> {
+        let mut next = self.directory.get(&self.owners, host).unwrap_or(NONE);
+        std::iter::from_fn(move || {
+            let session = next;
+            next = self.owners.get(session as usize)?.next;
+            Some(session)
+        })
+    }
+
+    /// When a host was last heard, by any of its sessions; an enrolment counts.
+    pub fn heard(&self, host: NodeId) -> Option<UnixMillis> {
+        self.sessions_of(host).map(|session| self.rows[session as usize].heard).max()
     }
 
     /// How many sessions there are.
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.rows.len() - self.vacant.len()
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many of them are suspect.
+    pub const fn suspects(&self) -> usize {
+        self.suspects
+    }
+
+    /// Bytes that the sessions take.
+    pub const fn bytes(&self) -> usize {
+        self.rows.capacity() * size_of::<Row>()
+            + self.owners.capacity() * size_of::<Owner>()
+            + self.vacant.capacity() * size_of::<u32>()
+            + self.directory.bytes()
     }
 
     /// How a session stands.
     pub fn standing(&self, session: u32) -> Option<Standing> {
-        self.row(session).map(|row| row.standing)
+        self.rows.get(session as usize)?.standing
     }
 
-    /// Where a session's host was last heard from, and the key to answer with.
-    pub fn way_to(&self, session: u32) -> Option<(SocketAddr, &SessionKey)> {
-        let row = self.row(session)?;
-        Some((row.from?, &row.key))
-    }
-
-    fn row(&self, session: u32) -> Option<&Row> {
-        self.rows.get(session as usize)?.as_ref()
+    /// Whose a session is.
+    pub fn owner(&self, session: u32) -> Option<(NodeId, ContainerId)> {
+        self.standing(session)?;
+        self.owners.get(session as usize).map(|owner| (owner.host, owner.container))
     }
 
     /// Takes a datagram. The cheap tests come first: a flood of old or made-up ones costs little.
@@ -169,57 +274,84 @@ impl Presence {
     /// # Errors
     ///
     /// [`BeatDropped`]; then nothing is changed, and nothing is to be answered.
-    pub fn beat(
-        &mut self,
-        now: UnixMillis,
-        from: SocketAddr,
-        datagram: &[u8],
-    ) -> Result<Taken, BeatDropped> {
+    pub fn beat(&mut self, now: UnixMillis, datagram: &[u8]) -> Result<Taken, BeatDropped> {
         let Header { session, counter, .. } = Header::of_beat(datagram)?;
-        let row = self.rows.get_mut(session as usize).and_then(Option::as_mut);
-        let row = row.ok_or(BeatDropped::Unknown)?;
+        let row = self.rows.get_mut(session as usize).ok_or(BeatDropped::Unknown)?;
+        let was = row.standing.ok_or(BeatDropped::Unknown)?;
         if counter <= row.counter {
             return Err(BeatDropped::Old);
         }
+        let Owner { host, container, .. } = self.owners[session as usize];
+        if row.is_keyless() {
+            row.key = self.secret.session_key(row.epoch, row.salt, host, container);
+        }
         let vitals = Vitals::open(&row.key, datagram)?;
-        let was = row.standing;
         row.learn(now);
         row.counter = counter;
         row.heard = row.heard.max(now);
-        row.standing = Standing::Alive;
-        let has_moved = row.from.replace(from) != Some(from);
+        row.standing = Some(Standing::Alive);
+        let has_old_key = row.epoch.saturating_add(1) < epoch_of(now);
         self.suspects -= usize::from(was == Standing::Suspect);
-        Ok(Taken { session, counter, vitals, was, has_moved })
+        Ok(Taken { session, counter, host, container, vitals, was, has_old_key })
     }
 
-    /// Looks who has fallen silent; to be called about once a second. Returns whose standing has
-    /// changed for the worse.
+    /// An answer to a beat that was taken.
+    pub fn answer(&self, taken: &Taken, note: Note) -> Option<[u8; NOTE_BYTES]> {
+        let row = self.rows.get(taken.session as usize)?;
+        let is_its = row.standing.is_some() && row.counter >= taken.counter;
+        is_its.then(|| note.seal(&row.key, taken.session, taken.counter))
+    }
+
+    /// Looks who has fallen silent. Returns whose standing has changed for the worse.
     pub fn sweep(&mut self, now: UnixMillis) -> Vec<(u32, Standing)> {
+        self.cursor = 0;
+        self.sweep_part(now, usize::MAX)
+    }
+
+    /// Looks at the next `count` sessions, from the first again after the last: so that a sweep of a
+    /// million holds nothing up. All are to be looked at about once a second.
+    pub fn sweep_part(&mut self, now: UnixMillis, count: usize) -> Vec<(u32, Standing)> {
+        let begin = if self.cursor < self.rows.len() { self.cursor } else { 0 };
+        let end = begin.saturating_add(count).min(self.rows.len());
+        self.cursor = end;
         let mut changed = Vec::new();
-        let mut silent = Vec::new();
-        for (session, row) in (0..).zip(&mut self.rows) {
-            let Some(row) = row else { continue };
-            match (row.standing, row.silence(now)) {
+        let (mut silent, mut forgotten) = (Vec::new(), Vec::new());
+        for (row, number) in self.rows[begin..end].iter_mut().zip(begin..) {
+            let Some(standing) = row.standing else { continue };
+            let session = u32::try_from(number).unwrap_or(NONE);
+            match (standing, row.silence(now)) {
                 (Standing::Alive, Standing::Suspect | Standing::Gone) => {
-                    row.standing = Standing::Suspect;
+                    row.standing = Some(Standing::Suspect);
                     self.suspects += 1;
                     changed.push((session, Standing::Suspect));
                 }
                 (Standing::Suspect, Standing::Gone) => silent.push(session),
+                (Standing::Gone, _) if now.0.saturating_sub(row.heard.0) > FORGET_MS => {
+                    forgotten.push(session);
+                }
                 _ => (),
             }
         }
-        if self.is_cut_off(now) {
-            return changed;
-        }
-        for session in silent {
-            if let Some(row) = self.rows[session as usize].as_mut() {
-                row.standing = Standing::Gone;
+        self.forget(&forgotten);
+        if !self.is_cut_off(now) {
+            for session in silent {
+                self.rows[session as usize].standing = Some(Standing::Gone);
                 self.suspects -= 1;
                 changed.push((session, Standing::Gone));
             }
         }
         changed
+    }
+
+    /// Ends the sessions of hosts of which every session is gone for long.
+    fn forget(&mut self, sessions: &[u32]) {
+        for session in sessions {
+            let Some((host, _)) = self.owner(*session) else { continue };
+            let is_gone = |of: u32| self.standing(of) == Some(Standing::Gone);
+            if self.sessions_of(host).all(is_gone) {
+                self.end(host);
+            }
+        }
     }
 
     /// Whether so many are silent that it is rather this indexer that is cut off.
@@ -235,37 +367,9 @@ impl Presence {
     }
 }
 
-impl Row {
-    /// Learns the rhythm from a beat. Beats at once on a change come out of it and say nothing
-    /// about it, nor does the first one after a silence.
-    fn learn(&mut self, now: UnixMillis) {
-        let apart = now.0.saturating_sub(self.heard.0);
-        if self.counter == 0 || !(PERIOD_MS / 2..=PERIOD_MS * 2).contains(&apart) {
-            return;
-        }
-        let apart = u32::try_from(apart).unwrap_or(u32::MAX);
-        let off = apart.abs_diff(self.mean_ms);
-        // Moving averages of 8 beats.
-        self.mean_ms = self.mean_ms / 8 * 7 + self.mean_ms % 8 * 7 / 8 + apart / 8;
-        let deviation = self.deviation_ms / 8 * 7 + off / 8;
-        self.deviation_ms = deviation.max(DEVIATION_MS_MIN);
-    }
-
-    /// What its silence alone says.
-    fn silence(&self, now: UnixMillis) -> Standing {
-        let silent = now.0.saturating_sub(self.heard.0);
-        let beyond = silent.saturating_sub(u64::from(self.mean_ms));
-        let is_beyond = |deviations: u64, periods: u64| {
-            beyond > deviations * u64::from(self.deviation_ms) && silent > periods * PERIOD_MS
-        };
-        if is_beyond(GONE_DEVIATIONS, GONE_PERIODS) {
-            Standing::Gone
-        } else if is_beyond(SUSPECT_DEVIATIONS, SUSPECT_PERIODS) {
-            Standing::Suspect
-        } else {
-            Standing::Alive
-        }
-    }
+/// Which keys are given now.
+pub fn epoch_of(now: UnixMillis) -> u16 {
+    u16::try_from(now.0 / KEY_EPOCH_MS).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

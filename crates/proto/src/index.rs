@@ -1,7 +1,8 @@
 //! What is said to an indexer, and what it says.
 //!
-//! A host keeps one stream open: it sends [`HostToIndexer`], first an announcement, and is sent
-//! [`IndexerToHost`]. Everybody else opens one stream per question: one [`IndexRequest`], one
+//! A host opens a stream to announce itself and is given sessions for its heartbeats
+//! ([`crate::heartbeat`]), which are datagrams. It sends [`HostToIndexer`] and is sent
+//! [`IndexerToHost`] for as long as the stream is kept. Everybody else opens one stream per question: one [`IndexRequest`], one
 //! [`IndexReply`]. Frames are at most [`crate::FRAME_BYTES_MAX`] bytes.
 
 use serde::{Deserialize, Serialize};
@@ -11,13 +12,14 @@ use welkin_types::{AccountId, ContainerId, NodeId, OfferId, Region, UnixMillis};
 use crate::capability::{Capability, Offer};
 use crate::check::Report;
 use crate::gossip::{Directory, Evidence, Gossip};
+use crate::heartbeat::Welcome;
 use crate::order::{Delegation, SignedByAccount};
 use crate::signed::{Signable, Signed};
 
 /// The first frame of a stream says what the stream is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IndexHello {
-    /// A host that will stay: its capability; then [`HostToIndexer`] frames follow.
+    /// A host: its capability; then [`HostToIndexer`] frames follow.
     Host(Box<Signed<Capability>>),
     /// One question.
     Ask(Box<IndexRequest>),
@@ -28,8 +30,9 @@ pub enum IndexHello {
 pub enum HostToIndexer {
     /// A changed capability.
     Announce(Box<Signed<Capability>>),
-    /// The whole present state; at once on a change, else every 10 s.
-    Beat(Beat),
+    /// Heartbeats as they would be datagrams, one after the other, where datagrams do not pass; at
+    /// most [`crate::heartbeat::FRAMED_MAX`].
+    Beats(Vec<u8>),
 }
 
 /// A host's present state.
@@ -50,12 +53,14 @@ pub struct Beat {
 /// To a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IndexerToHost {
-    /// The announcement is accepted.
-    Welcome,
+    /// The announcement is accepted, and this is how to beat.
+    Welcome(Box<Welcome>),
     /// The announcement is refused, and why.
     Refused(String),
     /// "Keep a slot for this buyer until then."
     Hold(Hold),
+    /// Answers to [`HostToIndexer::Beats`], one after the other.
+    Notes(Vec<u8>),
 }
 
 /// A slot kept for an offer.

@@ -1,31 +1,38 @@
 //! Sessions of made-up hosts.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
 use proptest::prelude::*;
-use welkin_proto::heartbeat::Secret;
-use welkin_types::{ContainerId, NodeId};
+use welkin_proto::heartbeat::SessionKey;
 
 use super::*;
 
 const START: u64 = 1_800_000_000_000;
 
-fn key(number: u32) -> SessionKey {
-    let mut id = [0; 16];
-    id[..4].copy_from_slice(&number.to_be_bytes());
-    let secret = Secret::from_bytes([7; 32]);
-    secret.session_key(0, NodeId::from_bytes([1; 32]), ContainerId::from_bytes(id))
+fn secret() -> Secret {
+    Secret::from_bytes([7; 32])
 }
 
-fn from(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+fn host(number: u32) -> NodeId {
+    let mut id = [0; 32];
+    id[..4].copy_from_slice(&number.to_be_bytes());
+    NodeId::from_bytes(id)
+}
+
+fn container(number: u8) -> ContainerId {
+    ContainerId::from_bytes([number; 16])
+}
+
+/// The key of host `number`, enrolled at the start with one container.
+fn key(number: u32) -> SessionKey {
+    secret().session_key(epoch_of(UnixMillis(START)), 5, host(number), container(0))
 }
 
 /// `count` sessions that have beaten regularly for a while.
 fn settled(count: u32) -> (Presence, u64) {
-    let mut presence = Presence::default();
+    let mut presence = Presence::new(secret());
     for number in 0..count {
-        assert_eq!(presence.enrol(UnixMillis(START), key(number)), Ok(number));
+        let enrolled = presence.enrol(UnixMillis(START), host(number), &[container(0)], 5).unwrap();
+        let given = Enrolment { container: container(0), session: number, key: key(number) };
+        assert_eq!(enrolled, [given]);
     }
     let mut now = START;
     for round in 1..=20 {
@@ -45,27 +52,27 @@ fn beat(
     now: u64,
 ) -> Result<Taken, BeatDropped> {
     let datagram = Vitals { free: 1, ..Vitals::default() }.seal(&key(number), number, counter);
-    presence.beat(UnixMillis(now), from(1), &datagram)
+    presence.beat(UnixMillis(now), &datagram)
 }
 
 #[test]
 fn a_beat_is_taken_once_and_only_from_its_session() {
     let (mut presence, now) = settled(2);
+    let now = UnixMillis(now);
     let datagram = Vitals { free: 7, ..Vitals::default() }.seal(&key(0), 0, 100);
-    let taken = presence.beat(UnixMillis(now), from(9), &datagram).unwrap();
+    let taken = presence.beat(now, &datagram).unwrap();
     assert_eq!((taken.session, taken.counter, taken.vitals.free), (0, 100, 7));
-    assert!(taken.has_moved);
-    assert_eq!(presence.way_to(0).unwrap().0, from(9));
+    assert_eq!((taken.host, taken.container), (host(0), container(0)));
+    let note = presence.answer(&taken, Note::Ack).unwrap();
+    assert_eq!(Note::open(&key(0), &note), Ok(Note::Ack));
     // Again, an older one, of another session's key, of no session, no beat at all.
-    assert_eq!(presence.beat(UnixMillis(now), from(6), &datagram), Err(BeatDropped::Old));
-    assert_eq!(beat(&mut presence, 0, 99, now), Err(BeatDropped::Old));
+    assert_eq!(presence.beat(now, &datagram), Err(BeatDropped::Old));
+    assert_eq!(beat(&mut presence, 0, 99, now.0), Err(BeatDropped::Old));
     let stolen = Vitals::default().seal(&key(1), 0, 101);
-    let refused = presence.beat(UnixMillis(now), from(6), &stolen);
-    assert_eq!(refused, Err(BeatDropped::Bad(HeartbeatError::Tag)));
-    assert_eq!(beat(&mut presence, 2, 1, now), Err(BeatDropped::Unknown));
-    let refused = presence.beat(UnixMillis(now), from(6), &[0; 69]);
-    assert_eq!(refused, Err(BeatDropped::Bad(HeartbeatError::Form)));
-    assert_eq!(presence.way_to(0).unwrap().0, from(9), "a refused beat changes nothing");
+    assert_eq!(presence.beat(now, &stolen), Err(BeatDropped::Bad(HeartbeatError::Tag)));
+    assert_eq!(beat(&mut presence, 2, 1, now.0), Err(BeatDropped::Unknown));
+    assert_eq!(presence.beat(now, &[0; 69]), Err(BeatDropped::Bad(HeartbeatError::Form)));
+    assert!(beat(&mut presence, 0, 101, now.0).is_ok(), "a refused beat changes nothing");
 }
 
 #[test]
@@ -129,14 +136,111 @@ fn nobody_is_gone_while_the_indexer_is_cut_off_itself() {
 }
 
 #[test]
-fn a_number_is_given_again_with_another_key() {
-    let (mut presence, now) = settled(3);
-    presence.end(1);
-    presence.end(1);
-    assert_eq!((presence.len(), presence.standing(1)), (2, None));
-    assert_eq!(beat(&mut presence, 1, 100, now), Err(BeatDropped::Unknown));
-    assert_eq!(presence.enrol(UnixMillis(now), key(77)), Ok(1));
-    assert_eq!(beat(&mut presence, 1, 101, now), Err(BeatDropped::Bad(HeartbeatError::Tag)));
+fn an_enrolment_gives_other_keys_and_ends_what_is_no_more() {
+    let mut presence = Presence::new(secret());
+    let now = UnixMillis(START);
+    let all = [container(1), container(2), container(3)];
+    let first = presence.enrol(now, host(1), &all, 1).unwrap();
+    let other = presence.enrol(now, host(2), &all, 1).unwrap();
+    let old = Vitals::default().seal(&first[1].key, first[1].session, 9);
+    presence.beat(now, &old).unwrap();
+    let second = presence.enrol(now, host(1), &[container(2), container(4)], 2).unwrap();
+    assert_eq!(second[0].session, first[1].session, "its number stays");
+    assert_eq!(presence.beat(now, &old), Err(BeatDropped::Bad(HeartbeatError::Tag)));
+    let datagram = Vitals::default().seal(&second[0].key, second[0].session, 1);
+    assert_eq!(presence.beat(now, &datagram).unwrap().container, container(2));
+    assert_eq!(presence.len(), 5);
+    let mut sessions: Vec<_> = presence.sessions_of(host(1)).collect();
+    sessions.sort_unstable();
+    let mut given: Vec<_> = second.iter().map(|enrolment| enrolment.session).collect();
+    given.sort_unstable();
+    assert_eq!(sessions, given);
+    presence.end(host(1));
+    presence.end(host(1));
+    assert_eq!((presence.len(), presence.heard(host(1))), (3, None));
+    assert_eq!(presence.sessions_of(host(2)).count(), 3);
+    assert_eq!(presence.owner(other[0].session), Some((host(2), container(1))));
+    assert_eq!(presence.enrol(now, host(3), &[], 3), Ok(Vec::new()));
+}
+
+#[test]
+fn who_was_gone_for_long_is_forgotten() {
+    let (mut presence, start) = settled(20);
+    for second in 1..=40 * 60 {
+        let now = start + second * 1_000;
+        if second % 10 == 0 {
+            for number in 1..20 {
+                beat(&mut presence, number, 1_000 + second, now).unwrap();
+            }
+        }
+        // Parts of sweeps find what whole ones do.
+        for _ in 0..4 {
+            presence.sweep_part(UnixMillis(now), 5);
+        }
+    }
+    assert_eq!((presence.len(), presence.standing(0)), (19, None));
+    assert_eq!(presence.suspects(), 0);
+}
+
+#[test]
+fn keys_grow_old_and_say_so() {
+    let (mut presence, _) = settled(1);
+    let after = |epochs: u64| (START / KEY_EPOCH_MS + epochs) * KEY_EPOCH_MS;
+    assert!(!beat(&mut presence, 0, 100, after(1)).unwrap().has_old_key);
+    assert!(beat(&mut presence, 0, 101, after(2)).unwrap().has_old_key);
+}
+
+#[test]
+fn a_restarted_indexer_takes_the_next_beats() {
+    let (mut presence, now) = settled(40);
+    for gone in [3, 4, 39] {
+        presence.end(host(gone));
+    }
+    let many = [container(1), container(2)];
+    let two = presence.enrol(UnixMillis(now), host(77), &many, 9).unwrap();
+    let dump = presence.dump();
+    let mut loaded = Presence::load(secret(), UnixMillis(now), &dump).unwrap();
+    assert_eq!(loaded.dump(), dump);
+    assert_eq!(loaded.len(), 39);
+    assert_eq!(beat(&mut loaded, 5, 20, now), Err(BeatDropped::Old), "no replays over a restart");
+    for number in (0..39).filter(|number| ![3, 4].contains(number)) {
+        beat(&mut loaded, number, 21, now).unwrap();
+    }
+    for Enrolment { container, session, key } in two {
+        let taken =
+            loaded.beat(UnixMillis(now), &Vitals::default().seal(&key, session, 1)).unwrap();
+        assert_eq!((taken.host, taken.container), (host(77), container));
+    }
+    assert_eq!(loaded.sessions_of(host(77)).count(), 2);
+    // Who is new gets a vacant number, and who left is not there.
+    assert_eq!(loaded.enrol(UnixMillis(now), host(3), &[container(0)], 5).unwrap()[0].session, 3);
+    // With another secret none of them is anybody's.
+    let mut other = Presence::load(Secret::from_bytes([8; 32]), UnixMillis(now), &dump).unwrap();
+    let refused = beat(&mut other, 5, 21, now);
+    assert_eq!(refused, Err(BeatDropped::Bad(HeartbeatError::Tag)));
+}
+
+#[test]
+fn a_dump_that_is_none_is_refused() {
+    let dump = settled(3).0.dump();
+    let load = |bytes: &[u8]| Presence::load(secret(), UnixMillis(START), bytes).err();
+    for length in 0..dump.len() {
+        assert!(load(&dump[..length]).is_some(), "{length}");
+    }
+    let mut twice = dump.clone();
+    twice.copy_within(9..13, 79);
+    assert_eq!(load(&twice), Some(DumpError::Rows));
+    let mut high = dump.clone();
+    high[151] = 0xff;
+    assert!(load(&high).is_some());
+    let mut alien = dump;
+    alien[4] = 9;
+    assert_eq!(load(&alien), Some(DumpError::Form));
+}
+
+#[test]
+fn a_session_is_small() {
+    assert!(size_of::<Row>() + size_of::<Owner>() <= 104);
 }
 
 proptest! {

@@ -6,18 +6,22 @@ use super::*;
 
 fn key() -> SessionKey {
     let secret = Secret::from_bytes([7; 32]);
-    secret.session_key(3, NodeId::from_bytes([1; 32]), ContainerId::from_bytes([2; 16]))
+    secret.session_key(3, 5, NodeId::from_bytes([1; 32]), ContainerId::from_bytes([2; 16]))
 }
 
 fn vitals() -> impl Strategy<Value = Vitals> {
-    let counts = (any::<bool>(), 0..=4_096_u16, any::<u16>(), any::<u16>(), any::<u8>());
+    let counts = (any::<[bool; 3]>(), 0..=4_096_u16, any::<u16>(), any::<u16>(), any::<u8>());
     let numbers = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>(), any::<u8>());
     let busy = prop::array::uniform8(0..=100_u8);
-    (counts, numbers, busy).prop_map(|(counts, numbers, gpu_busy_percent)| {
-        let (is_draining, free, gpus_free, gpu_memory_free_gib, queue) = counts;
+    let all = (counts, numbers, busy, 0..=4_096_u16);
+    all.prop_map(|(counts, numbers, gpu_busy_percent, spot_used)| {
+        let ([is_draining, wants_note, is_leaving], free, gpus_free, gpu_memory_free_gib, queue) =
+            counts;
         let (price_sequence, revision, lease_epoch, lease_digest, gpu_temperature_max_c) = numbers;
         Vitals {
             is_draining,
+            wants_note,
+            is_leaving,
             free,
             gpus_free,
             gpu_busy_percent,
@@ -28,6 +32,7 @@ fn vitals() -> impl Strategy<Value = Vitals> {
             revision,
             lease_epoch,
             lease_digest,
+            spot_used,
         }
     })
 }
@@ -44,11 +49,13 @@ proptest! {
     }
 
     #[test]
-    fn an_answer_is_read_as_it_was_sealed(value: u64, is_ack: bool, session: u32, counter: u64) {
-        let note = if is_ack { Note::Ack { counter: value } } else { Note::Poke { reason: value } };
+    fn an_answer_is_read_as_it_was_sealed(is_ack: bool, session: u32, counter: u64) {
+        let note = if is_ack { Note::Ack } else { Note::Poke };
         let datagram = note.seal(&key(), session, counter);
         prop_assert_eq!(Note::open(&key(), &datagram), Ok(note));
-        prop_assert!(datagram.len() < BEAT_BYTES, "an answer is smaller than what it answers");
+        let header = Header::of_note(&datagram).unwrap();
+        prop_assert_eq!((header.session, header.counter), (session, counter));
+        prop_assert!(datagram.len() * 2 < BEAT_BYTES, "an answer is smaller than what it answers");
     }
 
     #[test]
@@ -66,7 +73,7 @@ fn every_flipped_bit_is_noticed() {
         bent[bit / 8] ^= 1 << (bit % 8);
         assert!(Vitals::open(&key(), &bent).is_err(), "bit {bit}");
     }
-    let note = Note::Ack { counter: 10 }.seal(&key(), 9, 1);
+    let note = Note::Ack.seal(&key(), 9, 1);
     for bit in 0..NOTE_BYTES * 8 {
         let mut bent = note;
         bent[bit / 8] ^= 1 << (bit % 8);
@@ -75,14 +82,15 @@ fn every_flipped_bit_is_noticed() {
 }
 
 #[test]
-fn keys_are_of_one_container_host_and_epoch() {
+fn keys_are_of_one_enrolment() {
     let secret = Secret::from_bytes([7; 32]);
     let (host, container) = (NodeId::from_bytes([1; 32]), ContainerId::from_bytes([2; 16]));
     let others = [
-        secret.session_key(4, host, container),
-        secret.session_key(3, NodeId::from_bytes([9; 32]), container),
-        secret.session_key(3, host, ContainerId::from_bytes([9; 16])),
-        Secret::from_bytes([8; 32]).session_key(3, host, container),
+        secret.session_key(4, 5, host, container),
+        secret.session_key(3, 6, host, container),
+        secret.session_key(3, 5, NodeId::from_bytes([9; 32]), container),
+        secret.session_key(3, 5, host, ContainerId::from_bytes([9; 16])),
+        Secret::from_bytes([8; 32]).session_key(3, 5, host, container),
     ];
     let beat = Vitals::default().seal(&key(), 1, 1);
     for other in others {
@@ -92,21 +100,31 @@ fn keys_are_of_one_container_host_and_epoch() {
 }
 
 #[test]
-fn a_datagram_of_the_other_direction_is_refused() {
-    // An ack's bytes as long as a beat, with the kind of a beat: the nonce differs.
-    let header = Header { kind: BEAT, session: 1, counter: 1 };
+fn a_tag_of_one_kind_is_none_of_another() {
+    let ack = Note::Ack.seal(&key(), 1, 1);
+    let mut poke = ack;
+    poke[0] = POKE;
+    assert_eq!(Note::open(&key(), &poke), Err(HeartbeatError::Tag));
+    // An answer's text, were there one, would be no beat's: the nonce differs.
+    let header = Header { kind: ACK, session: 1, counter: 1 };
     let mut body = Vitals::default().to_bytes();
-    let tag = key().seal(Direction::ToHost, &header, &mut body);
-    let mut datagram = header.to_bytes().to_vec();
+    let tag = key().seal(&header, &mut body);
+    let mut datagram = Header { kind: BEAT, ..header }.to_bytes().to_vec();
     datagram.extend_from_slice(&body);
     datagram.extend_from_slice(&tag);
     assert_eq!(Vitals::open(&key(), &datagram), Err(HeartbeatError::Tag));
 }
 
 #[test]
+fn the_same_answer_is_the_same_bytes() {
+    assert_eq!(Note::Ack.seal(&key(), 1, 1), Note::Ack.seal(&key(), 1, 1));
+}
+
+#[test]
 fn a_state_that_is_none_is_refused() {
     for vitals in [
         Vitals { free: 4_097, ..Vitals::default() },
+        Vitals { spot_used: 4_097, ..Vitals::default() },
         Vitals { gpu_busy_percent: [101, 0, 0, 0, 0, 0, 0, 0], ..Vitals::default() },
     ] {
         let beat = vitals.seal(&key(), 1, 1);

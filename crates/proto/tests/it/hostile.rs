@@ -130,7 +130,7 @@ hostile! {
     };
     host_to_indexer: HostToIndexer, |message: &HostToIndexer| match message {
         HostToIndexer::Announce(signed) => capability(signed),
-        HostToIndexer::Beat(_) => (),
+        HostToIndexer::Beats(_) => (),
     };
     indexer_to_host: IndexerToHost, nothing;
     index_reply: IndexReply, |message: &IndexReply| match message {

@@ -4,8 +4,9 @@ use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
 use welkin_proto::gossip::{
     ClassSummary, Directory, Evidence, Gossip, IndexerCard, Reported, Summary, Tally, Versions,
 };
+use welkin_proto::heartbeat::{Enrolment, SessionKey, Welcome};
 use welkin_proto::index::{
-    Beat, Candidates, Filter, GangAsk, Hold, HostToIndexer, IndexHello, IndexReply, IndexRequest,
+    Candidates, Filter, GangAsk, Hold, HostToIndexer, IndexHello, IndexReply, IndexRequest,
     IndexerToHost, Listing, MatchReceipt, MatchRequest, Nearest, Together, WhyNot,
 };
 use welkin_proto::lease::{
@@ -36,6 +37,12 @@ macro_rules! make_id {
     )*};
 }
 make_id!(AccountId, AppId, ContainerId, LeaseId, NodeId, OfferId);
+
+impl Make for SessionKey {
+    fn make(source: &mut Source<'_>) -> Self {
+        Self::from_bytes(source.array())
+    }
+}
 
 impl Make for UnixMillis {
     fn make(source: &mut Source<'_>) -> Self {
@@ -167,7 +174,8 @@ make_struct! {
         reliability_min_bp, operators_allow, operators_deny, max_per_hour, capacity, features,
         driver_min, rtt_us_max, app, is_app_required, policy,
     }
-    Beat { revision, sequence, free, spot, draining }
+    Welcome { revision, period_ms, keeps_stream, port, standbys, key_epoch, sessions }
+    Enrolment { container, session, key }
     MatchRequest {
         buyer, needs, count, hold, exclude, from, round_trips_us, gang, receipt,
     }
@@ -231,8 +239,8 @@ make_enum! {
     }
 
     IndexHello [2] { 0 => Host(a), 1 => Ask(a) }
-    HostToIndexer [2] { 0 => Announce(a), 1 => Beat(a) }
-    IndexerToHost [3] { 0 => Welcome, 1 => Refused(a), 2 => Hold(a) }
+    HostToIndexer [2] { 0 => Announce(a), 1 => Beats(a) }
+    IndexerToHost [4] { 0 => Welcome(a), 1 => Refused(a), 2 => Hold(a), 3 => Notes(a) }
     IndexRequest [7] {
         0 => Match(a),
         1 => Offers { needs },
