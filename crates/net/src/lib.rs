@@ -15,6 +15,8 @@
 //! - what a peer can make us hold is bounded by [`RECEIVE_WINDOW_BYTES`] and [`STREAMS_MAX`];
 //! - a length from the network is compared with its limit before anything is allocated.
 //!
+//! [`DatagramSocket`] is the one way around QUIC: bare datagrams, for heartbeats.
+//!
 //! What it does not do: it starts no task of its own, knows no message of the protocol, retries
 //! nothing and keeps no list of peers. Those belong to the roles.
 #![forbid(unsafe_code)]
@@ -22,6 +24,7 @@
 mod addr;
 mod connection;
 mod counters;
+mod datagrams;
 mod endpoint;
 mod frame;
 mod incoming;
@@ -38,6 +41,7 @@ pub use crate::{
     addr::{DIRECT_ADDRS_MAX, NodeAddr, NodeAddrError, RelayAddr, RelayAddrError},
     connection::{Connection, ConnectionLost, PathInfo, PathKind, Traffic},
     counters::Counters,
+    datagrams::{DatagramBatch, DatagramPath, DatagramSocket},
     endpoint::{BindError, ConnectError, Endpoint, EndpointConfig, RelayStatus},
     frame::{FrameError, FrameReader, read_frame, write_frame},
     incoming::{HandshakeError, Incoming},

@@ -76,7 +76,8 @@ pub fn delegate(
     SignedByAccount::sign(domain, account, Delegation { node, expires }).map_err(IdentityError::Key)
 }
 
-fn secret(path: &Path) -> Result<[u8; 32], IdentityError> {
+/// Reads 32 secret bytes, making them where there are none.
+pub(crate) fn secret(path: &Path) -> Result<[u8; 32], IdentityError> {
     match read(path) {
         Err(IdentityError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             create(path)

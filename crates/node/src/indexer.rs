@@ -5,6 +5,8 @@
 //! seconds of a restart.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +27,12 @@ use crate::settlement::Settle;
 use crate::wire::{self, WireError};
 use crate::{Shutdown, outside};
 
+mod beats;
 mod matching;
 mod reports;
+mod streams;
+
+pub use beats::{BeatCounters, Beats, BeatsConfig, BeatsError};
 
 pub use matching::query_digest;
 
@@ -34,12 +40,8 @@ pub use matching::query_digest;
 const OFFER_LASTING: Duration = Duration::from_secs(5);
 /// How long a question may take to arrive.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// A host that says nothing for so long is dropped: three beats missed.
-const SILENCE_MAX: Duration = Duration::from_secs(35);
 /// How often stale state is cleared.
 const EXPIRE_EVERY: Duration = Duration::from_millis(200);
-/// Messages that wait to be sent to a host.
-const PUSH_MAX: usize = 256;
 /// The most connections at once.
 const CONNECTIONS_MAX: usize = 8_192;
 
@@ -52,11 +54,16 @@ pub const ALPNS: [&[u8]; 1] = [ALPN_INDEX];
 pub struct Config {
     /// Where it listens; port 0 takes a free one.
     pub listen: String,
+    /// The port for heartbeats, at the same address; 0 takes a free one at the first start and
+    /// then the same again.
+    pub heartbeat_port: u16,
+    /// The most hosts whose stream stays open; further ones beat by datagrams only.
+    pub streams_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:0".to_owned() }
+        Self { listen: "127.0.0.1:0".to_owned(), heartbeat_port: 0, streams_max: CONNECTIONS_MAX / 2 }
     }
 }
 
@@ -71,13 +78,24 @@ pub struct Deps {
     pub domain: Domain,
     /// The settlement service: it knows the seed of the checkers' assignment.
     pub settle: Settle,
+    /// Its heartbeats.
+    pub beats: Beats,
+}
+
+impl Config {
+    /// What the heartbeats of an indexer need that has its state in `dir` and is bound to `bound`.
+    pub fn beats(&self, dir: PathBuf, bound: Option<IpAddr>) -> BeatsConfig {
+        let listen = bound.map(|ip| SocketAddr::new(ip, self.heartbeat_port));
+        BeatsConfig { dir, listen, streams_max: self.streams_max, standbys: Vec::new() }
+    }
 }
 
 struct Indexer {
     endpoint: Endpoint,
     key: NodeKey,
     domain: Domain,
-    fleet: Mutex<Fleet>,
+    fleet: Arc<Mutex<Fleet>>,
+    beats: Beats,
     /// One explanation at a time of why nothing fits.
     explaining: Semaphore,
     /// The present connection of each host; a number tells it from an earlier one.
@@ -106,13 +124,15 @@ pub fn start(deps: Deps, shutdown: &Shutdown) -> NodeAddr {
         endpoint: deps.endpoint,
         key: deps.key,
         domain: deps.domain,
-        fleet: Mutex::new(Fleet::new(u64::from_le_bytes(outside::random()))),
+        fleet: Arc::new(Mutex::new(Fleet::new(u64::from_le_bytes(outside::random())))),
+        beats: deps.beats,
         explaining: Semaphore::new(1),
         hosts: Mutex::default(),
         reports: reports::Assignments::new(deps.settle),
         shutdown: shutdown.clone(),
         gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
     });
+    indexer.beats.serve(&indexer.fleet, shutdown);
     shutdown.spawn_until_asked("expire", expire(Arc::clone(&indexer)));
     shutdown.spawn_until_asked("accept", accept(indexer));
     info!(node = %addr.node, "indexer started");
@@ -177,89 +197,14 @@ async fn stream(
     mut recv: RecvStream,
 ) -> Result<(), WireError> {
     match wire::expect(&mut recv, QUESTION_TIMEOUT).await? {
-        IndexHello::Host(capability) => host(indexer, peer.node, &capability, send, recv).await,
+        IndexHello::Host(capability) => {
+            streams::serve(indexer, peer.node, &capability, send, recv).await
+        }
         IndexHello::Ask(request) => {
             let reply = answer(indexer, peer, *request).await;
             wire::send(&mut send, &reply).await?;
             let _ = send.finish();
             Ok(())
-        }
-    }
-}
-
-fn announce(indexer: &Indexer, peer: NodeId, signed: &Signed<Capability>) -> Result<(), String> {
-    let now = outside::now();
-    let capability = signed.open_by(&indexer.domain, peer).map_err(|error| crate::chain(&error))?;
-    let operator =
-        capability.check(&indexer.domain, peer, now).map_err(|error| error.to_string())?;
-    indexer.fleet().announce(now, operator, capability).map_err(|error| error.to_string())
-}
-
-async fn host(
-    indexer: &Indexer,
-    peer: NodeId,
-    capability: &Signed<Capability>,
-    mut send: SendStream,
-    mut recv: RecvStream,
-) -> Result<(), WireError> {
-    if let Err(why) = announce(indexer, peer, capability) {
-        warn!(host = %peer, why, "an announcement is refused");
-        wire::send(&mut send, &IndexerToHost::Refused(why)).await?;
-        let _ = send.finish();
-        return Ok(());
-    }
-    wire::send(&mut send, &IndexerToHost::Welcome).await?;
-    let (push, mut queue) = mpsc::channel(PUSH_MAX);
-    let number = {
-        let mut hosts = indexer.hosts();
-        let number = hosts.get(&peer).map_or(0, |(number, _)| number + 1);
-        hosts.insert(peer, (number, push));
-        number
-    };
-    info!(host = %peer, "a host has joined");
-    let pushing = async {
-        while let Some(message) = queue.recv().await {
-            if wire::send(&mut send, &message).await.is_err() {
-                return;
-            }
-        }
-    };
-    let result = tokio::select! {
-        heard = listen(indexer, peer, &mut recv) => heard,
-        () = pushing => Ok(()),
-    };
-    // A newer connection of the same host stays.
-    let is_present = {
-        let mut hosts = indexer.hosts();
-        let is_present = hosts.get(&peer).is_some_and(|(present, _)| *present == number);
-        if is_present {
-            hosts.remove(&peer);
-        }
-        is_present
-    };
-    if is_present {
-        indexer.fleet().leave(outside::now(), peer);
-        info!(host = %peer, "a host has left");
-    }
-    result
-}
-
-async fn listen(indexer: &Indexer, peer: NodeId, recv: &mut RecvStream) -> Result<(), WireError> {
-    loop {
-        match wire::expect(recv, SILENCE_MAX).await? {
-            HostToIndexer::Announce(signed) => {
-                if let Err(why) = announce(indexer, peer, &signed) {
-                    warn!(host = %peer, why, "an announcement is refused");
-                    return Ok(());
-                }
-            }
-            HostToIndexer::Beat(beat) => {
-                let taken = indexer.fleet().beat(outside::now(), peer, &beat);
-                if let Err(error) = taken {
-                    debug!(host = %peer, %error, "a beat is refused");
-                    return Ok(());
-                }
-            }
         }
     }
 }

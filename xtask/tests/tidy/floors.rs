@@ -56,6 +56,7 @@ const IMPURE: &[&str] = &[
     "libcontainer",
     "mio",
     "nix",
+    "noq-udp",
     "nvml-wrapper",
     "polling",
     "quinn",
