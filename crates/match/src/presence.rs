@@ -235,6 +235,12 @@ impl Presence {
         self.sessions_of(host).map(|session| self.rows[session as usize].heard).max()
     }
 
+    /// When a host has beaten last, by any of its sessions, since it enrolled.
+    pub fn beaten(&self, host: NodeId) -> Option<UnixMillis> {
+        let rows = self.sessions_of(host).map(|session| &self.rows[session as usize]);
+        rows.filter(|row| row.counter > 0).map(|row| row.heard).max()
+    }
+
     /// How many sessions there are.
     pub const fn len(&self) -> usize {
         self.rows.len() - self.vacant.len()

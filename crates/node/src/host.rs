@@ -5,6 +5,7 @@
 //! first (`stdio`), and is read from there.
 
 mod announce;
+mod beats;
 mod cashier;
 mod config;
 mod connection;
@@ -15,6 +16,7 @@ mod lease;
 mod open;
 mod pool;
 mod probe;
+mod pulse;
 mod ready;
 mod registry;
 mod restore;
@@ -58,7 +60,7 @@ const SPOOLS_MAX: usize = 256;
 /// How often old leases are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// How long a capability holds before it must be renewed.
-const CAPABILITY_LASTING: Duration = Duration::from_secs(3_600);
+const CAPABILITY_LASTING: Duration = Duration::from_secs(12 * 3_600);
 
 /// What a host needs from outside.
 #[derive(Debug)]
@@ -207,7 +209,7 @@ impl HostHandle {
         *self.0.welcomed.borrow()
     }
 
-    /// Tells all indexers anew what this host is, as is done every 20 minutes.
+    /// Tells all indexers anew what this host is, as is done every four hours.
     pub fn renew(&self) {
         announce::renew(&self.0);
     }
@@ -279,7 +281,7 @@ pub async fn start(
     restore::take_up(&host, records).await?;
     for indexer in deps.indexers {
         let announcer = announce::keep(Arc::clone(&host), indexer);
-        shutdown.spawn_until_asked("announce", announcer);
+        shutdown.spawn("announce", announcer);
     }
     shutdown.spawn_until_asked("renew", announce::keep_renewing(Arc::clone(&host)));
     shutdown.spawn_until_asked("unsure", unsure.keep_closing(host.settle.clone()));

@@ -1,8 +1,8 @@
 //! The indexer: keeps the live picture of its region's containers and answers who can run what.
 //!
 //! The picture is `welkin-match`'s [`Fleet`]; this role feeds it from connections and asks it. It is
-//! never in the path of data or money. It writes nothing to disk: hosts announce again within
-//! seconds of a restart.
+//! never in the path of data or money. Hosts announce themselves over a stream (`streams`) and are
+//! kept alive by datagrams (`beats`).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,13 +13,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::MissedTickBehavior;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 use welkin_match::Fleet;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
 use welkin_proto::index::{
-    HostToIndexer, IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX,
+    IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX,
 };
-use welkin_proto::{ALPN_INDEX, Capability, Domain, NodeAddr, NodeKey, Signed};
+use welkin_proto::{ALPN_INDEX, Domain, NodeAddr, NodeKey};
 use welkin_types::NodeId;
 
 use crate::gate::{Gate, GateLimits, Pass};
@@ -63,7 +63,11 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:0".to_owned(), heartbeat_port: 0, streams_max: CONNECTIONS_MAX / 2 }
+        Self {
+            listen: "127.0.0.1:0".to_owned(),
+            heartbeat_port: 0,
+            streams_max: CONNECTIONS_MAX / 2,
+        }
     }
 }
 

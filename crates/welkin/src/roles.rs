@@ -396,11 +396,22 @@ pub(crate) async fn indexer(context: &Context) -> anyhow::Result<()> {
         node(&dir, &network.domain(), listen, &indexer::ALPNS, network.relay.as_ref()).await?;
     let (settle, endpoint) =
         (node.remote_settle(&context.config.chain, &network, &shutdown)?, node.endpoint.clone());
-    let deps =
-        indexer::Deps { endpoint: node.endpoint, key: node.key, domain: network.domain(), settle };
+    let beats = beats(&context.config.indexer, dir, &endpoint)?;
+    let (key, domain) = (node.key, network.domain());
+    let deps = indexer::Deps { endpoint: node.endpoint, key, domain, settle, beats };
     let addr = indexer::start(deps, &shutdown);
     announce(context, "indexer", &addr.to_string())?;
     until_stopped(shutdown, endpoint).await
+}
+
+/// Opens an indexer's heartbeats at the address of its endpoint.
+pub(crate) fn beats(
+    config: &indexer::Config,
+    dir: PathBuf,
+    endpoint: &Endpoint,
+) -> anyhow::Result<indexer::Beats> {
+    let ip = endpoint.bound().first().map(SocketAddr::ip);
+    Ok(indexer::Beats::open(config.beats(dir, ip))?)
 }
 
 /// `welkin checker`

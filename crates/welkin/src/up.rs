@@ -157,7 +157,8 @@ async fn start_indexer(
     let node = roles::node(&dir, &domain, listen, &indexer::ALPNS, None).await?;
     let settle = node.local_settle(settlement, shutdown);
     let endpoint = node.endpoint.clone();
-    let deps = indexer::Deps { endpoint: node.endpoint, key: node.key, domain, settle };
+    let beats = roles::beats(&context.config.indexer, dir, &endpoint)?;
+    let deps = indexer::Deps { endpoint: node.endpoint, key: node.key, domain, settle, beats };
     network.indexers.push(indexer::start(deps, shutdown));
     Ok(endpoint)
 }

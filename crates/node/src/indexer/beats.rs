@@ -90,7 +90,6 @@ struct Shared {
     socket: Mutex<Option<DatagramSocket>>,
     port: u16,
     tally: Tally,
-    known: Mutex<apply::Known>,
     /// The present second, and who was poked in it.
     pokes: Mutex<(u64, u32)>,
 }
@@ -127,7 +126,6 @@ impl Beats {
             presence: Mutex::new(presence),
             socket: Mutex::new(socket),
             tally: Tally::default(),
-            known: Mutex::default(),
             pokes: Mutex::default(),
             config,
         };
@@ -158,10 +156,6 @@ impl Beats {
         self.0.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self) -> MutexGuard<'_, apply::Known> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether so many more streams may stay open.
     pub(super) fn keeps_streams(&self, open: usize) -> bool {
         open < self.0.config.streams_max
@@ -176,8 +170,8 @@ impl Beats {
         keeps_stream: bool,
     ) -> Result<Welcome, SessionsFull> {
         let (now, salt) = (outside::now(), u32::from_le_bytes(outside::random()));
+        let containers = if containers.is_empty() { &[apply::NO_CONTAINER] } else { containers };
         let sessions = self.presence().enrol(now, host, containers, salt)?;
-        self.known().enrol(host, revision);
         self.0.tally.enrolled.add(1);
         Ok(Welcome {
             revision,
@@ -190,12 +184,6 @@ impl Beats {
         })
     }
 
-    /// Ends a host's sessions.
-    pub(super) fn end(&self, host: NodeId) {
-        self.known().end(host);
-        self.presence().end(host);
-    }
-
     /// When a host was last heard in any way, its enrolment included.
     pub(super) fn heard(&self, host: NodeId) -> Option<UnixMillis> {
         self.presence().heard(host)
@@ -206,7 +194,8 @@ impl Beats {
     pub(super) fn beats_without_stream(&self, host: NodeId, then: UnixMillis) -> bool {
         let now = outside::now();
         let is_lately = |heard: UnixMillis| now.0.saturating_sub(heard.0) <= BEATEN_LATELY_MS;
-        self.heard(host).is_some_and(|heard| heard > then && is_lately(heard))
+        let beaten = self.presence().beaten(host);
+        beaten.is_some_and(|beaten| beaten > then && is_lately(beaten))
     }
 
     /// Takes beats that came in a frame of a stream. Returns the answers, one after the other; `None`
@@ -252,9 +241,8 @@ impl Beats {
         self.0.tally.taken.add(work.len() as u64);
         {
             let mut fleet = fleet.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut known = self.known();
             for (_, taken, note) in work.iter_mut() {
-                let is_known = known.beat(&mut fleet, now, taken);
+                let is_known = apply::beat(&mut fleet, now, taken);
                 *note = self.note(now, taken, is_known);
             }
         }

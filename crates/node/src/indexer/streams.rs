@@ -83,7 +83,7 @@ struct Present<'a> {
     peer: NodeId,
     /// Tells this stream from an earlier one.
     number: u64,
-    /// When something came over it.
+    /// When a beat came over it; 0 where none has.
     heard: AtomicU64,
 }
 
@@ -93,7 +93,7 @@ impl<'a> Present<'a> {
         let number = hosts.get(&peer).map_or(0, |(number, _)| number + 1);
         hosts.insert(peer, (number, push));
         info!(host = %peer, "a host has joined");
-        Self { indexer, peer, number, heard: AtomicU64::new(outside::now().0) }
+        Self { indexer, peer, number, heard: AtomicU64::new(0) }
     }
 }
 
@@ -117,7 +117,7 @@ impl Drop for Present<'_> {
     }
 }
 
-/// Hears a host. What it says here at last stands in `heard`, so that one that beats by datagrams is
+/// Hears a host. When it last beat here stands in `heard`, so that one that beats by datagrams is
 /// told from one that does not.
 async fn listen(
     indexer: &Indexer,
@@ -144,9 +144,9 @@ async fn listen(
                     // An answer that is lost is asked for again.
                     let _ = push.try_send(IndexerToHost::Notes(notes));
                 }
+                heard.store(outside::now().0, Ordering::Release);
             }
         }
-        heard.store(outside::now().0, Ordering::Release);
     }
     debug!(host = %peer, "a host needs its stream no more");
     Ok(())

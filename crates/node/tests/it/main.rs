@@ -7,6 +7,7 @@
 )]
 
 mod anvil;
+mod beats;
 mod books;
 mod escrow;
 mod genesis;

@@ -19,7 +19,7 @@ pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
 }
 
-async fn endpoint(secret: [u8; 32], alpns: &[&[u8]]) -> Endpoint {
+pub(crate) async fn endpoint(secret: [u8; 32], alpns: &[&[u8]]) -> Endpoint {
     let mut config = EndpointConfig::new(secret);
     config.listen = vec![([127, 0, 0, 1], 0).into()];
     config.alpns = alpns.iter().map(|alpn| alpn.to_vec()).collect();
@@ -50,6 +50,14 @@ fn settle_by(line: Line, n: u8, shutdown: &Shutdown) -> Settle {
     Settle::new(EvmSettlement::new(line, account(n), config, shutdown))
 }
 
+/// Heartbeats of an indexer with its state in this folder.
+pub(crate) fn beats(dir: &Path, streams_max: usize) -> indexer::Beats {
+    let listen = Some(([127, 0, 0, 1], 0).into());
+    let config =
+        indexer::BeatsConfig { dir: dir.to_owned(), listen, streams_max, standbys: Vec::new() };
+    indexer::Beats::open(config).unwrap()
+}
+
 impl World {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -62,7 +70,9 @@ impl World {
         let key = NodeKey::from_secret(&[2; 32]);
         let settle = settle(&service, 2, &shutdown);
         let index_endpoint = endpoint([2; 32], &indexer::ALPNS).await;
-        let deps = indexer::Deps { endpoint: index_endpoint, key, domain: Domain::LOCAL, settle };
+        let beats = beats(&dir.path().join("indexer-2"), 4_096);
+        let (endpoint, domain) = (index_endpoint, Domain::LOCAL);
+        let deps = indexer::Deps { endpoint, key, domain, settle, beats };
         let indexer = indexer::start(deps, &shutdown);
         let network = Network {
             chain_id: Domain::LOCAL.chain_id,
@@ -82,7 +92,8 @@ impl World {
         let key = NodeKey::from_secret(&[n; 32]);
         let settle = settle(&self.service, n, &self.shutdown);
         let endpoint = endpoint([n; 32], &indexer::ALPNS).await;
-        let deps = indexer::Deps { endpoint, key, domain: Domain::LOCAL, settle };
+        let beats = beats(&self.dir.path().join(format!("indexer-{n}")), 4_096);
+        let deps = indexer::Deps { endpoint, key, domain: Domain::LOCAL, settle, beats };
         self.network.indexers.push(indexer::start(deps, &self.shutdown));
     }
 

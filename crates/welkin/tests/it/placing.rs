@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use welkin_net::{Connection, RecvStream, SendStream};
 use welkin_node::{outside, wire};
-use welkin_proto::index::{Beat, HostToIndexer, IndexHello, IndexerToHost};
+use welkin_proto::heartbeat::Vitals;
+use welkin_proto::index::{HostToIndexer, IndexHello, IndexerToHost};
 use welkin_proto::lease::{FromHost, Refusal, RefusalCode, ToHost};
 use welkin_proto::{
     ALPN_INDEX, ALPN_LEASE, Capability, ContainerOffer, Domain, NodeAddr, Offer, Signed,
@@ -52,7 +53,6 @@ impl FalseHost {
             spot: None,
             reserved: None,
         };
-        let free = vec![(container.id, container.slots)];
         let capability = Capability {
             addr: wire::from_net(&raw.endpoint.addr()),
             operator: raw.delegation(),
@@ -67,9 +67,11 @@ impl FalseHost {
         let (mut send, mut recv) = connection.open().await.unwrap();
         wire::send(&mut send, &IndexHello::Host(Box::new(signed))).await.unwrap();
         let answer: IndexerToHost = wire::expect(&mut recv, WITHIN).await.unwrap();
-        assert_eq!(answer, IndexerToHost::Welcome);
-        let beat = Beat { revision: 1, sequence: 1, free, spot: Vec::new(), draining: false };
-        wire::send(&mut send, &HostToIndexer::Beat(beat)).await.unwrap();
+        let IndexerToHost::Welcome(welcome) = answer else { panic!("{answer:?}") };
+        let session = &welcome.sessions[0];
+        let vitals = Vitals { free: 4_000, revision: 1, ..Vitals::default() };
+        let beat = vitals.seal(&session.key, session.session, 1);
+        wire::send(&mut send, &HostToIndexer::Beats(beat.to_vec())).await.unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(raw, Arc::clone(&asked), manner, (send, recv, connection)));
         Self { asked, _tasks: tasks }
