@@ -8,6 +8,8 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use welkin_lease::{Effect, Found, HostLease, Input, LeaseRecord, Policy};
+use welkin_match::Presence;
+use welkin_proto::heartbeat::{BEAT_BYTES, Note, Secret, Vitals};
 use welkin_proto::check::{Probe, ProbeReply, Report};
 use welkin_proto::index::{HostToIndexer, IndexHello, IndexReply, IndexRequest, IndexerToHost};
 use welkin_proto::lease::{
@@ -18,7 +20,7 @@ use welkin_proto::{
     Capability, Delegation, Domain, NodeAddr, NodeKey, Offer, Receipt, ReceiptFile, Signable,
     Signed, SignedByAccount, decode, encode,
 };
-use welkin_types::UnixMillis;
+use welkin_types::{ContainerId, NodeId, UnixMillis};
 use welkin_types::task;
 
 const DOMAIN: Domain = Domain::LOCAL;
@@ -79,6 +81,38 @@ pub fn host_to_indexer(bytes: &[u8]) {
 /// What an indexer tells a host.
 pub fn indexer_to_host(bytes: &[u8]) {
     let _ = message::<IndexerToHost>(bytes);
+}
+
+/// Datagrams to an indexer, one after the other: the first byte of each says how long it is, and what
+/// is done to a true one. None may be taken twice, and none that was touched.
+pub fn beats(bytes: &[u8]) {
+    let secret = Secret::from_bytes([7; 32]);
+    if let Ok(loaded) = Presence::load(secret.clone(), NOW, bytes) {
+        assert!(Presence::load(secret.clone(), NOW, &loaded.dump()).is_ok());
+    }
+    let mut presence = Presence::new(secret);
+    let host = NodeId::from_bytes([1; 32]);
+    let containers = [ContainerId::from_bytes([1; 16]), ContainerId::from_bytes([2; 16])];
+    let enrolled = presence.enrol(NOW, host, &containers, 3).expect("there is room");
+    let mut rest = bytes;
+    let mut counter = 0;
+    while let Some((&how, after)) = rest.split_first() {
+        let session = &enrolled[usize::from(how & 1)];
+        let (piece, after) = after.split_at(after.len().min(usize::from(how >> 1)));
+        rest = after;
+        let _ = Note::open(&session.key, piece);
+        assert!(presence.beat(NOW, piece).is_err(), "made without a key");
+        counter += 1;
+        let beat = Vitals::default().seal(&session.key, session.session, counter);
+        let mut touched = beat;
+        for (byte, change) in touched.iter_mut().zip(piece) {
+            *byte ^= change;
+        }
+        let is_same = touched == beat;
+        assert_eq!(presence.beat(NOW, &touched).is_ok(), is_same);
+        assert_eq!(presence.beat(NOW, &beat).is_ok(), !is_same);
+        assert_eq!(beat.len(), BEAT_BYTES);
+    }
 }
 
 /// An indexer's answer.

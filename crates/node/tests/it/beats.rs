@@ -162,9 +162,10 @@ fn socket() -> UdpSocket {
     socket
 }
 
-/// Slots that are offered of all that is listed.
+/// Slots that are offered of each host, in the order of their numbers.
 async fn free(buyer: &Buyer) -> Vec<u32> {
-    let rows = buyer.offers(None).await.unwrap();
+    let mut rows = buyer.offers(None).await.unwrap();
+    rows.sort_by_key(|row| row.container.id);
     rows.iter().map(|row| row.free).collect()
 }
 

@@ -1,0 +1,222 @@
+//! Measures what a heartbeat costs an indexer: authenticated datagrams over loopback into the role's
+//! own loop, its sessions and its fleet; beside it a loop that only receives them.
+//!
+//! `cargo run --release -p welkin-node --example heartbeat [hosts] [beats a second] [rounds]`
+//!
+//! Costs are processor time of the receiving thread, as the kernel counts it, so that the sender and
+//! other programs do not count. Of ten beats one says that something has changed; of six one asks to
+//! be acknowledged. The datagrams are made before the clock runs, and come from 256 addresses.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a measurement stops at the first surprise and prints what it found"
+)]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use welkin_match::{Fleet, Presence};
+use welkin_node::{Shutdown, identity, indexer, outside};
+use welkin_proto::heartbeat::{BEAT_BYTES, Enrolment, Secret, Vitals};
+use welkin_proto::{AccountKey, Capability, ContainerOffer, Domain, NodeAddr, NodeKey};
+use welkin_types::{ContainerId, NodeId, Price, Resources, Tier, Usd};
+
+/// Addresses that beats come from.
+const SOURCES: usize = 256;
+/// Beats that are sent together; then the sender waits until more are due.
+const BURST: usize = 100;
+const SLOTS: u32 = 8;
+
+type Sealed = Vec<[u8; BEAT_BYTES]>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let mut arguments = std::env::args().skip(1).filter_map(|word| word.parse::<usize>().ok());
+    let hosts = arguments.next().unwrap_or(1_000_000);
+    let rate = arguments.next().unwrap_or(100_000);
+    let rounds = arguments.next().unwrap_or(3);
+    let sources: Vec<_> =
+        (0..SOURCES).map(|_| UdpSocket::bind(("127.0.0.1", 0)).unwrap()).collect();
+
+    let mut presence = Presence::new(Secret::from_bytes(outside::random()));
+    let fleet = Arc::new(Mutex::new(Fleet::default()));
+    let sessions = enrol(&mut presence, &mut fleet.lock().unwrap(), hosts);
+    let bytes = presence.bytes() as f64 / hosts as f64;
+    println!("# {hosts} hosts are enrolled");
+
+    let dir = tempfile::tempdir().unwrap();
+    let config = indexer::BeatsConfig {
+        dir: dir.path().to_owned(),
+        listen: Some(([127, 0, 0, 1], 0).into()),
+        streams_max: 0,
+        standbys: Vec::new(),
+    };
+    let beats = indexer::Beats::with(config, presence).unwrap();
+    let shutdown = Shutdown::default();
+    beats.serve(&fleet, &shutdown);
+    let to = SocketAddr::from(([127, 0, 0, 1], beats.port()));
+    let mut ours = Vec::new();
+    let mut lost = 0;
+    for round in 0..rounds {
+        let sealed = seal(&sessions, round);
+        let before = (cpu_of("heartbeats"), beats.counters().taken);
+        send(&sealed, &sources, to, rate);
+        std::thread::sleep(Duration::from_millis(300));
+        let taken = beats.counters().taken - before.1;
+        let cpu_us = (cpu_of("heartbeats") - before.0).as_secs_f64() * 1e6 / taken as f64;
+        println!("# round {round}: {taken} taken, {cpu_us:.3} us each");
+        ours.push(cpu_us);
+        lost += sealed.len() as u64 - taken;
+    }
+    let counters = beats.counters();
+    assert_eq!((counters.dropped(), counters.poked), (0, 0), "{counters:?}");
+
+    let sealed = seal(&sessions, rounds);
+    let floor = floor(&sealed, &sources, rate);
+    shutdown.finish(Duration::from_secs(30)).await;
+    ours.sort_by(f64::total_cmp);
+    let cpu_us = ours[ours.len() / 2];
+    println!(
+        "RESULT heartbeat cpu_us={cpu_us:.3} bytes_per_session={bytes:.1} per_s_per_core={:.0} \
+         floor_us={floor:.3} ratio_vs_floor={:.2} lost={lost} answered={} hosts={hosts}",
+        1e6 / cpu_us,
+        cpu_us / floor,
+        counters.answered,
+    );
+}
+
+/// Announces and enrols so many hosts with one container each.
+fn enrol(presence: &mut Presence, fleet: &mut Fleet, hosts: usize) -> Vec<Enrolment> {
+    let now = outside::now();
+    let account = AccountKey::from_secret(&[7; 32]).unwrap();
+    let lasting = Duration::from_secs(86_400);
+    let node = NodeKey::from_secret(&[7; 32]).id();
+    let operator = identity::delegate(&Domain::LOCAL, &account, node, lasting).unwrap();
+    let mut enrolled = Vec::with_capacity(hosts);
+    for number in 0..hosts as u64 {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+        id[8..16].copy_from_slice(&number.to_le_bytes());
+        let node = NodeId::from_bytes(id);
+        let container = offer(number);
+        let id = container.id;
+        let capability = Capability {
+            addr: NodeAddr {
+                node,
+                relay: None,
+                direct: vec![SocketAddr::from(([192, 0, 2, 1], 7_400))],
+            },
+            operator: operator.clone(),
+            region: ["eu-west", "us-east", "ap-south", "sa-east"][(number % 4) as usize]
+                .parse()
+                .unwrap(),
+            containers: vec![container],
+            revision: 1,
+            issued: now,
+            expires: now.after(lasting),
+        };
+        fleet.announce(now, account.id(), capability).unwrap();
+        enrolled.extend(presence.enrol(now, node, &[id], 5).unwrap());
+    }
+    enrolled
+}
+
+fn offer(number: u64) -> ContainerOffer {
+    let mut id = [1; 16];
+    id[..8].copy_from_slice(&number.to_le_bytes());
+    let gib = 1 << 30;
+    ContainerOffer {
+        id: ContainerId::from_bytes(id),
+        class: ["cpu-1", "cpu-8", "cpu-32"][(number % 3) as usize].parse().unwrap(),
+        resources: Resources {
+            cpu_milli: 1_000,
+            memory_bytes: (4 + number % 60) * gib,
+            disk_bytes: 64 * gib,
+            gpus: Vec::new(),
+        },
+        slots: SLOTS,
+        price: Price::per_hour(Usd::from_micros(10_000 + number % 9_973 * 100)),
+        tier: Tier::Container,
+        features: Vec::new(),
+        driver: None,
+        apps: Vec::new(),
+        spot: None,
+        reserved: None,
+    }
+}
+
+/// A round's beats: one of each session, in an order in which neighbours are far apart.
+fn seal(sessions: &[Enrolment], round: usize) -> Sealed {
+    let count = sessions.len();
+    let step = (0..).map(|n| 7_919 + n).find(|step| gcd(*step, count) == 1).unwrap();
+    let seal = |place: usize| {
+        let number = place * step % count;
+        let Enrolment { session, key, .. } = &sessions[number];
+        // The state stays for ten rounds, at another time for each.
+        let free = SLOTS as usize - (number + round) / 10 % SLOTS as usize;
+        let vitals = Vitals {
+            free: u16::try_from(free).unwrap(),
+            revision: 1,
+            wants_note: (number + round).is_multiple_of(6),
+            ..Vitals::default()
+        };
+        vitals.seal(key, *session, round as u64 + 1)
+    };
+    (0..count).map(seal).collect()
+}
+
+const fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Sends beats at a rate.
+fn send(sealed: &Sealed, sources: &[UdpSocket], to: SocketAddr, rate: usize) {
+    let began = Instant::now();
+    for (burst, beats) in sealed.chunks(BURST).enumerate() {
+        let due = began + Duration::from_secs_f64((burst * BURST) as f64 / rate as f64);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        for (number, beat) in beats.iter().enumerate() {
+            sources[(burst * BURST + number) % SOURCES].send_to(beat, to).unwrap();
+        }
+    }
+}
+
+/// What it costs only to receive them, one by one.
+fn floor(sealed: &Sealed, sources: &[UdpSocket], rate: usize) -> f64 {
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let to = socket.local_addr().unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let taken = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&taken);
+    let receive = move || {
+        let mut buffer = [0; 1_500];
+        loop {
+            match socket.recv_from(&mut buffer) {
+                Ok(_) => drop(count.fetch_add(1, Ordering::Relaxed)),
+                Err(_) if count.load(Ordering::Relaxed) == u64::MAX => return,
+                Err(_) => (),
+            }
+        }
+    };
+    std::thread::Builder::new().name("floor".to_owned()).spawn(receive).unwrap();
+    let before = cpu_of("floor");
+    send(sealed, sources, to, rate);
+    std::thread::sleep(Duration::from_millis(300));
+    let cpu = cpu_of("floor") - before;
+    cpu.as_secs_f64() * 1e6 / taken.load(Ordering::Relaxed) as f64
+}
+
+/// The processor time of this process's thread of that name.
+fn cpu_of(name: &str) -> Duration {
+    let is_its = |task: &std::path::Path| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    let mut tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let Some(task) = tasks.find(|task| is_its(task)) else { return Duration::ZERO };
+    let text = std::fs::read_to_string(task.join("schedstat")).unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
+}
