@@ -66,7 +66,15 @@ async fn endpoint_at(secret: [u8; 32], at: Option<SocketAddr>) -> Endpoint {
     let mut config = welkin_net::EndpointConfig::new(secret);
     config.listen = vec![at.unwrap_or_else(|| ([127, 0, 0, 1], 0).into())];
     config.alpns = vec![ALPN_INDEX.to_vec()];
-    Endpoint::bind(config).await.unwrap()
+    // The sockets of before may take a moment to go.
+    let began = Instant::now();
+    loop {
+        match Endpoint::bind(config.clone()).await {
+            Ok(endpoint) => return endpoint,
+            Err(error) => assert!(began.elapsed() < WITHIN, "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// A network whose only indexer is this one.
