@@ -4,7 +4,7 @@ use super::Index;
 use super::best::row_of;
 use super::query::Search;
 use super::row::RowId;
-use super::search::Searcher;
+use super::search::{Scratch, Searcher};
 use super::why::Barrier;
 
 /// The longest list.
@@ -18,8 +18,9 @@ impl Index {
             return Vec::new();
         }
         let count = count.min(ROWS_LISTED_MAX);
-        let (ranks, _) = Searcher::new(self, search, search.hosts_exclude, (count, 1)).run();
-        ranks.into_iter().map(|rank| RowId(row_of(rank))).collect()
+        let mut scratch = Scratch::default();
+        Searcher::run(self, search, search.hosts_exclude, (count, 1), &mut scratch);
+        scratch.ranks.iter().map(|rank| RowId(row_of(*rank))).collect()
     }
 
     /// Some of what would fit were it free, of as many evenly picked ones as may be looked at.
