@@ -10,11 +10,14 @@
 //! is due; [`Fleet::expire`] does a part of it and says whether there is more.
 
 mod announce;
+mod block;
+mod dump;
 mod explain;
 mod facts;
 mod holds;
 mod hosts;
 mod numbers;
+mod restore;
 pub(crate) mod rows;
 mod scores;
 mod slab;
@@ -27,6 +30,8 @@ use welkin_proto::{Capability, NodeAddr};
 use welkin_types::{
     AccountId, AppId, CapacityType, ContainerId, NodeId, OfferId, Region, UnixMillis,
 };
+
+pub use block::{Block, BlockError};
 
 use crate::index::Index;
 use crate::score::{ReportRefusal, Score};

@@ -27,7 +27,7 @@ pub mod trust;
 
 pub use find::{Candidate, Found, Query};
 pub use fleet::{
-    AnnounceRefusal, BeatRefusal, CONTAINERS_MAX, Fleet, HOLD_MS_MAX, HOLDS_MAX,
+    AnnounceRefusal, BeatRefusal, Block, BlockError, CONTAINERS_MAX, Fleet, HOLD_MS_MAX, HOLDS_MAX,
     HOLDS_PER_BUYER_MAX, HOST_BYTES_MAX, HOSTS_MAX, HoldRefusal, SCORES_MAX, SILENT_MS, STALE_MS,
     State, UNCONFIRMED_CUT_BP, WORDS_BYTES_MAX,
 };

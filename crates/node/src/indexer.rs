@@ -2,7 +2,8 @@
 //!
 //! The picture is `welkin-match`'s [`Fleet`]; this role feeds it from connections and asks it. It is
 //! never in the path of data or money. Hosts announce themselves over a stream (`streams`) and are
-//! kept alive by datagrams (`beats`).
+//! kept alive by datagrams (`beats`). What is written to disk (`snapshot`) helps after a restart and
+//! is never the truth.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -30,11 +31,13 @@ use crate::{Shutdown, outside};
 mod beats;
 mod matching;
 mod reports;
+mod snapshot;
 mod streams;
 
 pub use beats::{BeatCounters, Beats, BeatsConfig, BeatsError};
 
 pub use matching::query_digest;
+pub use snapshot::write_snapshot;
 
 /// How long an offer and its hold last.
 const OFFER_LASTING: Duration = Duration::from_secs(5);
@@ -52,6 +55,8 @@ pub const ALPNS: [&[u8]; 1] = [ALPN_INDEX];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Its folder. Empty: `indexer` in the network's folder.
+    pub dir: PathBuf,
     /// Where it listens; port 0 takes a free one.
     pub listen: String,
     /// The port for heartbeats, at the same address; 0 takes a free one at the first start and
@@ -64,6 +69,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            dir: PathBuf::new(),
             listen: "127.0.0.1:0".to_owned(),
             heartbeat_port: 0,
             streams_max: CONNECTIONS_MAX / 2,
@@ -99,6 +105,7 @@ struct Indexer {
     key: NodeKey,
     domain: Domain,
     fleet: Arc<Mutex<Fleet>>,
+    log: snapshot::Log,
     beats: Beats,
     /// One explanation at a time of why nothing fits.
     explaining: Semaphore,
@@ -123,12 +130,22 @@ impl Indexer {
 
 /// Starts an indexer; returns the ways to it.
 pub fn start(deps: Deps, shutdown: &Shutdown) -> NodeAddr {
+    start_with_fleet(deps, shutdown).0
+}
+
+/// As [`start`], and returns the fleet too, to be fed by others: by a measurement, for example.
+pub fn start_with_fleet(deps: Deps, shutdown: &Shutdown) -> (NodeAddr, Arc<Mutex<Fleet>>) {
     let addr = wire::from_net(&deps.endpoint.addr());
+    let dir = deps.beats.dir().to_owned();
+    let before = snapshot::read(&dir, outside::now());
+    let fleet = Arc::new(Mutex::new(before.fleet));
+    let log = snapshot::keep(dir, before.scores, &fleet, shutdown);
     let indexer = Arc::new(Indexer {
         endpoint: deps.endpoint,
         key: deps.key,
         domain: deps.domain,
-        fleet: Arc::new(Mutex::new(Fleet::new(u64::from_le_bytes(outside::random())))),
+        fleet: Arc::clone(&fleet),
+        log,
         beats: deps.beats,
         explaining: Semaphore::new(1),
         hosts: Mutex::default(),
@@ -140,7 +157,7 @@ pub fn start(deps: Deps, shutdown: &Shutdown) -> NodeAddr {
     shutdown.spawn_until_asked("expire", expire(Arc::clone(&indexer)));
     shutdown.spawn_until_asked("accept", accept(indexer));
     info!(node = %addr.node, "indexer started");
-    addr
+    (addr, fleet)
 }
 
 async fn expire(indexer: Arc<Indexer>) {

@@ -390,7 +390,7 @@ pub(crate) async fn relay(context: &Context) -> anyhow::Result<()> {
 pub(crate) async fn indexer(context: &Context) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
     let network = client::network(context)?;
-    let dir = context.dir.join("indexer");
+    let dir = dir_or(&context.config.indexer.dir, context, "indexer");
     let listen = &context.config.indexer.listen;
     let node =
         node(&dir, &network.domain(), listen, &indexer::ALPNS, network.relay.as_ref()).await?;

@@ -153,7 +153,8 @@ async fn start_indexer(
     settlement: &Arc<Service>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Endpoint> {
-    let (domain, dir) = (network.domain(), context.dir.join("indexer"));
+    let domain = network.domain();
+    let dir = roles::dir_or(&context.config.indexer.dir, context, "indexer");
     let node = roles::node(&dir, &domain, listen, &indexer::ALPNS, None).await?;
     let settle = node.local_settle(settlement, shutdown);
     let endpoint = node.endpoint.clone();

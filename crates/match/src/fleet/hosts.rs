@@ -118,6 +118,13 @@ impl Hosts {
         Self { by_node: Table::new(seed), ..Self::default() }
     }
 
+    /// Makes room for so many hosts with a container each.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.hosts.reserve(more);
+        self.containers.reserve(more);
+        self.by_node.reserve(more);
+    }
+
     pub(crate) fn number(&self, node: NodeId) -> Option<u32> {
         let print = self.by_node.print(&[node.as_bytes()]);
         self.by_node
@@ -148,7 +155,7 @@ impl Hosts {
         self.drop_words(&before);
     }
 
-    fn drop_words(&mut self, words: &Words) {
+    pub(super) fn drop_words(&mut self, words: &Words) {
         match words {
             Words::Own(bytes) => self.own_bytes -= bytes.len(),
             Words::Page { page, .. } => {

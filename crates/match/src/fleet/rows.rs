@@ -52,7 +52,7 @@ impl Fleet {
         }
     }
 
-    fn own_row(&mut self, row: RowId, container: u32) {
+    pub(super) fn own_row(&mut self, row: RowId, container: u32) {
         let place = row.number() as usize;
         if self.owners.len() <= place {
             self.owners.resize(place + 1, NONE);

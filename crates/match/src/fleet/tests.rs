@@ -2,6 +2,8 @@
 
 mod history;
 mod reference;
+mod restart;
+mod whole;
 
 use welkin_proto::check::Finding;
 use welkin_proto::index::{Filter, Listing};

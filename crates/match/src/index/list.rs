@@ -3,7 +3,7 @@
 use super::Index;
 use super::best::row_of;
 use super::query::Search;
-use super::row::RowId;
+use super::row::{NO_APP, Row, RowId};
 use super::search::{Scratch, Searcher};
 use super::why::Barrier;
 
@@ -33,5 +33,29 @@ impl Index {
                 && self.barriers(search, RowId(*row), record) == [Barrier::Free]
         });
         busy.map(|(row, _)| RowId(row)).take(count).collect()
+    }
+}
+
+impl Index {
+    /// A container's row as it was inserted, and how it stands.
+    pub(crate) fn row(&self, row: RowId) -> Option<Row> {
+        let record = self.records.get(row.number() as usize).filter(|_| self.is_known(row))?;
+        let others = self.more_apps.get(&row.number()).map(Vec::as_slice).unwrap_or_default();
+        let first = Some(record.app).filter(|app| *app != NO_APP);
+        Some(Row {
+            host: record.host,
+            operator: record.operator,
+            class: record.class,
+            location: record.location,
+            price: record.price,
+            quality: record.quality,
+            free: record.free,
+            cpu: record.cpu,
+            memory: record.memory,
+            disk: record.disk,
+            features: record.features,
+            ring: record.ring,
+            apps: first.into_iter().chain(others.iter().copied()).collect(),
+        })
     }
 }

@@ -113,6 +113,11 @@ impl Features {
         Self(bits)
     }
 
+    /// These without others. The driver's branch stays.
+    pub(crate) const fn without(self, others: Self) -> Self {
+        Self(self.0 & !(others.0 & Self::SET))
+    }
+
     /// Whether a container with these has what is asked for.
     pub const fn meets(self, asked: Self) -> bool {
         let set = asked.0 & Self::SET;

@@ -132,6 +132,11 @@ impl Beats {
         Ok(Self(Arc::new(shared)))
     }
 
+    /// The indexer's folder.
+    pub(super) fn dir(&self) -> &std::path::Path {
+        &self.0.config.dir
+    }
+
     /// The port that datagrams come in at; 0 where none do.
     pub fn port(&self) -> u16 {
         self.0.port

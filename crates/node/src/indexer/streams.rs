@@ -32,7 +32,11 @@ fn announce(
         capability.check(&indexer.domain, peer, now).map_err(|error| error.to_string())?;
     let revision = capability.revision;
     let containers: Vec<_> = capability.containers.iter().map(|offer| offer.id).collect();
-    indexer.fleet().announce(now, operator, capability).map_err(|error| error.to_string())?;
+    {
+        let mut fleet = indexer.fleet();
+        fleet.announce(now, operator, capability).map_err(|error| error.to_string())?;
+        indexer.log.announced(&fleet, now, peer);
+    }
     let keeps_stream = {
         let hosts = indexer.hosts();
         hosts.contains_key(&peer) || indexer.beats.keeps_streams(hosts.len())
@@ -111,7 +115,9 @@ impl Drop for Present<'_> {
         };
         let heard = UnixMillis(self.heard.load(Ordering::Acquire));
         if is_present && !indexer.beats.beats_without_stream(*peer, heard) {
-            indexer.fleet().leave(outside::now(), *peer);
+            let (mut fleet, now) = (indexer.fleet(), outside::now());
+            fleet.leave(now, *peer);
+            indexer.log.left(&fleet, now, *peer);
             info!(host = %peer, "a host has left");
         }
     }

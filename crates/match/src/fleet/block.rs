@@ -1,0 +1,172 @@
+//! Blocks of bytes on a disk: what was written whole is read, and where it is torn reading ends.
+//!
+//! A block is "wkf1", its kind, its layout's version, two bytes that are 0, its length (4 bytes,
+//! little-endian, as all numbers), when it was written (8), a checksum of all that (8), and a body.
+//! The checksum finds what a crash or a disk does to a file; it is no signature, for the file is the
+//! indexer's own.
+
+use welkin_types::UnixMillis;
+
+const MAGIC: [u8; 4] = *b"wkf1";
+/// Rises when what hosts announce is encoded otherwise, or a body.
+const VERSION: u8 = 1;
+const HEAD_BYTES: usize = 28;
+/// The longest body.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// What a block holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Hosts,
+    Left,
+    Scores,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Hosts, Self::Left, Self::Scores];
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::Hosts => 1,
+            Self::Left => 2,
+            Self::Scores => 3,
+        }
+    }
+}
+
+/// A block as it was read: whole, by its checksum.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    pub(super) kind: Kind,
+    pub(super) body: &'a [u8],
+    /// When it was written.
+    pub at: UnixMillis,
+}
+
+/// Why reading ends before the end of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// Not such a block, or of another version.
+    #[error("what stands there is no block of this version")]
+    Alien,
+    /// Cut off.
+    #[error("the last block is not whole")]
+    Torn,
+    /// Altered.
+    #[error("a block's checksum is wrong")]
+    Sum,
+}
+
+impl<'a> Block<'a> {
+    /// Whether it holds hosts, not what is read when there is time.
+    pub fn has_hosts(&self) -> bool {
+        self.kind == Kind::Hosts
+    }
+
+    /// Splits the first block off.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`] where there is no whole one.
+    pub fn split(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), BlockError> {
+        let mut head = Reader(bytes);
+        let begin = head.take::<8>().ok_or(BlockError::Torn)?;
+        let [m0, m1, m2, m3, kind, VERSION, 0, 0] = begin else { return Err(BlockError::Alien) };
+        let kind = Kind::ALL.into_iter().find(|known| known.number() == kind);
+        let kind = kind.filter(|_| [m0, m1, m2, m3] == MAGIC).ok_or(BlockError::Alien)?;
+        let length = head.u32().ok_or(BlockError::Torn)? as usize;
+        let at = UnixMillis(head.u64().ok_or(BlockError::Torn)?);
+        let sum = head.u64().ok_or(BlockError::Torn)?;
+        if length > BODY_BYTES_MAX {
+            return Err(BlockError::Alien);
+        }
+        let (body, rest) = head.0.split_at_checked(length).ok_or(BlockError::Torn)?;
+        if sum != sum_of(&bytes[..20], body) {
+            return Err(BlockError::Sum);
+        }
+        Ok((Self { kind, body, at }, rest))
+    }
+}
+
+/// Appends a block.
+pub(super) fn append(out: &mut Vec<u8>, kind: Kind, now: UnixMillis, body: &[u8]) {
+    let begin = out.len();
+    out.reserve(HEAD_BYTES + body.len());
+    out.extend(MAGIC);
+    out.extend([kind.number(), VERSION, 0, 0]);
+    out.extend(u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend(now.0.to_le_bytes());
+    let sum = sum_of(&out[begin..], body);
+    out.extend(sum.to_le_bytes());
+    out.extend_from_slice(body);
+}
+
+/// A checksum of 64 bits, in four lanes that do not wait for each other.
+fn sum_of(head: &[u8], body: &[u8]) -> u64 {
+    let mut lanes = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 3, head.len() as u64];
+    let mut rest = body;
+    while let Some((chunk, after)) = rest.split_first_chunk::<32>() {
+        for (lane, word) in lanes.iter_mut().zip(chunk.chunks_exact(8)) {
+            *lane = stir(*lane, word_of(word));
+        }
+        rest = after;
+    }
+    let tail = rest.chunks(8).chain(head.chunks(8)).map(word_of);
+    let sum = lanes.into_iter().chain(tail).fold(body.len() as u64, stir);
+    sum ^ sum >> 29
+}
+
+/// For each value of one argument all values of the other give different results.
+const fn stir(state: u64, word: u64) -> u64 {
+    let mixed = (state ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed.rotate_left(31)
+}
+
+fn word_of(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
+/// Reads numbers one after the other.
+#[derive(Clone, Debug)]
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    /// So many bytes, whose number stands before them.
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.u32()? as usize;
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+}
+
+/// Appends bytes with their number before them.
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(bytes);
+}

@@ -1,0 +1,287 @@
+//! What an indexer knows of hosts, kept on the disk so that a restarted one answers at once.
+//!
+//! Every minute a snapshot is written aside and put in place by a rename; between, announcements go
+//! into a log. Both are a help only: what can't be read is left out with a warning, whoever is read
+//! in counts as unconfirmed until it is heard, and all of it comes again by itself.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `fleet.snapshot` | hosts, then their scores |
+//! | `fleet.log` | announcements since that snapshot was begun |
+//! | `fleet.log.new` | the same, while the next snapshot is being written |
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+use welkin_match::{Block, Fleet};
+use welkin_types::{NodeId, UnixMillis};
+
+use crate::{Shutdown, outside};
+
+/// How often a snapshot is written.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
+/// Entries that wait to be written to the log; further ones are left out, and come again with the
+/// next snapshot.
+const WAITING_MAX: usize = 8_192;
+/// The longest log; what does not fit comes again with the next snapshot.
+const LOG_BYTES_MAX: u64 = 1 << 30;
+/// So much is written at once.
+const WRITTEN_AT_ONCE: usize = 1 << 20;
+
+const SNAPSHOT: &str = "fleet.snapshot";
+const SNAPSHOT_DRAFT: &str = "fleet.snapshot.new";
+const LOG: &str = "fleet.log";
+const LOG_NEXT: &str = "fleet.log.new";
+
+/// Where entries of the log go, if anything is kept.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    entries: Option<SyncSender<Entry>>,
+    left_out: AtomicU64,
+}
+
+enum Entry {
+    Block(Vec<u8>),
+    /// Further ones go into this file.
+    Next(File),
+}
+
+impl Log {
+    /// A host was announced.
+    pub(super) fn announced(&self, fleet: &Fleet, now: UnixMillis, node: NodeId) {
+        self.append(|out| fleet.dump_host(now, node, out));
+    }
+
+    /// A host has left.
+    pub(super) fn left(&self, fleet: &Fleet, now: UnixMillis, node: NodeId) {
+        self.append(|out| fleet.dump_leave(now, node, out));
+    }
+
+    fn append(&self, dump: impl FnOnce(&mut Vec<u8>)) {
+        let Some(entries) = &self.entries else { return };
+        let mut block = Vec::new();
+        dump(&mut block);
+        // The disk is slower than what is announced: it is in the next snapshot.
+        if let Err(TrySendError::Full(_)) = entries.try_send(Entry::Block(block)) {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What was read at the start.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    pub(super) fleet: Fleet,
+    /// Blocks of scores, which are taken up when there is time.
+    pub(super) scores: Vec<u8>,
+}
+
+/// Reads what was known before.
+pub(super) fn read(dir: &Path, now: UnixMillis) -> Before {
+    let seed = u64::from_le_bytes(outside::random());
+    let mut bytes = read_file(&dir.join(SNAPSHOT));
+    let path = dir.join(SNAPSHOT);
+    // About what a host and its container take, so that nothing grows while it is read.
+    let most = bytes.len() / 256;
+    let mut blocks = Blocks { rest: &bytes, path: &path };
+    let mut end = 0;
+    let hosts = std::iter::from_fn(|| {
+        let block = blocks.next().filter(Block::has_hosts)?;
+        end = blocks.path_len(&bytes);
+        Some(block)
+    });
+    let mut fleet = Fleet::restore(now, seed, most, hosts);
+    let scores = bytes.split_off(end);
+    drop(bytes);
+    for name in [LOG, LOG_NEXT] {
+        let path = dir.join(name);
+        let bytes = read_file(&path);
+        let mut blocks = Blocks { rest: &bytes, path: &path };
+        while let Some(block) = blocks.next() {
+            fleet.take_up(now, block);
+        }
+    }
+    if fleet.hosts() > 0 {
+        info!(hosts = fleet.hosts(), "hosts of before are taken in, unconfirmed");
+    }
+    Before { fleet, scores }
+}
+
+fn read_file(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            warn!(%error, path = %path.display(), "what was known before can't be read: hosts announce themselves again");
+        }
+        Vec::new()
+    })
+}
+
+/// The whole blocks of a file.
+struct Blocks<'a> {
+    rest: &'a [u8],
+    path: &'a Path,
+}
+
+impl<'a> Blocks<'a> {
+    fn next(&mut self) -> Option<Block<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        match Block::split(self.rest) {
+            Ok((block, rest)) => {
+                self.rest = rest;
+                Some(block)
+            }
+            Err(error) => {
+                let (left, path) = (self.rest.len(), self.path.display());
+                warn!(%error, left, %path, "the rest of the file is left out");
+                self.rest = &[];
+                None
+            }
+        }
+    }
+
+    /// How much of the file has been read.
+    fn path_len(&self, bytes: &[u8]) -> usize {
+        bytes.len() - self.rest.len()
+    }
+}
+
+/// Begins to keep what is known; scores of before are taken up besides.
+pub(super) fn keep(
+    dir: PathBuf,
+    scores: Vec<u8>,
+    fleet: &Arc<Mutex<Fleet>>,
+    shutdown: &Shutdown,
+) -> Log {
+    let log = match begin_log(&dir) {
+        Ok(log) => log,
+        Err(error) => {
+            warn!(%error, dir = %dir.display(), "nothing is kept for a restart: see `indexer.dir`");
+            return Log::default();
+        }
+    };
+    let (entries, queue) = sync_channel(WAITING_MAX);
+    let writer = std::thread::Builder::new().name("fleet-log".to_owned());
+    if let Err(error) = writer.spawn(move || write_log(log, &queue)) {
+        warn!(%error, "nothing is kept for a restart");
+        return Log::default();
+    }
+    let (fleet, entries_of_task) = (Arc::clone(fleet), entries.clone());
+    shutdown.spawn_until_asked("snapshot", async move {
+        take_scores(&fleet, scores).await;
+        loop {
+            tokio::time::sleep(SNAPSHOT_EVERY).await;
+            let (dir, fleet, entries) = (dir.clone(), Arc::clone(&fleet), entries_of_task.clone());
+            let written = tokio::task::spawn_blocking(move || write(&dir, &fleet, &entries)).await;
+            match written {
+                Ok(Ok(bytes)) => debug!(bytes, "a snapshot is written"),
+                Ok(Err(error)) => warn!(%error, "a snapshot can't be written"),
+                Err(error) => warn!(%error, "a snapshot was not written"),
+            }
+        }
+    });
+    Log { entries: Some(entries), left_out: AtomicU64::new(0) }
+}
+
+/// A block at a time, between which others have the fleet.
+async fn take_scores(fleet: &Mutex<Fleet>, scores: Vec<u8>) {
+    let mut blocks = Blocks { rest: &scores, path: Path::new(SNAPSHOT) };
+    while let Some(block) = blocks.next() {
+        lock(fleet).take_up(outside::now(), block);
+        tokio::task::yield_now().await;
+    }
+}
+
+fn lock(fleet: &Mutex<Fleet>) -> std::sync::MutexGuard<'_, Fleet> {
+    fleet.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Opens the log for more; what stands in the next one, after a crash, is appended to it.
+fn begin_log(dir: &Path) -> io::Result<File> {
+    let (path, next) = (dir.join(LOG), dir.join(LOG_NEXT));
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    match fs::read(&next) {
+        Ok(bytes) => {
+            file.write_all(&bytes)?;
+            fs::remove_file(next)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+        Err(error) => return Err(error),
+    }
+    Ok(file)
+}
+
+fn write_log(mut file: File, queue: &Receiver<Entry>) {
+    let mut length = file.metadata().map_or(0, |metadata| metadata.len());
+    while let Ok(entry) = queue.recv() {
+        match entry {
+            Entry::Next(next) => (file, length) = (next, 0),
+            Entry::Block(block) if length < LOG_BYTES_MAX => match file.write_all(&block) {
+                Ok(()) => length += block.len() as u64,
+                Err(error) => {
+                    // Behind half an entry nothing can be read.
+                    warn!(%error, "the log ends here until the next snapshot");
+                    length = LOG_BYTES_MAX;
+                }
+            },
+            Entry::Block(_) => (),
+        }
+    }
+}
+
+/// Writes a snapshot in small parts, between which others have the fleet; returns its length.
+fn write(dir: &Path, fleet: &Mutex<Fleet>, entries: &SyncSender<Entry>) -> io::Result<usize> {
+    // Whatever is announced from now on stands in the new log.
+    let next = create(&dir.join(LOG_NEXT))?;
+    entries.send(Entry::Next(next)).map_err(|_| io::Error::other("the log's writer has ended"))?;
+    let draft = dir.join(SNAPSHOT_DRAFT);
+    let mut file = create(&draft)?;
+    let length =
+        write_parts(&mut file, |from, out| lock(fleet).dump_hosts(outside::now(), from, out))?
+            + write_parts(&mut file, |from, out| {
+                lock(fleet).dump_scores(outside::now(), from, out)
+            })?;
+    file.sync_all()?;
+    fs::rename(draft, dir.join(SNAPSHOT))?;
+    fs::rename(dir.join(LOG_NEXT), dir.join(LOG))?;
+    Ok(length)
+}
+
+fn write_parts(
+    file: &mut File,
+    dump: impl Fn(u32, &mut Vec<u8>) -> Option<u32>,
+) -> io::Result<usize> {
+    let (mut out, mut next, mut length) = (Vec::new(), Some(0), 0);
+    while let Some(from) = next {
+        next = dump(from, &mut out);
+        if out.len() >= WRITTEN_AT_ONCE || next.is_none() {
+            file.write_all(&out)?;
+            length += out.len();
+            out.clear();
+        }
+    }
+    Ok(length)
+}
+
+/// Writes a snapshot of a fleet that nobody else has, for tests and measurements.
+///
+/// # Errors
+///
+/// Whatever the file system says.
+pub fn write_snapshot(dir: &Path, fleet: Fleet) -> io::Result<usize> {
+    fs::create_dir_all(dir)?;
+    let (entries, _queue) = sync_channel(1);
+    write(dir, &Mutex::new(fleet), &entries)
+}
