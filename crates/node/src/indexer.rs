@@ -17,9 +17,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info};
 use welkin_match::Fleet;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
-use welkin_proto::index::{
-    IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX,
-};
+use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX};
 use welkin_proto::{ALPN_INDEX, Domain, NodeAddr, NodeKey};
 use welkin_types::NodeId;
 

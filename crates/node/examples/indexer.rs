@@ -1,0 +1,351 @@
+//! Measures the indexer's role with a million hosts: how soon it answers after its start, and how
+//! long a request takes over QUIC.
+//!
+//! `cargo run --release -p welkin-node --example indexer -- indexer-restart | match-e2e [HOSTS]`
+//!
+//! A synthetic fleet is announced to a `Fleet`, written as a snapshot, and the role is started from
+//! that in a process of its own, which is asked over loopback. With `match-e2e` that process also
+//! takes heartbeats as fast as is said, straight into its fleet.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a measurement stops at the first surprise and prints what it found"
+)]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use welkin_match::synth::{Chance, Demand, MODELS, Purpose, SITES, Wanted};
+use welkin_match::{Fleet, State, index::Row, synth};
+use welkin_net::{Endpoint, EndpointConfig};
+use welkin_node::indexer::{Beats, BeatsConfig};
+use welkin_node::settlement::{EvmConfig, EvmSettlement, Line, Settle};
+use welkin_node::{Caller, Shutdown, identity, indexer, outside, wire};
+use welkin_proto::index::{Beat, IndexHello, IndexReply, IndexRequest, MatchRequest};
+use welkin_proto::{
+    ALPN_INDEX, AccountKey, AccountSignature, Capability, ContainerOffer, Delegation, Domain,
+    NodeAddr, NodeKey, SignedByAccount,
+};
+use welkin_types::task::Needs;
+use welkin_types::{
+    AccountId, AppId, ContainerId, Feature, Gpu, NodeId, Policy, Price, Region, Resources, Tier,
+    UnixMillis, Usd,
+};
+
+const SEED: u64 = 7;
+/// Requests of a measurement, and before it.
+const REQUESTS: usize = 4_000;
+const WARMING: usize = 200;
+/// Buyers that ask in turn: each keeps a bounded number of slots.
+const BUYERS: u8 = 32;
+const BEATS_PER_SECOND: u64 = 100_000;
+const STARTS: usize = 5;
+/// One hour: announcements of a measurement outlast it.
+const LASTING_MS: u64 = 3_600_000;
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let word = |place: usize| arguments.get(place).map(String::as_str);
+    let number = |place: usize, or: u64| word(place).and_then(|n| n.parse().ok()).unwrap_or(or);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    match word(0).unwrap_or_default() {
+        "serve" => {
+            let dir = PathBuf::from(word(1).unwrap());
+            runtime.block_on(serve(dir, number(2, 0), number(3, 0)));
+        }
+        "indexer-restart" => runtime.block_on(restart(number(1, 1_000_000))),
+        "match-e2e" => runtime.block_on(e2e(number(1, 1_000_000), number(2, BEATS_PER_SECOND))),
+        other => eprintln!("no measurement is called `{other}`: indexer-restart or match-e2e"),
+    }
+}
+
+fn node_of(number: u32) -> NodeId {
+    let mut chance = Chance::new(u64::from(number) << 8 | 1);
+    let mut bytes = [0; 32];
+    bytes.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&chance.word().to_le_bytes()));
+    NodeId::from_bytes(bytes)
+}
+
+const CONTAINER: ContainerId = ContainerId::from_bytes([1; 16]);
+
+fn app_of(number: u16) -> AppId {
+    let mut bytes = [0; 16];
+    bytes[..2].copy_from_slice(&number.to_le_bytes());
+    AppId::from_bytes(bytes)
+}
+
+/// What the host of a synthetic row would announce.
+fn capability(number: u32, row: &Row, now: UnixMillis) -> (AccountId, Capability, u32) {
+    let model = &MODELS[usize::from(row.class)];
+    let slots = if model.is_multiple { 4 } else { 1 };
+    let gpu = Gpu {
+        model: model.name.to_owned(),
+        form: "pcie".to_owned(),
+        vram_bytes: u64::from(model.vram_gb) << 30,
+        uuid: format!("GPU-{number:08x}-5f6e-4c1b-9d3a-000000000000"),
+    };
+    let container = ContainerOffer {
+        id: CONTAINER,
+        class: model.name.parse().unwrap(),
+        resources: Resources {
+            cpu_milli: u32::from(row.cpu) * 10,
+            memory_bytes: u64::from(row.memory) << 16,
+            disk_bytes: u64::from(row.disk) << 20,
+            gpus: vec![gpu],
+        },
+        slots,
+        price: Price::per_hour(Usd::from_micros(row.price.into())),
+        tier: Tier::Vm,
+        features: if row.ring % 2 == 0 { vec![Feature::H264, Feature::Av1] } else { vec![] },
+        driver: Some(550),
+        apps: row.apps.iter().map(|app| app_of(*app)).collect(),
+        spot: None,
+        reserved: None,
+    };
+    let node = node_of(number);
+    let mut operator = [0; 20];
+    operator[..4].copy_from_slice(&row.operator.to_le_bytes());
+    let signature = AccountSignature { r: [0; 32], s: [0; 32], v: 27 };
+    let expires = UnixMillis(now.0 + LASTING_MS);
+    let ip = (0x0a00_0000 | number).to_be_bytes();
+    let capability = Capability {
+        addr: NodeAddr { node, relay: None, direct: vec![(ip, 4_433).into()] },
+        operator: SignedByAccount { message: Delegation { node, expires }, signature },
+        region: SITES[usize::from(row.location)].name.parse().unwrap(),
+        containers: vec![container],
+        revision: 1,
+        issued: now,
+        expires,
+    };
+    (AccountId::from_bytes(operator), capability, u32::from(row.free).min(slots))
+}
+
+/// A snapshot of a synthetic fleet; a fresh one for each measurement, for it ages.
+fn make(dir: &Path, count: u64) {
+    let begun = Instant::now();
+    let (mut fleet, now) = (Fleet::new(SEED), outside::now());
+    let rows = synth::Fleet::new(SEED).take(usize::try_from(count).unwrap());
+    for (number, row) in (0_u32..).zip(rows) {
+        let (operator, capability, free) = capability(number, &row, now);
+        let node = capability.addr.node;
+        fleet.announce(now, operator, capability).unwrap();
+        let free = vec![(CONTAINER, free)];
+        let beat = Beat { revision: 1, sequence: 1, free, spot: Vec::new(), draining: false };
+        fleet.beat(now, node, &beat).unwrap();
+    }
+    let each = fleet.bytes() as u64 / count.max(1);
+    let built = begun.elapsed();
+    let length = indexer::write_snapshot(dir, fleet).unwrap();
+    eprintln!(
+        "{count} hosts announced in {built:.1?}, {each} bytes each; snapshot of {} MiB after {:.1?}",
+        length >> 20,
+        begun.elapsed()
+    );
+}
+
+async fn endpoint(secret: [u8; 32], alpns: &[&[u8]]) -> Endpoint {
+    let mut config = EndpointConfig::new(secret);
+    config.listen = vec![([127, 0, 0, 1], 0).into()];
+    config.alpns = alpns.iter().map(|alpn| alpn.to_vec()).collect();
+    Endpoint::bind(config).await.unwrap()
+}
+
+/// The role in this process, until its standard input ends.
+async fn serve(dir: PathBuf, count: u64, beats: u64) {
+    let shutdown = Shutdown::default();
+    let key = NodeKey::from_secret(&[2; 32]);
+    let account = AccountKey::from_secret(&[2; 32]).unwrap();
+    let endpoint = endpoint([2; 32], &indexer::ALPNS).await;
+    let delegation = identity::delegate(&Domain::LOCAL, &account, key.id(), HOUR).unwrap();
+    // Nobody settles here: no report is sent.
+    let line = Line::remote(endpoint.clone(), wire::from_net(&endpoint.addr()), delegation);
+    let config = EvmConfig::of(Domain::LOCAL);
+    let settle = Settle::new(EvmSettlement::new(line, account, config, &shutdown));
+    let listen = Some(([127, 0, 0, 1], 0).into());
+    let config = BeatsConfig { dir, listen, streams_max: 4_096, standbys: Vec::new() };
+    let beats = Beats::open(config).unwrap();
+    let deps = indexer::Deps { endpoint, key, domain: Domain::LOCAL, settle, beats };
+    let (addr, fleet) = indexer::start_with_fleet(deps, &shutdown);
+    println!("{addr}");
+    if beats > 0 {
+        std::thread::spawn(move || beat(&fleet, count, beats));
+    }
+    tokio::task::spawn_blocking(|| std::io::stdin().lines().count()).await.unwrap();
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Heartbeats at a rate, in batches as a socket gives them: of ten one says that something has
+/// changed.
+fn beat(fleet: &Arc<Mutex<Fleet>>, count: u64, per_second: u64) {
+    const BATCH: u64 = 64;
+    let nodes: Vec<_> = (0..u32::try_from(count).unwrap()).map(node_of).collect();
+    let rows = synth::Fleet::new(SEED).take(nodes.len());
+    let free: Vec<_> = rows.map(|row| u32::from(row.free)).collect();
+    let (begun, mut sent, mut told) = (Instant::now(), 0_u64, Duration::ZERO);
+    loop {
+        let now = outside::now();
+        let mut known = fleet.lock().unwrap_or_else(PoisonError::into_inner);
+        for number in sent..sent + BATCH {
+            let place = usize::try_from(number.wrapping_mul(0x9e37_79b1) % count).unwrap();
+            let is_changed = number % 10 == 0;
+            let free = if is_changed { u32::from(number % 20 == 0) } else { free[place] };
+            let state = State { revision: 1, free, spot_used: 0, is_draining: false };
+            known.beat_one(now, (nodes[place], CONTAINER), &state).unwrap();
+        }
+        drop(known);
+        sent += BATCH;
+        let due = Duration::from_micros(sent * 1_000_000 / per_second);
+        if let Some(ahead) = due.checked_sub(begun.elapsed()) {
+            std::thread::sleep(ahead);
+        }
+        if begun.elapsed() > told + Duration::from_secs(5) {
+            told = begun.elapsed();
+            eprintln!("{} heartbeats a second", sent * 1_000 / told.as_millis() as u64);
+        }
+    }
+}
+
+/// The role in a process of its own.
+struct Served {
+    child: Child,
+    addr: NodeAddr,
+}
+
+impl Served {
+    fn start(dir: &Path, count: u64, beats: u64) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["serve", dir.to_str().unwrap(), &count.to_string(), &beats.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, addr: line.trim().parse().unwrap() }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Asker {
+    caller: Caller,
+    buyer: SignedByAccount<Delegation>,
+}
+
+impl Asker {
+    async fn new(number: u8, indexer: &NodeAddr) -> Self {
+        let secret: [u8; 32] = outside::random();
+        let account = AccountKey::from_secret(&[100 + number; 32]).unwrap();
+        let node = NodeKey::from_secret(&secret).id();
+        let buyer = identity::delegate(&Domain::LOCAL, &account, node, HOUR).unwrap();
+        let endpoint = endpoint(secret, &[]).await;
+        Self { caller: Caller::new(endpoint, indexer.clone(), ALPN_INDEX), buyer }
+    }
+
+    /// Three signed offers with a hold on the first, or none; their signatures are checked.
+    async fn ask(&self, wanted: &Wanted) -> usize {
+        let request = request(self.buyer.clone(), wanted);
+        let hello = IndexHello::Ask(Box::new(IndexRequest::Match(Box::new(request))));
+        match self.caller.ask(&hello, Duration::from_secs(10)).await.unwrap() {
+            IndexReply::Candidates(found) => {
+                let opened = found.offers.iter().map(|offer| offer.open(&Domain::LOCAL).unwrap());
+                opened.count()
+            }
+            IndexReply::WhyNot(_) => 0,
+            other => {
+                eprintln!("{other:?}");
+                0
+            }
+        }
+    }
+}
+
+/// A synthetic search as a buyer would send it.
+fn request(buyer: SignedByAccount<Delegation>, wanted: &Wanted) -> MatchRequest {
+    let search = wanted.search();
+    let models: Vec<_> =
+        search.classes.iter().map(|class| MODELS[usize::from(class)].name).collect();
+    let gpu = models.iter().take(16).copied().collect::<Vec<_>>().join("|");
+    let needs = Needs {
+        cpu_milli_min: u32::from(search.cpu) * 10,
+        memory_bytes_min: u64::from(search.memory) << 16,
+        disk_bytes_min: u64::from(search.disk) << 20,
+        shm_bytes: 0,
+        gpu: gpu.parse().ok(),
+        max_per_hour: Some(Usd::from_micros(search.price_max.into())),
+        rtt_us_max: (wanted.purpose == Purpose::Game).then_some(40_000),
+        app: search.app.map(app_of),
+        policy: Policy::Best,
+        ..Needs::default()
+    };
+    let trips = SITES.iter().zip(search.latency);
+    let trips = trips
+        .map(|(site, tenths)| (site.name.parse::<Region>().unwrap(), u32::from(*tenths) * 100));
+    MatchRequest {
+        buyer,
+        needs,
+        count: 3,
+        hold: true,
+        exclude: Vec::new(),
+        from: None,
+        round_trips_us: trips.collect(),
+        gang: None,
+        receipt: false,
+    }
+}
+
+/// From the start of the process to the first answer.
+async fn restart(count: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path(), count);
+    let wanted = Demand::new(3).next().unwrap();
+    let mut times = Vec::new();
+    for _ in 0..STARTS {
+        let begun = Instant::now();
+        let served = Served::start(dir.path(), count, 0);
+        let ready = begun.elapsed();
+        let asker = Asker::new(0, &served.addr).await;
+        let found = asker.ask(&wanted).await;
+        let answered = begun.elapsed();
+        eprintln!("listening after {ready:.0?}, {found} offers after {answered:.0?}");
+        times.push(answered);
+    }
+    times.sort_unstable();
+    println!("RESULT indexer-restart first_answer_ms={}", times[STARTS / 2].as_millis());
+}
+
+/// From a request to signed offers, one at a time.
+async fn e2e(count: u64, beats: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path(), count);
+    let served = Served::start(dir.path(), count, beats);
+    let mut askers = Vec::new();
+    for number in 0..BUYERS {
+        askers.push(Asker::new(number, &served.addr).await);
+    }
+    let (mut times, mut offers) = (Vec::with_capacity(REQUESTS), 0);
+    let wanted: Vec<_> = Demand::new(3).take(WARMING + REQUESTS).collect();
+    for (number, wanted) in wanted.iter().enumerate() {
+        let begun = Instant::now();
+        let found = askers[number % askers.len()].ask(wanted).await;
+        if number >= WARMING && found > 0 {
+            times.push(begun.elapsed());
+            offers += found;
+        }
+    }
+    times.sort_unstable();
+    let at = |percent: usize| times[times.len() * percent / 100].as_secs_f64() * 1e3;
+    eprintln!("{} requests with {offers} offers", times.len());
+    println!("RESULT match-e2e p50_ms={:.3} p99_ms={:.3}", at(50), at(99));
+}
