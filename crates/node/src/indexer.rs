@@ -60,6 +60,9 @@ pub struct Config {
     /// The port for heartbeats, at the same address; 0 takes a free one at the first start and
     /// then the same again.
     pub heartbeat_port: u16,
+    /// Further addresses that hosts send every heartbeat to, as a standby's; at most two, which must
+    /// be at addresses that the network's file gives to this indexer.
+    pub heartbeat_standbys: Vec<SocketAddr>,
     /// The most hosts whose stream stays open; further ones beat by datagrams only.
     pub streams_max: usize,
 }
@@ -70,6 +73,7 @@ impl Default for Config {
             dir: PathBuf::new(),
             listen: "127.0.0.1:0".to_owned(),
             heartbeat_port: 0,
+            heartbeat_standbys: Vec::new(),
             streams_max: CONNECTIONS_MAX / 2,
         }
     }
@@ -94,7 +98,8 @@ impl Config {
     /// What the heartbeats of an indexer need that has its state in `dir` and is bound to `bound`.
     pub fn beats(&self, dir: PathBuf, bound: Option<IpAddr>) -> BeatsConfig {
         let listen = bound.map(|ip| SocketAddr::new(ip, self.heartbeat_port));
-        BeatsConfig { dir, listen, streams_max: self.streams_max, standbys: Vec::new() }
+        let standbys = self.heartbeat_standbys.clone();
+        BeatsConfig { dir, listen, streams_max: self.streams_max, standbys }
     }
 }
 

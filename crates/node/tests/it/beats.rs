@@ -222,7 +222,7 @@ async fn where_an_indexer_takes_no_datagrams_beats_come_over_the_stream() {
 async fn where_datagrams_are_swallowed_beats_come_over_the_stream() {
     let mut world = World::start().await;
     // A firewall: an address where everything ends.
-    let hole = socket();
+    let (hole, standby) = (socket(), socket());
     let endpoint = endpoint_at([3; 32], None).await;
     world.network.indexers = vec![wire::from_net(&endpoint.addr())];
     let _host = world.host(10).await;
@@ -238,7 +238,8 @@ async fn where_datagrams_are_swallowed_beats_come_over_the_stream() {
         period_ms: 10_000,
         keeps_stream: false,
         port: hole.local_addr().unwrap().port(),
-        standbys: vec![([192, 0, 2, 1], 9).into()],
+        // One where the network has nobody, which is not believed, and one that is.
+        standbys: vec![([192, 0, 2, 1], 9).into(), standby.local_addr().unwrap()],
         key_epoch: 1,
         sessions: vec![session],
     };
@@ -253,6 +254,9 @@ async fn where_datagrams_are_swallowed_beats_come_over_the_stream() {
     for _ in 0..4 {
         assert_eq!(hole.recv(&mut tried).unwrap(), BEAT_BYTES);
         assert!(Vitals::open(&key, &tried[..BEAT_BYTES]).unwrap().wants_note);
+        let mut same = [0; 256];
+        assert_eq!(standby.recv(&mut same).unwrap(), BEAT_BYTES);
+        assert_eq!(same, tried, "a standby hears every beat");
     }
 }
 
