@@ -14,7 +14,7 @@ pub(crate) const CHOICES: [(Choosing, &str); 4] = [
     (Choosing::TwoOf64(200), "two draws of 64"),
     (Choosing::TwoOf64(1_000), "two draws, 10 %"),
 ];
-const MINUTES: u64 = 3;
+const MINUTES: u64 = 2;
 
 /// One measurement.
 pub(crate) struct Cell {

@@ -4,8 +4,8 @@ use welkin_match::index::Search;
 
 use super::Day;
 use super::config::{
-    ANSWER_MAX, CANDIDATES, DEARER_PERMILLE, INDEXERS_PER_REGION, NOTICE_S, PROBE_ONE_IN,
-    ROUNDS_MAX, SECOND, place_of,
+    ANSWER_MAX, CANDIDATES, DEARER_PERMILLE, DOUBT_ONE_IN, INDEXERS_PER_REGION, NOTICE_S,
+    PROBE_ONE_IN, ROUNDS_MAX, SECOND, place_of,
 };
 use super::demand::Arrival;
 use super::events::Event;
@@ -68,7 +68,7 @@ impl Day {
         self.wait(number);
     }
 
-    /// Asks one indexer, and another where nothing is offered or the buyer compares. Returns whose
+    /// Asks one indexer, and now and then another to compare. Returns whose
     /// answer is better, the answer, and who has shown nothing as good.
     fn consult_two(
         &mut self,
@@ -77,8 +77,8 @@ impl Day {
         excluded: &[u32],
     ) -> (u8, Candidates, Option<u8>) {
         let found = self.consult(first, arrival, excluded);
-        let is_compared = self.config.lies_from.is_some() && self.luck.below(PROBE_ONE_IN) == 0;
-        if !is_compared && !found.all().is_empty() {
+        let one_in = if found.all().is_empty() { DOUBT_ONE_IN } else { PROBE_ONE_IN };
+        if self.config.lies_from.is_none() || self.luck.below(one_in) != 0 {
             return (first, found, None);
         }
         self.stats.counts.compared += 1;

@@ -56,7 +56,7 @@ pub struct Habit {
 pub const HABITS: [Habit; 4] = [
     Habit {
         name: "game",
-        median_minutes: 40,
+        median_minutes: 50,
         patience_s: 120,
         spot_permille: 0,
         swing: 350,
@@ -64,7 +64,7 @@ pub const HABITS: [Habit; 4] = [
     },
     Habit {
         name: "inference",
-        median_minutes: 90,
+        median_minutes: 120,
         patience_s: 600,
         spot_permille: 350,
         swing: 250,
@@ -72,7 +72,7 @@ pub const HABITS: [Habit; 4] = [
     },
     Habit {
         name: "phone",
-        median_minutes: 120,
+        median_minutes: 150,
         patience_s: 300,
         spot_permille: 0,
         swing: 250,
@@ -150,6 +150,8 @@ pub(super) const WAITING_MAX: usize = 4_096;
 pub(super) const LOOKED_AT_MAX: usize = 64;
 /// One request of so many asks two indexers and compares.
 pub(super) const PROBE_ONE_IN: u32 = 20;
+/// One request of so many that is offered nothing asks another indexer of the region.
+pub(super) const DOUBT_ONE_IN: u32 = 4;
 /// So much dearer than another's offer, in thousandths, an answer may be and count as honest.
 pub(super) const DEARER_PERMILLE: u64 = 50;
 
