@@ -190,6 +190,8 @@ pub struct Fleet {
     pub(crate) regions: Numbers<Region>,
     pub(crate) kinds: Numbers<Kind>,
     pub(crate) apps: Numbers<AppId>,
+    /// How often something became free.
+    gains: u64,
 }
 
 impl Fleet {
@@ -259,6 +261,7 @@ impl Fleet {
         }
         let was_other = self.hear(now, number, state.is_draining);
         if was_other {
+            self.gains += 1;
             self.write_host(now, number);
         }
         self.say(now, place, (state.free, state.spot_used), false);
@@ -286,6 +289,9 @@ impl Fleet {
         let is_first = !std::mem::replace(&mut container.is_said, true);
         let before = std::mem::replace(&mut container.free, free);
         let used_before = std::mem::replace(&mut container.spot_used, spot_used);
+        if free > before || spot_used < used_before || is_first || is_other {
+            self.gains += 1;
+        }
         let taken = if is_first { 0 } else { before.saturating_sub(free) };
         let has_holds = container.kept > 0;
         if taken > 0 && has_holds {
@@ -526,6 +532,12 @@ impl Fleet {
     /// How many slots are kept, ended holds that have not been forgotten included.
     pub fn holds(&self) -> usize {
         self.holds.len()
+    }
+
+    /// A number that rises with each word of a host by which something may have become free; not
+    /// where holds end.
+    pub const fn gains(&self) -> u64 {
+        self.gains
     }
 
     /// About how many bytes of memory hosts, containers and the index take.

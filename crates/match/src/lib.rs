@@ -18,6 +18,8 @@ mod gang;
 pub mod index;
 pub mod latency;
 mod presence;
+pub mod prices;
+pub mod queue;
 mod receipt;
 pub mod regions;
 mod score;

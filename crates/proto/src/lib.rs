@@ -17,6 +17,8 @@ pub mod index;
 mod keys;
 pub mod lease;
 mod order;
+pub mod prices;
+pub mod queue;
 mod receipt;
 mod recover;
 pub mod settle;

@@ -134,6 +134,10 @@ id! {
     /// Names one offer of an indexer. Used once.
     OfferId, "offer id", "off_", 16
 }
+id! {
+    /// Names one place in an indexer's queue.
+    TicketId, "ticket", "tkt_", 16
+}
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ mod state;
 pub mod task;
 mod time;
 
-pub use id::{AccountId, AppId, ContainerId, IdError, LeaseId, NodeId, OfferId, TxId};
+pub use id::{AccountId, AppId, ContainerId, IdError, LeaseId, NodeId, OfferId, TicketId, TxId};
 pub use market::{CapacityType, ChoiceError, Feature, Policy};
 pub use money::{BasisPoints, MoneyError, Price, Usd};
 pub use place::{Class, NameError, Region};

@@ -20,6 +20,11 @@ impl Fleet {
         numbers.filter_map(move |number| self.facts_of(now, number, (None, way)))
     }
 
+    /// More than any container's number.
+    pub(crate) fn numbers_end(&self) -> u32 {
+        self.hosts.containers.end()
+    }
+
     /// One container as the filters see it, if it is listed, with what is free when it is leased in
     /// this way. What is kept for `besides` counts as free.
     pub(crate) fn facts_of(
