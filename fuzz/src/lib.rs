@@ -67,6 +67,10 @@ pub fn index_hello(bytes: &[u8]) {
                 delegation(&request.buyer);
             }
         }
+        Some(IndexHello::Wait(wait)) => {
+            delegation(&wait.request.buyer);
+            let _ = wait.ticket.map(|ticket| ticket.open(&DOMAIN));
+        }
         None => (),
     }
 }

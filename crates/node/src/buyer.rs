@@ -12,14 +12,17 @@ mod input;
 mod keep;
 mod logs;
 mod place;
+mod queue;
 mod session;
 mod streams;
+mod waiting;
 
 use std::time::Duration;
 
 use welkin_net::{BindError, Endpoint, EndpointConfig};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, Listing, MatchRequest, WhyNot};
 use welkin_proto::lease::RefusalCode;
+use welkin_proto::prices::{PricePoint, PricesAsked};
 use welkin_proto::{
     ALPN_INDEX, ALPN_LEASE, AccountKey, Delegation, Domain, NodeAddr, NodeKey, Offer, Signed,
     SignedByAccount,
@@ -34,9 +37,10 @@ pub use input::{Carried, Input};
 pub use keep::{Keeper, LeaseEvent};
 pub use logs::{LogCopy, LogEvent, LogStream};
 pub use place::{Ask, PlaceProgress, Placed, place};
+pub use queue::{QueueError, QueueEvent, QueuePlace};
 pub use session::{HostSession, Line};
 pub use streams::{ExecInput, ExecOutput, ExecSession, ForwardStream, Forwarder};
-
+pub use waiting::KeptWait;
 pub use welkin_lease::Retry;
 
 use crate::connect::{CallError, Caller};
@@ -242,17 +246,7 @@ impl Buyer {
         hold: bool,
         exclude: Vec<NodeId>,
     ) -> Result<Vec<Offer>, BuyerError> {
-        let request = MatchRequest {
-            buyer: self.delegation.clone(),
-            needs: needs.clone(),
-            count,
-            hold,
-            exclude,
-            from: None,
-            round_trips_us: Vec::new(),
-            gang: None,
-            receipt: false,
-        };
+        let request = self.match_request(needs, count, hold, exclude);
         let request = IndexRequest::Match(Box::new(request));
         match self.ask(request).await? {
             IndexReply::Candidates(found) => {
@@ -263,6 +257,26 @@ impl Buyer {
             }
             IndexReply::WhyNot(why) => Err(BuyerError::NothingFits(Box::new(why))),
             _ => Err(BuyerError::Wire(WireError::Ended)),
+        }
+    }
+
+    fn match_request(
+        &self,
+        needs: &Needs,
+        count: u8,
+        hold: bool,
+        exclude: Vec<NodeId>,
+    ) -> MatchRequest {
+        MatchRequest {
+            buyer: self.delegation.clone(),
+            needs: needs.clone(),
+            count,
+            hold,
+            exclude,
+            from: None,
+            round_trips_us: Vec::new(),
+            gang: None,
+            receipt: false,
         }
     }
 
@@ -286,6 +300,18 @@ impl Buyer {
         let request = IndexRequest::Offers { needs: needs.map(Box::new) };
         match self.ask(request).await? {
             IndexReply::Listing(rows) => Ok(rows),
+            _ => Err(BuyerError::Wire(WireError::Ended)),
+        }
+    }
+
+    /// What a class has cost, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`BuyerError`] where no indexer answers.
+    pub async fn prices(&self, asked: PricesAsked) -> Result<Vec<PricePoint>, BuyerError> {
+        match self.ask(IndexRequest::Prices(asked)).await? {
+            IndexReply::Prices(points) => Ok(points),
             _ => Err(BuyerError::Wire(WireError::Ended)),
         }
     }

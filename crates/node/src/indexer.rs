@@ -28,6 +28,8 @@ use crate::{Shutdown, outside};
 
 mod beats;
 mod matching;
+pub mod prices;
+mod queue;
 mod reports;
 mod snapshot;
 mod streams;
@@ -115,6 +117,8 @@ struct Indexer {
     /// The present connection of each host; a number tells it from an earlier one.
     hosts: Mutex<BTreeMap<NodeId, (u64, mpsc::Sender<IndexerToHost>)>>,
     reports: reports::Assignments,
+    waiting: queue::Waiting,
+    history: Arc<dyn prices::History>,
     shutdown: Shutdown,
     gate: Arc<Gate>,
 }
@@ -141,6 +145,7 @@ pub fn start_with_fleet(deps: Deps, shutdown: &Shutdown) -> (NodeAddr, Arc<Mutex
     let addr = wire::from_net(&deps.endpoint.addr());
     let dir = deps.beats.dir().to_owned();
     let before = snapshot::read(&dir, outside::now());
+    let history = prices::open(&dir);
     let fleet = Arc::new(Mutex::new(before.fleet));
     let log = snapshot::keep(dir, before.scores, &fleet, shutdown);
     let indexer = Arc::new(Indexer {
@@ -153,11 +158,15 @@ pub fn start_with_fleet(deps: Deps, shutdown: &Shutdown) -> (NodeAddr, Arc<Mutex
         explaining: Semaphore::new(1),
         hosts: Mutex::default(),
         reports: reports::Assignments::new(deps.settle),
+        waiting: queue::Waiting::default(),
+        history,
         shutdown: shutdown.clone(),
         gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
     });
     indexer.beats.serve(&indexer.fleet, shutdown);
     shutdown.spawn_until_asked("expire", expire(Arc::clone(&indexer)));
+    shutdown.spawn_until_asked("prices", prices::keep(Arc::clone(&indexer)));
+    shutdown.spawn_until_asked("queue", queue::keep(Arc::clone(&indexer)));
     shutdown.spawn_until_asked("accept", accept(indexer));
     info!(node = %addr.node, "indexer started");
     (addr, fleet)
@@ -230,6 +239,7 @@ async fn stream(
             let _ = send.finish();
             Ok(())
         }
+        IndexHello::Wait(wait) => queue::wait(indexer, peer, *wait, send, recv).await,
     }
 }
 
@@ -265,5 +275,6 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
             IndexReply::Refused("this indexer knows no others".to_owned())
         }
         IndexRequest::Locate(node) => IndexReply::Located(indexer.fleet().locate(node)),
+        IndexRequest::Prices(asked) => prices::answer(indexer, asked).await,
     }
 }

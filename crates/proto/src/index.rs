@@ -23,6 +23,8 @@ pub enum IndexHello {
     Host(Box<Signed<Capability>>),
     /// One question.
     Ask(Box<IndexRequest>),
+    /// A buyer that waits for its turn; see [`crate::queue`].
+    Wait(Box<crate::queue::Wait>),
 }
 
 /// From a host, after its announcement.
@@ -96,6 +98,8 @@ pub enum IndexRequest {
     Gossip(Box<Gossip>),
     /// What an account met with at indexers.
     Evidence(Box<Signed<Evidence>>),
+    /// "What did this class cost?"
+    Prices(crate::prices::PricesAsked),
 }
 
 /// A wish.
@@ -192,6 +196,8 @@ pub enum IndexReply {
     Indexers(Box<Directory>),
     /// The other side of an exchange.
     Gossip(Box<Gossip>),
+    /// What was asked for cost so much, the oldest first.
+    Prices(Vec<crate::prices::PricePoint>),
 }
 
 /// Who can run a task.

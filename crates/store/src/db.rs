@@ -185,6 +185,22 @@ impl Db {
         read.map_err(|error| CommitError::Write(Arc::new(error)))
     }
 
+    /// Reads the records of a table with keys from `first` to `last`, both included, by key.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError::Write`] where the disk refuses.
+    #[expect(clippy::type_complexity, reason = "keys and values, and nothing else")]
+    pub fn range(
+        &self,
+        table: &'static str,
+        first: &[u8],
+        last: &[u8],
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CommitError> {
+        let read = self.file.with(|database| read_range(database, table, Some((first, last))));
+        read.map_err(|error| CommitError::Write(Arc::new(error)))
+    }
+
     /// Writes a batch; returns once it is on the disk.
     ///
     /// # Errors
@@ -218,6 +234,15 @@ impl Db {
 
 #[expect(clippy::type_complexity, reason = "keys and values, and nothing else")]
 fn read(database: &Database, table: &'static str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+    read_range(database, table, None)
+}
+
+#[expect(clippy::type_complexity, reason = "keys and values, and nothing else")]
+fn read_range(
+    database: &Database,
+    table: &'static str,
+    range: Option<(&[u8], &[u8])>,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
     let transaction = database.begin_read()?;
     let table = match transaction.open_table(definition(table)) {
         Ok(table) => table,
@@ -225,7 +250,12 @@ fn read(database: &Database, table: &'static str) -> Result<Vec<(Vec<u8>, Vec<u8
         Err(error) => return Err(error.into()),
     };
     let mut rows = Vec::new();
-    for row in table.iter()? {
+    let found = match range {
+        Some((first, last)) if first > last => return Ok(rows),
+        Some((first, last)) => table.range(first..=last)?,
+        None => table.iter()?,
+    };
+    for row in found {
         let (key, value) = row?;
         rows.push((key.value().to_vec(), value.value().to_vec()));
     }

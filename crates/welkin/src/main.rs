@@ -31,6 +31,7 @@ mod task;
 mod terminal;
 mod unprivileged;
 mod up;
+mod waiting;
 mod withdraw;
 
 use std::process::ExitCode;

@@ -16,7 +16,8 @@ use crate::attach::{self, Ended};
 use crate::cli::Run;
 use crate::client::Client;
 use crate::task::{self, Job};
-use crate::{Context, Quit, Usage, agent, out, terminal};
+use crate::waiting::Waiting;
+use crate::{Context, Quit, Usage, agent, out, roles, terminal};
 
 /// Exit code of something cancelled by the person in front of it.
 const CANCELLED: u8 = 130;
@@ -121,14 +122,25 @@ async fn lease(
 ) -> anyhow::Result<Keeper> {
     let files = if job.ask.files { Some(pack(&job.files)?) } else { None };
     let began = Instant::now();
+    let mut waiting = Waiting::new(context, client.buyer.home(), job);
     let mut progress = |event: PlaceProgress| match event {
         PlaceProgress::Trying(_) => (),
         PlaceProgress::Refused(why) => say(context, &format!("refused: {why}; trying the next")),
         PlaceProgress::Waiting(wait) => {
             say(context, &format!("everything is busy; again in {}", out::duration(wait)));
         }
+        PlaceProgress::Queued(indexer, event) => waiting.event(indexer, event),
     };
-    let placed: Placed = place(&client.buyer, &job.ask, first, &mut progress).await?;
+    let placing = place(&client.buyer, &job.ask, first, &mut progress);
+    let placed: Placed = tokio::select! {
+        placed = placing => placed?,
+        // The place in the queue is given up with the connection.
+        stop = roles::stop_signal() => {
+            stop?;
+            return Err(Quit(CANCELLED).into());
+        }
+    };
+    drop(waiting);
     let host = out::short(&placed.offer.addr.node);
     let text = format!("lease {} on {host}", placed.lease);
     say(context, &format!("{text}, placed in {}", out::duration(began.elapsed())));

@@ -275,7 +275,7 @@ impl Home {
     }
 }
 
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), HomeError> {
+pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), HomeError> {
     let io = |source| HomeError::Io { what: "write", path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(io)?;
@@ -291,7 +291,7 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), HomeError> {
     })
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, HomeError> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, HomeError> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

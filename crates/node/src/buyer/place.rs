@@ -1,4 +1,5 @@
-//! From a wish to a lease: ask an indexer, try its candidates, wait where all are busy.
+//! From a wish to a lease: ask an indexer, try its candidates, and where all are busy wait for a
+//! turn in its queue.
 
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use welkin_lease::{Placement, Step};
 use welkin_proto::lease::{FromHost, Launch, Open, Secret, TermSize, ToHost};
 use welkin_proto::{Offer, Order, SignedByAccount, encode};
 use welkin_types::task::Needs;
-use welkin_types::{LeaseId, Usd};
+use welkin_types::{LeaseId, NodeId, UnixMillis, Usd};
 
-use super::{Buyer, BuyerError, HostSession};
+use super::{Buyer, BuyerError, HostSession, QueueError, QueueEvent};
 use crate::connect::DIAL_TIMEOUT;
 use crate::outside;
 
@@ -62,8 +63,10 @@ pub enum PlaceProgress {
     Trying(Box<Offer>),
     /// It said no, or nothing.
     Refused(String),
-    /// Everything is busy; asked again after this.
+    /// Everything is busy, and no indexer has a queue; asked again after this.
     Waiting(Duration),
+    /// It waits in the queue of this indexer, and this has happened.
+    Queued(Option<NodeId>, QueueEvent),
 }
 
 /// A lease that a host has accepted.
@@ -95,7 +98,9 @@ pub async fn place(
     first: Vec<Offer>,
     progress: &mut (dyn FnMut(PlaceProgress) + Send),
 ) -> Result<Placed, BuyerError> {
-    let mut placement = Placement::new(outside::now().after(ask.queue));
+    let deadline = outside::now().after(ask.queue);
+    let mut placement = Placement::new(deadline);
+    let mut has_queue = true;
     placement.offered(first);
     let mut nothing = false;
     let mut why_not = None;
@@ -109,7 +114,7 @@ pub async fn place(
                     }
                     Err(BuyerError::NothingFits(why)) => {
                         nothing = true;
-                        if !is_only_busy(&why) {
+                        if !why.is_only_busy() {
                             return Err(BuyerError::NothingFits(why));
                         }
                         why_not = Some(why);
@@ -135,6 +140,19 @@ pub async fn place(
                     }
                 }
             }
+            Step::Wait(_) if has_queue => {
+                match wait_for_turn(buyer, ask, deadline, progress).await {
+                    Ok(Some(placed)) => return Ok(placed),
+                    Ok(None) => has_queue = false,
+                    Err(BuyerError::NoHost(reason)) => {
+                        return Err(
+                            why_not.map_or(BuyerError::NoHost(reason), BuyerError::NothingFits)
+                        );
+                    }
+                    Err(error) => return Err(error),
+                }
+                nothing = false;
+            }
             Step::Wait(until) => {
                 let wait = until.since(outside::now());
                 progress(PlaceProgress::Waiting(wait));
@@ -148,12 +166,46 @@ pub async fn place(
     }
 }
 
-/// Whether containers would fit and are only taken now.
-fn is_only_busy(why: &welkin_proto::index::WhyNot) -> bool {
-    use welkin_proto::index::Filter;
-    why.removed
-        .iter()
-        .any(|(filter, count)| *count > 0 && matches!(filter, Filter::Free | Filter::Excluded))
+/// Waits for a turn; `None` where there is no queue to wait in.
+async fn wait_for_turn(
+    buyer: &Buyer,
+    ask: &Ask,
+    deadline: UnixMillis,
+    progress: &mut (dyn FnMut(PlaceProgress) + Send),
+) -> Result<Option<Placed>, BuyerError> {
+    let wait = deadline.since(outside::now());
+    let mut place = match buyer.queue(&ask.needs, &[], wait).await {
+        Ok(place) => place,
+        Err(QueueError::NoQueue(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    loop {
+        match place.next().await? {
+            QueueEvent::Offers(offers) => {
+                let mut refusing = Vec::new();
+                let mut left = offers.len();
+                for offer in offers {
+                    left -= 1;
+                    let patience = if left > 0 { IMPATIENT } else { PATIENT };
+                    progress(PlaceProgress::Trying(Box::new(offer.clone())));
+                    refusing.push(offer.addr.node);
+                    match open(buyer, ask, offer, patience).await {
+                        Ok(placed) => {
+                            place.placed().await;
+                            return Ok(Some(placed));
+                        }
+                        Err(error @ BuyerError::HostRefuses { code, .. }) if !code.try_next() => {
+                            place.leave().await;
+                            return Err(error);
+                        }
+                        Err(error) => progress(PlaceProgress::Refused(crate::chain(&error))),
+                    }
+                }
+                place.refused(&refusing).await;
+            }
+            event => progress(PlaceProgress::Queued(place.indexer(), event)),
+        }
+    }
 }
 
 async fn open(

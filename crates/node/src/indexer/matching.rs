@@ -38,6 +38,8 @@ pub(super) async fn answer(
     if let Some(why) = out_of_bounds(request) {
         return IndexReply::Refused(why.to_owned());
     }
+    // Those who wait come first.
+    super::queue::serve(indexer);
     let now = outside::now();
     let query = Query {
         needs: &request.needs,
@@ -110,11 +112,11 @@ fn find(
 }
 
 /// The round trip between two regions, in microseconds, as far as it is known.
-fn round_trip(from: &Region, to: &Region) -> Option<u32> {
+pub(super) fn round_trip(from: &Region, to: &Region) -> Option<u32> {
     (from == to).then_some(0)
 }
 
-async fn why_not(indexer: &Indexer, now: UnixMillis, query: &Query<'_>) -> WhyNot {
+pub(super) async fn why_not(indexer: &Indexer, now: UnixMillis, query: &Query<'_>) -> WhyNot {
     let permit = indexer.explaining.acquire().await;
     let begun = Instant::now();
     let why = indexer.fleet().why_not(now, query);

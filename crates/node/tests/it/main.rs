@@ -13,5 +13,6 @@ mod escrow;
 mod genesis;
 mod market;
 mod ops;
+mod queue;
 mod reorgs;
 mod world;

@@ -10,7 +10,7 @@ use welkin_node::settlement::{
     EvmConfig, EvmSettlement, Line, LocalChain, Service, ServiceConfig, Settle,
 };
 use welkin_node::{Shutdown, checker, host, identity, indexer, settlement, wire};
-use welkin_proto::{ALPN_SETTLE, AccountKey, Domain, NodeKey};
+use welkin_proto::{ALPN_SETTLE, AccountKey, Domain, NodeAddr, NodeKey};
 
 pub(crate) struct World {
     pub(crate) network: Network,
@@ -20,9 +20,24 @@ pub(crate) struct World {
 }
 
 pub(crate) async fn endpoint(secret: [u8; 32], alpns: &[&[u8]]) -> Endpoint {
+    endpoint_at(([127, 0, 0, 1], 0).into(), secret, alpns).await
+}
+
+/// At this address, as soon as who had it before has left it.
+pub(crate) async fn endpoint_at(
+    listen: std::net::SocketAddr,
+    secret: [u8; 32],
+    alpns: &[&[u8]],
+) -> Endpoint {
     let mut config = EndpointConfig::new(secret);
-    config.listen = vec![([127, 0, 0, 1], 0).into()];
+    config.listen = vec![listen];
     config.alpns = alpns.iter().map(|alpn| alpn.to_vec()).collect();
+    for _ in 0..500 {
+        if let Ok(endpoint) = Endpoint::bind(config.clone()).await {
+            return endpoint;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     Endpoint::bind(config).await.unwrap()
 }
 
@@ -89,12 +104,18 @@ impl World {
 
     /// One more indexer, with this number as its key.
     pub(crate) async fn indexer(&mut self, n: u8) {
+        let endpoint = endpoint([n; 32], &indexer::ALPNS).await;
+        let addr = self.indexer_on(endpoint, n, &self.shutdown.clone());
+        self.network.indexers.push(addr);
+    }
+
+    /// An indexer on this endpoint.
+    pub(crate) fn indexer_on(&self, endpoint: Endpoint, n: u8, shutdown: &Shutdown) -> NodeAddr {
         let key = NodeKey::from_secret(&[n; 32]);
         let settle = settle(&self.service, n, &self.shutdown);
-        let endpoint = endpoint([n; 32], &indexer::ALPNS).await;
         let beats = beats(&self.dir.path().join(format!("indexer-{n}")), 4_096);
         let deps = indexer::Deps { endpoint, key, domain: Domain::LOCAL, settle, beats };
-        self.network.indexers.push(indexer::start(deps, &self.shutdown));
+        indexer::start(deps, shutdown)
     }
 
     /// A host without sandboxes: it announces itself and offers nothing.
@@ -138,7 +159,12 @@ impl World {
     }
 
     pub(crate) async fn buyer(&self) -> Buyer {
-        let home = Home::new(self.dir.path().join("buyer"));
+        self.buyer_named("buyer").await
+    }
+
+    /// A buyer with an account of its own.
+    pub(crate) async fn buyer_named(&self, name: &str) -> Buyer {
+        let home = Home::new(self.dir.path().join(name));
         Buyer::open(&self.network, home, self.shutdown.clone()).await.unwrap()
     }
 }

@@ -9,6 +9,7 @@ use welkin_proto::lease::{
     DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame, LogSeen,
     StreamHello, ToHost,
 };
+use welkin_proto::queue::{WaitAnswer, WaitEvent};
 use welkin_proto::settle::{SettleCall, SettleReply};
 use welkin_proto::{
     Capability, CodecError, Delegation, Domain, FRAME_BYTES_MAX, NodeAddr, Offer, Order, Receipt,
@@ -127,6 +128,10 @@ hostile! {
     index_hello: IndexHello, |message: &IndexHello| match message {
         IndexHello::Host(signed) => capability(signed),
         IndexHello::Ask(_) => (),
+        IndexHello::Wait(wait) => {
+            delegation(&wait.request.buyer);
+            let _ = wait.ticket.as_ref().map(|ticket| ticket.open(&Domain::LOCAL));
+        }
     };
     host_to_indexer: HostToIndexer, |message: &HostToIndexer| match message {
         HostToIndexer::Announce(signed) => capability(signed),
@@ -140,6 +145,12 @@ hostile! {
         IndexReply::Located(Some(addr)) => node_addr(addr),
         _ => (),
     };
+    wait_event: WaitEvent, |message: &WaitEvent| {
+        if let WaitEvent::Ticket { ticket, .. } = message {
+            let _ = ticket.open(&Domain::LOCAL);
+        }
+    };
+    wait_answer: WaitAnswer, nothing;
     settle_call: SettleCall, |message: &SettleCall| delegation(&message.caller);
     settle_reply: SettleReply, nothing;
     to_host: ToHost, super::to_host;

@@ -13,6 +13,8 @@ use welkin_proto::lease::{
     Accepted, DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame,
     LogFrom, LogSeen, Open, Output, Refusal, RefusalCode, Secret, StreamHello, TermSize, ToHost,
 };
+use welkin_proto::prices::{PricePoint, PricesAsked, Span, Spread};
+use welkin_proto::queue::{Standing, Ticket, Wait, WaitAnswer, WaitEvent};
 use welkin_proto::settle::{EpochView, SettleCall, SettleRefusal, SettleReply, SettleRequest};
 use welkin_proto::{
     AccountSignature, Capability, ContainerOffer, Delegation, Domain, Exit, LogSummary, NodeAddr,
@@ -22,7 +24,7 @@ use welkin_proto::{
 use welkin_types::task::{ByteRange, CountRange, GpuAsk, Needs};
 use welkin_types::{
     AccountId, AppId, CapacityType, Class, ContainerId, Feature, Gpu, LeaseId, LeaseState, NodeId,
-    OfferId, Policy, Price, Reason, Region, Resources, Tier, UnixMillis, Usd,
+    OfferId, Policy, Price, Reason, Region, Resources, TicketId, Tier, UnixMillis, Usd,
 };
 
 use crate::make::{Make, Source, make_enum, make_struct};
@@ -36,7 +38,7 @@ macro_rules! make_id {
         }
     )*};
 }
-make_id!(AccountId, AppId, ContainerId, LeaseId, NodeId, OfferId);
+make_id!(AccountId, AppId, ContainerId, LeaseId, NodeId, OfferId, TicketId);
 
 impl Make for SessionKey {
     fn make(source: &mut Source<'_>) -> Self {
@@ -199,6 +201,12 @@ make_struct! {
     Gossip { versions, pulls, cards, summaries, evidence }
     Directory { cards, summaries, reported }
     Reported { indexer, accounts, tally }
+    Wait { request, wait_ms, ticket }
+    Ticket { id, buyer, wish, since, deadline }
+    Standing { position, of, busy, removed, is_reserved, estimate_ms, left_ms }
+    PricesAsked { class, region, span, since }
+    PricePoint { at, on_demand, spot, free, total }
+    Spread { min, median, max }
 
     Probe { nonce, minute }
     ProbeReply { nonce, checker, free, at }
@@ -238,10 +246,10 @@ make_enum! {
         6 => Succeeded, 7 => Failed, 8 => Stopped, 9 => Preempted, 10 => Lost, 11 => Expired,
     }
 
-    IndexHello [2] { 0 => Host(a), 1 => Ask(a) }
+    IndexHello [3] { 0 => Host(a), 1 => Ask(a), 2 => Wait(a) }
     HostToIndexer [2] { 0 => Announce(a), 1 => Beats(a) }
     IndexerToHost [4] { 0 => Welcome(a), 1 => Refused(a), 2 => Hold(a), 3 => Notes(a) }
-    IndexRequest [7] {
+    IndexRequest [8] {
         0 => Match(a),
         1 => Offers { needs },
         2 => Report(a),
@@ -249,11 +257,18 @@ make_enum! {
         4 => Indexers,
         5 => Gossip(a),
         6 => Evidence(a),
+        7 => Prices(a),
     }
-    IndexReply [8] {
+    IndexReply [9] {
         0 => Candidates(a), 1 => WhyNot(a), 2 => Listing(a), 3 => Reported, 4 => Located(a),
-        5 => Refused(a), 6 => Indexers(a), 7 => Gossip(a),
+        5 => Refused(a), 6 => Indexers(a), 7 => Gossip(a), 8 => Prices(a),
     }
+    Span [3] { 0 => Minute, 1 => Hour, 2 => Day }
+    WaitEvent [6] {
+        0 => Ticket { ticket, is_kept }, 1 => Standing(a), 2 => Offers(a), 3 => TimedOut,
+        4 => WhyNot(a), 5 => Refused(a),
+    }
+    WaitAnswer [2] { 0 => Placed, 1 => Refused(a) }
     Filter [16] {
         0 => Gpu, 1 => Cpu, 2 => Memory, 3 => Disk, 4 => Isolation, 5 => Region, 6 => Operator,
         7 => Price, 8 => Reliability, 9 => Feature, 10 => Driver, 11 => RoundTrip,

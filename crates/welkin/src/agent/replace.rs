@@ -6,8 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::time::Instant;
 use tracing::{info, warn};
-use welkin_node::buyer::{Buyer, BuyerError, Keeper, KeptLease, KeptTask, pack, place};
+use welkin_node::buyer::{
+    Buyer, BuyerError, Keeper, KeptLease, KeptTask, PlaceProgress, pack, place,
+};
 use welkin_proto::lease::Secret;
+
+use crate::waiting::Waiting;
 
 /// How long another container is looked for.
 const SEARCH_MAX: Duration = Duration::from_secs(600);
@@ -94,7 +98,13 @@ async fn attempt(
         false => None,
     };
     let buyer: Arc<Buyer> = old.shared_buyer();
-    let placed = place(&buyer, &ask, Vec::new(), &mut |_| ()).await?;
+    let mut waiting = Waiting::replacing(buyer.home(), old.kept(), &ask);
+    let mut progress = |event| match event {
+        PlaceProgress::Queued(indexer, event) => waiting.event(indexer, event),
+        PlaceProgress::Trying(_) | PlaceProgress::Refused(_) | PlaceProgress::Waiting(_) => (),
+    };
+    let placed = place(&buyer, &ask, Vec::new(), &mut progress).await?;
+    drop(waiting);
     // Before the lease's own file: an agent that starts in between removes it with the others.
     buyer.home().save_task(placed.lease, task).map_err(BuyerError::Home)?;
     let mut keeper = Keeper::replacing(Arc::clone(&buyer), placed, old.kept());

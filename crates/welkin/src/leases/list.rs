@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::task::JoinSet;
-use welkin_node::buyer::{BuyerError, Home, KeptLease};
+use welkin_node::buyer::{BuyerError, Home, KeptLease, KeptWait};
 use welkin_node::outside;
 use welkin_proto::NodeAddr;
 use welkin_proto::lease::LeaseInfo;
-use welkin_types::{Billing, LeaseId, LeaseState, NodeId, Price, UnixMillis, Usd};
+use welkin_types::{Billing, LeaseId, LeaseState, NodeId, Price, Reason, UnixMillis, Usd};
 
 use super::ask_host;
 use crate::client::{self, Client};
@@ -30,7 +30,8 @@ pub(crate) async fn ps(context: &Context, args: &cli::Ps) -> anyhow::Result<()> 
     for error in damaged {
         tracing::warn!(error = %welkin_node::chain(&error), "a lease can't be read");
     }
-    if leases.is_empty() {
+    let waits = home.waits().map_err(BuyerError::Home)?;
+    if leases.is_empty() && waits.is_empty() {
         // A folder without a network is a mistake rather than an empty list.
         client::network(context)?;
     }
@@ -41,16 +42,17 @@ pub(crate) async fn ps(context: &Context, args: &cli::Ps) -> anyhow::Result<()> 
     let now = outside::now();
     let rows: Vec<Row> = leases.iter().map(|kept| row(&home, kept, &said)).collect();
     if context.is_json {
+        waits.iter().try_for_each(|wait| out::json(&Queued::of(wait)))?;
         return rows.iter().try_for_each(out::json);
     }
-    if rows.is_empty() {
+    if rows.is_empty() && waits.is_empty() {
         out::note(match args.all {
             true => "there are no leases yet: `welkin run -- CMD` makes one",
             false => "no lease is running; `welkin ps -a` lists those that have ended",
         });
         return Ok(());
     }
-    out::text(&table(&rows, now))
+    out::text(&table(&waits, &rows, now))
 }
 
 /// Whether the agent looks for another container for it.
@@ -160,7 +162,41 @@ fn row(home: &Home, kept: &KeptLease, said: &Said) -> Row {
     row
 }
 
-fn table(rows: &[Row], now: UnixMillis) -> String {
+/// A task that waits, as it is listed: it has no lease and no host yet.
+#[derive(Debug, Serialize)]
+pub(super) struct Queued<'a> {
+    #[serde(flatten)]
+    wait: &'a KeptWait,
+    state: LeaseState,
+    reason: &'static str,
+    billing: Billing,
+}
+
+impl<'a> Queued<'a> {
+    pub(super) const fn of(wait: &'a KeptWait) -> Self {
+        let (state, reason) = (LeaseState::Queued, Reason::HostsBusy.code());
+        Self { wait, state, reason, billing: state.billing() }
+    }
+}
+
+fn queued_cells(wait: &KeptWait, now: UnixMillis) -> Vec<String> {
+    let queued = Queued::of(wait);
+    vec![
+        out::short(&wait.ticket),
+        if wait.name.is_empty() { "-".to_owned() } else { wait.name.clone() },
+        format!("{} {}/{}", queued.state, wait.position, wait.of),
+        queued.reason.to_owned(),
+        queued.billing.to_string(),
+        out::duration(now.since(wait.since)),
+        "0".to_owned(),
+        Usd::ZERO.to_string(),
+        "-".to_owned(),
+        "-".to_owned(),
+        cut(&wait.command, COMMAND_CHARS_MAX),
+    ]
+}
+
+fn table(waits: &[KeptWait], rows: &[Row], now: UnixMillis) -> String {
     let head = [
         "LEASE", "NAME", "STATE", "REASON", "BILLING", "AGE", "SECONDS", "COST", "PRICE/H", "HOST",
         "COMMAND",
@@ -181,7 +217,8 @@ fn table(rows: &[Row], now: UnixMillis) -> String {
             cut(&row.command, COMMAND_CHARS_MAX),
         ]
     };
-    out::table(&head, &rows.iter().map(cells).collect::<Vec<_>>())
+    let waits = waits.iter().map(|wait| queued_cells(wait, now));
+    out::table(&head, &waits.chain(rows.iter().map(cells)).collect::<Vec<_>>())
 }
 
 /// The beginning of a text on one line.
@@ -198,7 +235,6 @@ mod tests {
     use super::super::tests::kept;
     use super::*;
     use welkin_proto::StageTime;
-    use welkin_types::Reason;
 
     fn home() -> Home {
         Home::new("/nonexistent".into())
@@ -227,8 +263,10 @@ mod tests {
             row(&home(), &kept, &asked(&[])),
             row(&home(), &kept, &Said::new()),
         ];
-        insta::assert_snapshot!(table(&rows, UnixMillis(201_000)), @r"
+        let wait = crate::waiting::tests::kept(UnixMillis(81_000));
+        insta::assert_snapshot!(table(&[wait], &rows, UnixMillis(201_000)), @r"
         LEASE         NAME   STATE               REASON            BILLING  AGE       SECONDS  COST       PRICE/H  HOST          COMMAND
+        tkt_01010101  train  queued 3/12         hosts_busy        off      2 m 0 s   0        $0.00      -        -             python train.py
         lse_01010101  train  running             normal            on       3 m 20 s  90       $0.001     $0.04    nod_07070707  python train.py --epochs 3 --…
         lse_01010101  train  unknown [starting]  not_on_host       ?        3 m 20 s  60       $0.000666  $0.04    nod_07070707  python train.py --epochs 3 --…
         lse_01010101  train  unknown [starting]  host_unreachable  ?        3 m 20 s  60       $0.000666  $0.04    nod_07070707  python train.py --epochs 3 --…

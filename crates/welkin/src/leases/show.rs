@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::timeout;
-use welkin_node::buyer::{BuyerError, KeptLease};
+use welkin_node::buyer::{BuyerError, Home, KeptLease, KeptWait};
 use welkin_node::outside;
 use welkin_node::settlement::SettlementError;
 use welkin_proto::lease::LeaseInfo;
@@ -14,10 +14,11 @@ use welkin_proto::settle::{LeaseView, SettleRefusal};
 use welkin_proto::{Exit, Receipt, StageTime};
 use welkin_types::{LeaseId, LeaseState, Reason, UnixMillis};
 
+use super::list::Queued;
 use super::{ask_host, exit_text};
 use crate::client::{self, Client};
 use crate::market::size;
-use crate::{Context, cli, out};
+use crate::{Context, Usage, cli, out};
 
 /// How long the settlement service may take.
 const SETTLEMENT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,6 +26,9 @@ const SETTLEMENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Shows everything about one lease.
 pub(crate) async fn show(context: &Context, args: &cli::Id) -> anyhow::Result<()> {
     let home = client::home(context);
+    if args.lease.starts_with("tkt_") {
+        return show_wait(context, &home, &args.lease);
+    }
     let kept = client::find(&home, &args.lease)?;
     let file = home.receipt(kept.lease).map_err(BuyerError::Home)?;
     let receipt = file.and_then(|file| file.verify().ok());
@@ -57,6 +61,45 @@ pub(crate) async fn show(context: &Context, args: &cli::Id) -> anyhow::Result<()
         receipt,
     };
     if context.is_json { out::json(&shown) } else { out::text(&shown.text(outside::now())) }
+}
+
+/// Shows a task that waits in a queue.
+fn show_wait(context: &Context, home: &Home, ticket: &str) -> anyhow::Result<()> {
+    let waits = home.waits().map_err(BuyerError::Home)?;
+    let found = waits.iter().find(|wait| wait.ticket.to_string().starts_with(ticket));
+    let Some(wait) = found else {
+        let text = format!("nothing waits as `{ticket}`");
+        return Err(Usage::new(text, "`welkin ps` lists what waits and what runs").into());
+    };
+    if context.is_json {
+        return out::json(&Queued::of(wait));
+    }
+    out::text(&wait_text(wait, outside::now()))
+}
+
+fn wait_text(wait: &KeptWait, now: UnixMillis) -> String {
+    let mut lines = Lines(String::new());
+    let (state, reason) = (LeaseState::Queued, Reason::HostsBusy);
+    lines.line("ticket", wait.ticket);
+    if !wait.name.is_empty() {
+        lines.line("name", &wait.name);
+    }
+    lines.line("state", format!("{state} ({reason}), billing {}", state.billing()));
+    lines.line("position", format!("{} of {}", wait.position, wait.of));
+    lines.line("why", &wait.why);
+    lines.line("command", &wait.command);
+    if let Some(indexer) = wait.indexer {
+        lines.line("at", format!("the indexer {indexer}"));
+    }
+    let age = out::duration(now.since(wait.since));
+    lines.line("since", format!("{} ({age} ago)", wait.since));
+    let left = out::duration(wait.until.since(now));
+    lines.line("until", format!("{} (at most {left} more)", wait.until));
+    if let Some(estimate) = wait.estimate_ms {
+        let left = Duration::from_millis(estimate).saturating_sub(now.since(wait.updated));
+        lines.line("estimate", format!("{} (by what became free lately)", out::duration(left)));
+    }
+    lines.0
 }
 
 /// Asks the host, unless the receipt says it all, and the settlement service.
@@ -276,6 +319,22 @@ impl Shown {
 mod tests {
     use super::super::tests::kept;
     use super::*;
+
+    #[test]
+    fn what_waits_is_shown_with_its_reason() {
+        let wait = crate::waiting::tests::kept(UnixMillis(81_000));
+        insta::assert_snapshot!(wait_text(&wait, UnixMillis(201_000)), @r"
+        ticket      tkt_01010101010101010101010101010101
+        name        train
+        state       queued (hosts_busy), billing off
+        position    3 of 12
+        why         all 4 rtx4090 busy
+        command     python train.py
+        since       1970-01-01T00:01:21.000Z (2 m 0 s ago)
+        until       1970-01-01T00:12:21.000Z (at most 9 m 0 s more)
+        estimate    3 m 0 s (by what became free lately)
+        ");
+    }
 
     fn shown(host: Option<LeaseInfo>) -> Shown {
         Shown {

@@ -139,7 +139,7 @@ fn two_leases_never_share_a_gpu() {
     let mut second_host = host(&services, 2);
     second_host.wait_stderr("announced");
     let mut third = spawn("buyer");
-    third.wait_stderr("everything is busy");
+    third.wait_stderr("queued: position 1 of 1");
     assert_eq!(given(&second_host), [""; 0], "the old leases have them all");
     end(left);
     third.wait_stdout("on\n");
