@@ -323,6 +323,21 @@ pub(crate) struct Offers {
     /// Only those that cost at most so much an hour.
     #[arg(long, value_name = "USD")]
     pub(crate) max_price: Option<String>,
+    /// Only those in this region; may be given more than once.
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Vec<String>,
+    /// Goes on showing what changes, until Ctrl-C.
+    #[arg(short, long, conflicts_with = "history")]
+    pub(crate) watch: bool,
+    /// How often it looks for changes, at least 1s.
+    #[arg(long, value_name = "TIME", default_value = "2s", requires = "watch")]
+    pub(crate) every: String,
+    /// Shows what a class has cost instead, as `rtx4090-24`.
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) history: Option<String>,
+    /// From so long ago: `3h` by the minute, `7d` by the hour, longer by the day.
+    #[arg(long, value_name = "TIME", default_value = "1d", requires = "history")]
+    pub(crate) since: String,
 }
 
 #[derive(Clone, Debug, Args)]

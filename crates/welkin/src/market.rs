@@ -9,19 +9,30 @@ use welkin_node::buyer::Ask;
 use welkin_proto::Offer;
 use welkin_proto::index::Listing;
 use welkin_types::task::{ByteRange, CpuRange, GpuAsk, Needs};
-use welkin_types::{Gpu, Price, Resources, Tier, Usd};
+use welkin_types::{Gpu, Price, Region, Resources, Tier, Usd};
 
 use crate::client::Client;
 use crate::{Context, Usage, cli, out, task};
+
+mod history;
+mod watch;
 
 /// Offers that a plan shows.
 const PLANNED_MAX: u8 = 5;
 
 /// Lists what is on offer, cheapest first.
 pub(crate) async fn offers(context: &Context, args: &cli::Offers) -> anyhow::Result<()> {
+    if let Some(class) = &args.history {
+        return history::history(context, args, class).await;
+    }
     let needs = needs(args)?;
     let is_filtered = needs.is_some();
     let client = Client::open(context).await?;
+    if args.watch {
+        let watched = watch::watch(context, &client, needs, &args.every).await;
+        client.close().await;
+        return watched;
+    }
     let rows = client.buyer.offers(needs).await;
     client.close().await;
     let mut rows = rows?;
@@ -67,7 +78,11 @@ fn needs(args: &cli::Offers) -> anyhow::Result<Option<Needs>> {
     let cpu = flag::<CpuRange>("cpu", args.cpu.as_ref())?;
     let memory = flag::<ByteRange>("memory", args.memory.as_ref())?;
     let max_per_hour = flag::<Usd>("max-price", args.max_price.as_ref())?;
-    if gpu.is_none() && cpu.is_none() && memory.is_none() && max_per_hour.is_none() {
+    let regions = args.region.iter().map(|name| flag::<Region>("region", Some(name)));
+    let regions: Vec<_> =
+        regions.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let is_asked = gpu.is_some() || cpu.is_some() || memory.is_some() || max_per_hour.is_some();
+    if !is_asked && regions.is_empty() {
         return Ok(None);
     }
     Ok(Some(Needs {
@@ -77,6 +92,7 @@ fn needs(args: &cli::Offers) -> anyhow::Result<Option<Needs>> {
         gpu,
         isolation_min: Tier::None,
         max_per_hour,
+        regions,
         ..Needs::default()
     }))
 }
@@ -203,11 +219,11 @@ pub(crate) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use welkin_proto::{ContainerOffer, NodeAddr};
-    use welkin_types::{AccountId, Class, ContainerId, NodeId, Region};
+    use welkin_types::{AccountId, Class, ContainerId, NodeId};
 
     use super::*;
 
-    fn listing() -> Listing {
+    pub(super) fn listing() -> Listing {
         let gpu = Gpu {
             model: "h100".to_owned(),
             form: "sxm".to_owned(),
@@ -253,7 +269,17 @@ mod tests {
 
     #[test]
     fn no_flags_ask_for_everything_and_one_flag_for_nothing_else() {
-        let none = cli::Offers { gpu: None, cpu: None, memory: None, max_price: None };
+        let none = cli::Offers {
+            gpu: None,
+            cpu: None,
+            memory: None,
+            max_price: None,
+            region: Vec::new(),
+            watch: false,
+            every: String::new(),
+            history: None,
+            since: String::new(),
+        };
         assert_eq!(needs(&none).unwrap(), None);
         let args = cli::Offers { memory: Some("4GiB..".to_owned()), ..none.clone() };
         let asked = needs(&args).unwrap().unwrap();

@@ -38,6 +38,14 @@ fn parsed<T: TextForm>(flag: &str, text: Option<&String>) -> anyhow::Result<Opti
     Ok(Some(value))
 }
 
+/// A length of time as a flag has it: `90s`, `10m`, `2h`, `7d`.
+pub(crate) fn duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
+    let span: task::Span = text.parse().map_err(|error| {
+        Usage::new(format!("--{flag}: {error}"), "write it like `90s`, `10m`, `2h` or `7d`")
+    })?;
+    Ok(Duration::from_secs(u64::from(span.seconds())))
+}
+
 /// Reads the task's file, if any, and lets flags win over it.
 pub(crate) fn spec(args: &TaskArgs) -> anyhow::Result<(TaskSpec, PathBuf)> {
     let mut folder = PathBuf::from(".");

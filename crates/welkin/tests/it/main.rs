@@ -21,6 +21,7 @@ mod limits;
 mod money;
 mod netns;
 mod placing;
+mod queue;
 mod run;
 mod services;
 mod session;
