@@ -153,6 +153,8 @@ fn why(standing: &Standing, what: &str) -> String {
     let mut text = match (standing.is_reserved, standing.busy) {
         (true, _) => "what becomes free is kept for it".to_owned(),
         (false, 0) => "waits for its turn".to_owned(),
+        (false, 1) if what == "containers" => "the only container is busy".to_owned(),
+        (false, 1) => format!("the only {what} is busy"),
         (false, busy) => format!("all {busy} {what} busy"),
     };
     let others: Vec<_> = standing

@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
 use welkin_node::buyer::{Buyer, BuyerError, QueueError, QueueEvent, QueuePlace};
 use welkin_node::{Shutdown, identity, indexer, outside, wire};
-use welkin_proto::index::{Beat, HostToIndexer, IndexHello, IndexerToHost};
+use welkin_proto::heartbeat::{Enrolment, Vitals};
+use welkin_proto::index::{HostToIndexer, IndexHello, IndexerToHost};
 use welkin_proto::prices::{PricesAsked, Span};
 use welkin_proto::queue::Standing;
 use welkin_proto::{
@@ -28,8 +29,8 @@ struct Stage {
     _recv: RecvStream,
     _connection: Connection,
     endpoint: Endpoint,
-    container: ContainerId,
-    sequence: u64,
+    session: Enrolment,
+    counter: u64,
 }
 
 impl Stage {
@@ -42,9 +43,8 @@ impl Stage {
         let key = NodeKey::from_secret(&[n; 32]);
         let operator = identity::delegate(&Domain::LOCAL, &account(n), key.id(), HOUR).unwrap();
         let now = outside::now();
-        let container = ContainerId::from_bytes([n; 16]);
         let offer = ContainerOffer {
-            id: container,
+            id: ContainerId::from_bytes([n; 16]),
             class: Class::cpu(2_000),
             resources: Resources {
                 cpu_milli: 2_000,
@@ -76,24 +76,20 @@ impl Stage {
         let (mut send, mut recv) = connection.open().await.unwrap();
         wire::send(&mut send, &IndexHello::Host(Box::new(signed))).await.unwrap();
         let answer: IndexerToHost = wire::expect(&mut recv, WITHIN).await.unwrap();
-        assert_eq!(answer, IndexerToHost::Welcome);
+        let IndexerToHost::Welcome(mut welcome) = answer else { panic!("{answer:?}") };
+        let session = welcome.sessions.remove(0);
         let mut stage =
-            Self { send, _recv: recv, _connection: connection, endpoint, container, sequence: 0 };
+            Self { send, _recv: recv, _connection: connection, endpoint, session, counter: 0 };
         stage.free(0).await;
         stage
     }
 
     /// Says that so many slots are free.
-    async fn free(&mut self, free: u32) {
-        self.sequence += 1;
-        let beat = Beat {
-            revision: 1,
-            sequence: self.sequence,
-            free: vec![(self.container, free)],
-            spot: Vec::new(),
-            draining: false,
-        };
-        wire::send(&mut self.send, &HostToIndexer::Beat(beat)).await.unwrap();
+    async fn free(&mut self, free: u16) {
+        self.counter += 1;
+        let vitals = Vitals { free, revision: 1, ..Vitals::default() };
+        let beat = vitals.seal(&self.session.key, self.session.session, self.counter);
+        wire::send(&mut self.send, &HostToIndexer::Beats(beat.to_vec())).await.unwrap();
     }
 }
 
@@ -234,6 +230,7 @@ async fn places_are_kept_through_a_restart_of_the_indexer() {
 
     first_life.finish(Duration::from_secs(1)).await;
     indexer.close().await;
+    drop(indexer);
     let restarted = endpoint_at(listen, [3; 32], &indexer::ALPNS).await;
     let again = world.indexer_on(restarted, 3, &world.shutdown);
     assert_eq!(again.node, addr.node);
@@ -245,7 +242,8 @@ async fn places_are_kept_through_a_restart_of_the_indexer() {
                 match place.next().await.unwrap() {
                     QueueEvent::Back(node, is_kept) => return (node, is_kept),
                     QueueEvent::Lost | QueueEvent::Standing(_) => (),
-                    QueueEvent::Offers(_) => panic!("nothing is free"),
+                    // Until its first word a host that has just come counts as free.
+                    QueueEvent::Offers(_) => place.refused(&[]).await,
                 }
             }
         };
