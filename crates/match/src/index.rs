@@ -18,6 +18,7 @@ mod choose;
 mod dump;
 mod gang;
 mod hold;
+mod kept;
 mod list;
 mod query;
 mod reach;

@@ -1,9 +1,10 @@
 //! Slots that are kept for a while: they are not free for others until the hold ends.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
 use super::Index;
+use super::kept::{Kept, KeptTable};
 use super::row::{RowId, SLOTS_MAX};
 
 /// The most holds at once.
@@ -50,63 +51,39 @@ struct Hold {
     is_ended: bool,
 }
 
-/// A container of which something is kept.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    /// What the host said is free.
-    reported: u16,
-    slots: u16,
-    holds: u16,
-    /// Rises with each one, for the numbers of containers are used again.
-    stamp: u32,
-}
-
-impl Kept {
-    const fn left(&self) -> u16 {
-        self.reported.saturating_sub(self.slots)
-    }
-}
-
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holds {
     holds: Vec<Hold>,
     vacant: Vec<u32>,
     /// Ends, of holds that have ended before their time too.
     ends: BinaryHeap<Reverse<(u64, HoldId)>>,
-    kept: BTreeMap<RowId, Kept>,
+    kept: KeptTable,
     last: u32,
 }
 
 impl Holds {
     /// Takes what a host says is free; returns what is left besides its holds, if it has any.
     pub(super) fn reported(&mut self, row: RowId, free: u16) -> Option<u16> {
-        if self.kept.is_empty() {
-            return None;
-        }
-        let kept = self.kept.get_mut(&row)?;
+        let kept = self.kept.get_mut(row.0)?;
         kept.reported = free;
         Some(kept.left())
     }
 
     /// What a host said is free, where something is kept of it.
     pub(super) fn reported_by(&self, row: u32) -> Option<u16> {
-        if self.kept.is_empty() {
-            return None;
-        }
-        self.kept.get(&RowId(row)).map(|kept| kept.reported)
+        self.kept.get(row).map(|kept| kept.reported)
     }
 
     /// Forgets what was kept of a container; its holds end without effect.
     pub(super) fn forget(&mut self, row: RowId) {
-        self.kept.remove(&row);
+        self.kept.remove(row.0);
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.holds.capacity() * size_of::<Hold>()
             + self.vacant.capacity() * size_of::<u32>()
             + self.ends.capacity() * size_of::<(u64, HoldId)>()
-            // A tree's nodes are half full at worst.
-            + 2 * self.kept.len() * size_of::<(RowId, Kept)>()
+            + self.kept.bytes()
     }
 
     fn len(&self) -> usize {
@@ -182,8 +159,9 @@ impl Index {
         holds.last = holds.last.wrapping_add(1);
         let number = holds.last;
         let new = Kept { reported: free, slots: 0, holds: 0, stamp: number };
-        let kept = holds.kept.entry(row).or_insert(new);
-        (kept.slots, kept.holds) = (kept.slots + slots, kept.holds + 1);
+        let kept = holds.kept.get(row.0).copied().unwrap_or(new);
+        let kept = Kept { slots: kept.slots + slots, holds: kept.holds + 1, ..kept };
+        holds.kept.set(row.0, kept);
         let stamp = kept.stamp;
         let id = holds.add(Hold { number, row, slots, stamp, is_ended: false }, expires);
         self.set_free(row.0, free - slots);
@@ -222,13 +200,13 @@ impl Index {
 
     fn end_hold(&mut self, id: HoldId, reported: impl FnOnce(u16, u16) -> u16) -> bool {
         let Some(hold) = self.holds.end(id) else { return false };
-        let kept = self.holds.kept.get_mut(&hold.row).filter(|kept| kept.stamp == hold.stamp);
+        let kept = self.holds.kept.get_mut(hold.row.0).filter(|kept| kept.stamp == hold.stamp);
         if let Some(kept) = kept {
             kept.reported = reported(kept.reported, hold.slots);
             (kept.slots, kept.holds) = (kept.slots - hold.slots, kept.holds - 1);
             let kept = *kept;
             if kept.holds == 0 {
-                self.holds.kept.remove(&hold.row);
+                self.holds.kept.remove(hold.row.0);
             }
             self.set_free(hold.row.0, kept.left());
         }

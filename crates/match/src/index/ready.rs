@@ -8,41 +8,50 @@ use super::run::Run;
 pub(crate) struct Ready {
     /// The locations that have a list, in whose order the lists stand.
     locations: u128,
-    leasts: Vec<i32>,
-    /// Which classes a list may have, modulo 64: all that it has, and perhaps some that it had.
-    classes: Vec<u64>,
-    runs: Vec<Run>,
+    lists: Vec<List>,
+}
+
+/// A list with what a search must know before it opens it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct List {
+    /// Which classes it may have, modulo 64: all that it has, and perhaps some that it had.
+    pub(crate) classes: u64,
+    /// The price of its cheapest.
+    pub(crate) least: u32,
+    run: Run,
 }
 
 impl Ready {
-    /// Each location with the price of its cheapest, the classes that it may have.
-    pub(crate) fn lists(&self) -> impl Iterator<Item = (usize, i32, u64)> {
+    /// Each list with its location.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = (usize, &List)> {
         let mut locations = self.locations;
-        self.leasts.iter().zip(&self.classes).map(move |(least, classes)| {
+        self.lists.iter().map(move |list| {
             let location = locations.trailing_zeros() as usize;
             locations &= locations.wrapping_sub(1);
-            (location, *least, *classes)
+            (location, list)
         })
+    }
+
+    /// What the cheapest costs where there is something first.
+    pub(crate) fn first_least(&self) -> Option<u32> {
+        self.lists.first().map(|list| list.least)
     }
 
     pub(crate) fn run(&self, location: usize) -> Option<&Run> {
         if self.locations >> location & 1 == 0 {
             return None;
         }
-        self.runs.get(self.place(location))
+        self.lists.get(self.place(location)).map(|list| &list.run)
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let entries: usize = self.runs.iter().map(Run::bytes).sum();
-        entries
-            + self.runs.capacity() * size_of::<Run>()
-            + self.leasts.capacity() * size_of::<i32>()
-            + self.classes.capacity() * size_of::<u64>()
+        let entries: usize = self.lists.iter().map(|list| list.run.bytes()).sum();
+        entries + self.lists.capacity() * size_of::<List>()
     }
 
     #[cfg(test)]
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.runs.iter().flat_map(Run::iter)
+        self.lists.iter().flat_map(|list| list.run.iter())
     }
 
     fn place(&self, location: usize) -> usize {
@@ -54,17 +63,15 @@ impl Ready {
         if self.locations >> location & 1 == 0 {
             return;
         }
-        let run = &mut self.runs[place];
-        run.remove(key);
-        if let Some(first) = run.first() {
-            self.leasts[place] = first.price.cast_signed();
-            if run.len() <= COUNTED_MAX {
-                self.classes[place] = run.iter().fold(0, |all, entry| all | bit_of(entry.class));
+        let list = &mut self.lists[place];
+        list.run.remove(key);
+        if let Some(first) = list.run.first() {
+            list.least = first.price;
+            if list.run.len() <= COUNTED_MAX {
+                list.classes = list.run.iter().fold(0, |all, entry| all | bit_of(entry.class));
             }
         } else {
-            self.runs.remove(place);
-            self.leasts.remove(place);
-            self.classes.remove(place);
+            self.lists.remove(place);
             self.locations &= !(1 << location);
         }
     }
@@ -72,15 +79,14 @@ impl Ready {
     fn insert(&mut self, location: usize, entry: Entry) {
         let place = self.place(location);
         if self.locations >> location & 1 == 0 {
-            self.runs.reserve_exact(usize::from(self.runs.len() == self.runs.capacity()));
-            self.runs.insert(place, Run::default());
-            self.leasts.insert(place, entry.price.cast_signed());
-            self.classes.insert(place, 0);
+            self.lists.reserve_exact(usize::from(self.lists.len() == self.lists.capacity()));
+            self.lists.insert(place, List { least: entry.price, ..List::default() });
             self.locations |= 1 << location;
         }
-        self.runs[place].insert(entry);
-        self.classes[place] |= bit_of(entry.class);
-        self.leasts[place] = self.leasts[place].min(entry.price.cast_signed());
+        let list = &mut self.lists[place];
+        list.run.insert(entry);
+        list.classes |= bit_of(entry.class);
+        list.least = list.least.min(entry.price);
     }
 }
 
@@ -103,10 +109,12 @@ pub(crate) fn build(mut entries: Vec<(u16, u8, Entry)>) -> Vec<Ready> {
         list.extend(same.iter().map(|(.., entry)| *entry));
         let ready = &mut all[usize::from(*app)];
         ready.locations |= 1 << location;
-        ready.leasts.push(first.price.cast_signed());
-        ready.classes.push(list.iter().fold(0, |all, entry| all | bit_of(entry.class)));
-        ready.runs.reserve_exact(usize::from(ready.runs.len() == ready.runs.capacity()));
-        ready.runs.push(Run::from_sorted(&list));
+        ready.lists.reserve_exact(usize::from(ready.lists.len() == ready.lists.capacity()));
+        ready.lists.push(List {
+            classes: list.iter().fold(0, |all, entry| all | bit_of(entry.class)),
+            least: first.price,
+            run: Run::from_sorted(&list),
+        });
     }
     all
 }

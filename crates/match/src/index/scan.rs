@@ -31,8 +31,10 @@ impl<'a> Searcher<'a> {
             if entry.price > price_max || bound > self.best.cost_max() {
                 return;
             }
-            let is_long =
-                chunk.get(cursor.at + EQUAL_MAX).is_some_and(|far| far.price == entry.price);
+            // The far one is read only where the next has the same price: it is seldom in the cache.
+            let is_equal =
+                |place: usize| chunk.get(place).is_some_and(|other| other.price == entry.price);
+            let is_long = is_equal(cursor.at + 1) && is_equal(cursor.at + EQUAL_MAX);
             if is_long {
                 cursor = self.scan_equal::<IS_READY>(run, cursor, base);
             } else {

@@ -14,6 +14,8 @@
     reason = "a measurement stops at the first surprise, reads clocks and prints what it found"
 )]
 
+mod plot;
+
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -24,7 +26,8 @@ use welkin_match::synth::{Chance, Demand, Fleet, Purpose, Wanted};
 
 /// Heartbeats for each second of processor time.
 const BEATS_PER_SECOND: u64 = 100_000;
-/// Slots that are claimed at a time, before the oldest claim is given back.
+/// Slots that are claimed at a time, before the oldest claim is given back; fewer where the fleet is
+/// small, so that there is something left to find.
 const CLAIMED_MAX: usize = 5_000;
 const SEARCHES: usize = 20_000;
 const ROUNDS: usize = 5;
@@ -167,7 +170,7 @@ fn claim(
         world.index.hold(now, chosen.row, search.slots, now + 1_000_000_000).ok()
     });
     claims.extend(claimed);
-    if claims.len() > CLAIMED_MAX {
+    if claims.len() > CLAIMED_MAX.min(world.rows.len() / 200) {
         claims.pop_front().into_iter().for_each(|oldest| world.index.release(oldest));
     }
     claimed.is_some()
@@ -297,35 +300,78 @@ fn index_load(count: usize) {
     );
 }
 
+/// What was measured at one size.
+struct Grown {
+    count: usize,
+    found: Measured,
+    claimed: Measured,
+    bytes: f64,
+    build: Duration,
+}
+
+fn grown(count: usize, wanted: &[Wanted]) -> Grown {
+    let mut world = World::new(count);
+    let bytes = world.index.bytes() as f64 / count as f64;
+    let run = |world: &mut World, search: &Search<'_>, _| find(world, search, 8, 64);
+    let rounds = (0..ROUNDS).map(|_| measure(&mut world, wanted, 40_000, run)).collect();
+    let found = best(rounds);
+    let mut claims = VecDeque::new();
+    let claimed = (0..ROUNDS).map(|_| {
+        measure(&mut world, wanted, 40_000, |world, search, number| {
+            claim(world, &mut claims, search, number);
+        })
+    });
+    let claimed = best(claimed.collect());
+    Grown { count, found, claimed, bytes, build: world.build }
+}
+
+/// A table, and the picture of it in `docs/figures/match-growth.svg`.
 fn match_growth(most: usize) {
     let wanted: Vec<_> = Demand::new(11).take(SEARCHES).collect();
     println!(
         "| containers | matches/cpu-s | p50 us | p99 us | claims/cpu-s | bytes each | build ms |"
     );
     println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let mut all = Vec::new();
     for count in [10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000] {
         if count > most {
             break;
         }
-        let mut world = World::new(count);
-        let bytes = world.index.bytes() as f64 / count as f64;
-        let run = |world: &mut World, search: &Search<'_>, _| find(world, search, 8, 64);
-        let rounds = (0..3).map(|_| measure(&mut world, &wanted, 60_000, run)).collect();
-        let found = best(rounds);
-        let mut claims = VecDeque::new();
-        let claimed = (0..3).map(|_| {
-            measure(&mut world, &wanted, 60_000, |world, search, number| {
-                claim(world, &mut claims, search, number);
-            })
-        });
-        let claimed = best(claimed.collect());
+        let one = grown(count, &wanted);
         println!(
-            "| {count} | {:.0} | {:.2} | {:.2} | {:.0} | {bytes:.1} | {} |",
-            found.per_second,
-            found.p50,
-            found.p99,
-            claimed.per_second,
-            world.build.as_millis()
+            "| {count} | {:.0} | {:.2} | {:.2} | {:.0} | {:.1} | {} |",
+            one.found.per_second,
+            one.found.p50,
+            one.found.p99,
+            one.claimed.per_second,
+            one.bytes,
+            one.build.as_millis()
+        );
+        all.push(one);
+    }
+    let line = |name, unit, of: fn(&Grown) -> f64| plot::Line {
+        name,
+        unit,
+        points: all.iter().map(|one| (one.count as f64, of(one))).collect(),
+    };
+    let picture = plot::log_log(
+        "Matching by the number of containers, one processor",
+        "containers",
+        &[
+            line("matches", "a processor second", |one| one.found.per_second),
+            line("find and claim", "a processor second", |one| one.claimed.per_second),
+            line("p99", "us", |one| one.found.p99),
+            line("p50", "us", |one| one.found.p50),
+        ],
+    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/figures/match-growth.svg");
+    std::fs::write(path, picture).unwrap();
+    println!("the picture is in docs/figures/match-growth.svg");
+    if let Some(last) = all.last() {
+        println!(
+            "RESULT match-growth containers={} matches_per_cpu_s={:.0} p99_us={:.2} \
+             bytes_per_container={:.1}",
+            last.count, last.found.per_second, last.found.p99, last.bytes
         );
     }
 }
