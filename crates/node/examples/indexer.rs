@@ -163,13 +163,15 @@ async fn serve(dir: PathBuf, count: u64, beats: u64) {
     let endpoint = endpoint([2; 32], &indexer::ALPNS).await;
     let delegation = identity::delegate(&Domain::LOCAL, &account, key.id(), HOUR).unwrap();
     // Nobody settles here: no report is sent.
-    let line = Line::remote(endpoint.clone(), wire::from_net(&endpoint.addr()), delegation);
+    let line = Line::remote(endpoint.clone(), wire::from_net(&endpoint.addr()), delegation.clone());
     let config = EvmConfig::of(Domain::LOCAL);
     let settle = Settle::new(EvmSettlement::new(line, account, config, &shutdown));
     let listen = Some(([127, 0, 0, 1], 0).into());
     let config = BeatsConfig { dir, listen, streams_max: 4_096, standbys: Vec::new() };
     let beats = Beats::open(config).unwrap();
-    let deps = indexer::Deps { endpoint, key, domain: Domain::LOCAL, settle, beats };
+    let (operator, region, seeds) = (delegation, Region::local(), Vec::new());
+    let neighbourhood = indexer::Neighbourhood { operator, region, seeds };
+    let deps = indexer::Deps { endpoint, key, domain: Domain::LOCAL, settle, beats, neighbourhood };
     let (addr, fleet) = indexer::start_with_fleet(deps, &shutdown);
     println!("{addr}");
     if beats > 0 {

@@ -8,6 +8,7 @@
 mod again;
 mod files;
 mod home;
+mod indexers;
 mod input;
 mod keep;
 mod logs;
@@ -17,22 +18,25 @@ mod session;
 mod streams;
 mod waiting;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use welkin_match::trust::Finding;
 use welkin_net::{BindError, Endpoint, EndpointConfig};
-use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, Listing, MatchRequest, WhyNot};
+use welkin_proto::index::{Filter, IndexReply, IndexRequest, Listing, MatchRequest, WhyNot};
 use welkin_proto::lease::RefusalCode;
 use welkin_proto::prices::{PricePoint, PricesAsked};
 use welkin_proto::{
-    ALPN_INDEX, ALPN_LEASE, AccountKey, Delegation, Domain, NodeAddr, NodeKey, Offer, Signed,
-    SignedByAccount,
+    ALPN_LEASE, AccountKey, Delegation, Domain, NodeAddr, NodeKey, Offer, Signed, SignedByAccount,
 };
 use welkin_types::task::Needs;
-use welkin_types::{AccountId, LeaseId, NodeId, Reason};
+use welkin_types::{AccountId, LeaseId, NodeId, Policy, Reason, Region};
 
 pub use again::KeptTask;
 pub use files::{TarError, free_bytes, pack, scratch, scratch_dir, unpack};
 pub use home::{Home, HomeError, KeptLease};
+pub use indexers::KnownIndexer;
 pub use input::{Carried, Input};
 pub use keep::{Keeper, LeaseEvent};
 pub use logs::{LogCopy, LogEvent, LogStream};
@@ -49,9 +53,12 @@ use crate::network::Network;
 use crate::settlement::{self, ChainConfig, ChainConfigError, Settle};
 use crate::wire::{self, WireError};
 use crate::{Shutdown, outside};
+use indexers::Indexers;
 
-/// How long an indexer may take to answer.
-const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// One question in so many is put to two indexers, to compare them.
+const COMPARED_ONE_IN: u16 = 20;
+/// The region of a task that may run anywhere, wherever it is cheapest.
+const ANYWHERE: &str = "any";
 /// How long one process may act for its account: renewed by the next process.
 const DELEGATION_LASTING: Duration = Duration::from_secs(30 * 86_400);
 
@@ -77,6 +84,17 @@ pub enum BuyerError {
     /// An indexer refused the question.
     #[error("the indexer refuses: {0}")]
     IndexerRefuses(String),
+    /// No indexer serves a wanted region, and no host of it is known.
+    #[error(
+        "no region `{}` is known; there are: {}",
+        names(wanted), if known.is_empty() { "none yet".to_owned() } else { names(known) }
+    )]
+    UnknownRegion {
+        /// What was wanted.
+        wanted: Vec<Region>,
+        /// What there is.
+        known: Vec<Region>,
+    },
     /// Nothing fits the task.
     #[error("nothing on this network fits the task")]
     NothingFits(Box<WhyNot>),
@@ -142,7 +160,7 @@ pub struct Buyer {
     domain: Domain,
     account: AccountKey,
     delegation: SignedByAccount<Delegation>,
-    indexers: Vec<Caller>,
+    indexers: Arc<Indexers>,
     settle: Settle,
     home: Home,
     shutdown: Shutdown,
@@ -185,11 +203,14 @@ impl Buyer {
         let line = settlement::Line::remote(endpoint.clone(), service, permit);
         let settle = chain.settle(network, line, account.clone(), &shutdown);
         let settle = settle.map_err(BuyerError::Chain)?;
-        let indexers = network
-            .indexers
-            .iter()
-            .map(|addr| Caller::new(endpoint.clone(), addr.clone(), ALPN_INDEX))
-            .collect();
+        let indexers = Arc::new(Indexers::new(
+            endpoint.clone(),
+            domain,
+            key,
+            delegation.clone(),
+            network.indexers.clone(),
+            home.clone(),
+        ));
         Ok(Self { endpoint, domain, account, delegation, indexers, settle, home, shutdown })
     }
 
@@ -218,20 +239,50 @@ impl Buyer {
         self.endpoint.close().await;
     }
 
-    /// Asks one indexer after the other, beginning with a random one.
-    async fn ask(&self, request: IndexRequest) -> Result<IndexReply, BuyerError> {
-        let hello = IndexHello::Ask(Box::new(request));
-        let count = self.indexers.len();
-        let first = usize::from(u16::from_le_bytes(outside::random())) % count.max(1);
-        let mut last = None;
-        for indexer in self.indexers.iter().cycle().skip(first).take(count) {
-            match indexer.ask(&hello, ASK_TIMEOUT).await {
-                Ok(IndexReply::Refused(why)) => return Err(BuyerError::IndexerRefuses(why)),
-                Ok(reply) => return Ok(reply),
-                Err(error) => last = Some(error),
-            }
+    /// Says where this buyer stands, so that near indexers are asked first.
+    pub fn stand_in(&self, region: Region) {
+        self.indexers.stand_in(Some(region));
+    }
+
+    /// All indexers that are known, as this account sees them.
+    ///
+    /// # Errors
+    ///
+    /// [`BuyerError`] where no indexer answers.
+    pub async fn indexers(&self) -> Result<Vec<KnownIndexer>, BuyerError> {
+        if !self.indexers.look().await {
+            // Says why.
+            self.ask(IndexRequest::Indexers).await?;
         }
-        Err(last.map_or(BuyerError::NoIndexerNamed, BuyerError::NoIndexer))
+        self.indexers.save();
+        Ok(self.indexers.list())
+    }
+
+    /// Compares two indexers now, as is done aside with one question in twenty; tells the indexers
+    /// what came out. Says whether there are two to compare.
+    pub async fn compare_indexers(&self, needs: &Needs) -> bool {
+        let compared = self.indexers.look().await && self.indexers.compare(needs).await;
+        self.indexers.publish().await;
+        compared
+    }
+
+    /// Counts what became of an offer.
+    pub(super) fn found(&self, offer: &Offer, finding: Finding) {
+        self.indexers.found(offer.id, finding);
+        self.indexers.save();
+        if self.indexers.is_time_to_publish() {
+            let indexers = Arc::clone(&self.indexers);
+            self.shutdown.spawn_until_asked("publish", async move { indexers.publish().await });
+        }
+    }
+
+    /// Asks an indexer: a near one first, others where that one is silent.
+    async fn ask(&self, request: IndexRequest) -> Result<IndexReply, BuyerError> {
+        let order = self.indexers.order(&[]).into_iter().flatten().collect();
+        match self.indexers.ask(order, request).await? {
+            (_, IndexReply::Refused(why)) => Err(BuyerError::IndexerRefuses(why)),
+            (_, reply) => Ok(reply),
+        }
     }
 
     /// Candidates for a task, best first, signatures checked.
@@ -246,18 +297,78 @@ impl Buyer {
         hold: bool,
         exclude: Vec<NodeId>,
     ) -> Result<Vec<Offer>, BuyerError> {
-        let request = self.match_request(needs, count, hold, exclude);
-        let request = IndexRequest::Match(Box::new(request));
-        match self.ask(request).await? {
-            IndexReply::Candidates(found) => {
-                let mut offers = self.open_offers(&found.offers);
-                // An indexer's word is not taken for what this side can see itself.
-                offers.retain(|offer| is_within(needs, offer));
-                Ok(offers)
-            }
-            IndexReply::WhyNot(why) => Err(BuyerError::NothingFits(Box::new(why))),
-            _ => Err(BuyerError::Wire(WireError::Ended)),
+        let is_anywhere = needs.regions.iter().any(|region| region.as_str() == ANYWHERE);
+        // Where a region is named, its indexers must be known; else that can wait.
+        let is_near = is_near_wanted(needs);
+        if needs.regions.is_empty() && !is_near {
+            let indexers = Arc::clone(&self.indexers);
+            self.shutdown.spawn_until_asked("look", async move {
+                indexers.look().await;
+                indexers.save();
+            });
+        } else {
+            self.indexers.look().await;
         }
+        if is_near {
+            self.indexers.probe().await;
+        }
+        let request = self.match_request(needs, count, hold, exclude);
+        let is_compared = u16::from_le_bytes(outside::random()) % COMPARED_ONE_IN == 0;
+        if is_compared && hold {
+            let needs = request.needs.clone();
+            let aside = indexers::compare_aside(Arc::clone(&self.indexers), needs);
+            self.shutdown.spawn_until_asked("compare", aside);
+        }
+        self.candidates_of(request, is_anywhere).await
+    }
+
+    /// Goes through the regions until one has something that fits.
+    async fn candidates_of(
+        &self,
+        request: MatchRequest,
+        is_anywhere: bool,
+    ) -> Result<Vec<Offer>, BuyerError> {
+        let wanted = request.needs.regions.clone();
+        let mut groups = self.indexers.order(&wanted);
+        if is_anywhere {
+            groups = self.indexers.cheapest_first(groups);
+        }
+        let (mut why_not, mut last): (Option<WhyNot>, _) = (None, BuyerError::NoIndexerNamed);
+        for first in 0..groups.len().min(indexers::REGIONS_ASKED_MAX) {
+            let asked = IndexRequest::Match(Box::new(request.clone()));
+            // Where a region's indexers are all silent, the next region's are asked at once.
+            let order = groups.iter().skip(first).flatten().cloned().collect();
+            match self.indexers.ask(order, asked).await {
+                Ok((by, IndexReply::Candidates(found))) => {
+                    let mut offers = self.open_offers(&found.offers);
+                    // An indexer's word is not taken for what this side can see itself.
+                    offers.retain(|offer| is_within(&request.needs, offer));
+                    offers.iter().for_each(|offer| self.indexers.offered(offer.id, by));
+                    return Ok(offers);
+                }
+                Ok((_, IndexReply::WhyNot(why))) => match &mut why_not {
+                    // The nearest region's answer stands; the others' add to what is taken.
+                    Some(first) => indexers::add(first, why),
+                    None => why_not = Some(why),
+                },
+                Ok((_, IndexReply::Refused(why))) => last = BuyerError::IndexerRefuses(why),
+                Ok(_) => last = BuyerError::Wire(WireError::Ended),
+                Err(error) => last = error,
+            }
+        }
+        let Some(why) = why_not else { return Err(last) };
+        let known = self.indexers.regions();
+        if !wanted.is_empty() && !wanted.iter().any(|region| known.contains(region)) {
+            let is_elsewhere = |(filter, count): &(Filter, u32)| {
+                *filter == Filter::Region && *count == why.containers
+            };
+            if why.containers == 0 || why.removed.iter().any(is_elsewhere) {
+                let known: BTreeSet<_> = known.into_iter().collect();
+                let known = known.into_iter().collect();
+                return Err(BuyerError::UnknownRegion { wanted, known });
+            }
+        }
+        Err(BuyerError::NothingFits(Box::new(why)))
     }
 
     fn match_request(
@@ -267,14 +378,19 @@ impl Buyer {
         hold: bool,
         exclude: Vec<NodeId>,
     ) -> MatchRequest {
+        let mut needs = needs.clone();
+        if needs.regions.iter().any(|region| region.as_str() == ANYWHERE) {
+            needs.regions.clear();
+        }
+        let is_near = is_near_wanted(&needs);
         MatchRequest {
             buyer: self.delegation.clone(),
-            needs: needs.clone(),
+            needs,
             count,
             hold,
             exclude,
-            from: None,
-            round_trips_us: Vec::new(),
+            from: self.indexers.here(),
+            round_trips_us: if is_near { self.indexers.round_trips() } else { Vec::new() },
             gang: None,
             receipt: false,
         }
@@ -282,10 +398,9 @@ impl Buyer {
 
     /// Offers that are for this account and signed by one of the network's indexers.
     fn open_offers(&self, signed: &[Signed<Offer>]) -> Vec<Offer> {
-        let is_indexer = |node| self.indexers.iter().any(|indexer| indexer.addr().node == node);
         signed
             .iter()
-            .filter(|signed| is_indexer(signed.signer()))
+            .filter(|signed| self.indexers.is_indexer(signed.signer()))
             .filter_map(|signed| signed.open(&self.domain).ok())
             .filter(|offer| offer.buyer == self.account())
             .collect()
@@ -343,6 +458,15 @@ impl Buyer {
             .map_err(|source| BuyerError::HostUnreachable { host: addr.node, source })?;
         HostSession::start(connection, self.delegation.clone(), &self.shutdown).await
     }
+}
+
+/// Whether round trips matter.
+fn is_near_wanted(needs: &Needs) -> bool {
+    needs.rtt_us_max.is_some() || needs.policy == Policy::Closest
+}
+
+fn names(regions: &[Region]) -> String {
+    regions.iter().map(Region::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether an offer keeps to the price and has the sizes that were asked for.

@@ -87,6 +87,12 @@ impl Caller {
         &self.addr
     }
 
+    /// The round trip on the kept connection, as the transport estimates it.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        let kept = self.state().kept.clone()?;
+        kept.path().map(|path| path.rtt)
+    }
+
     /// The kept connection, dialled where there is none.
     ///
     /// # Errors

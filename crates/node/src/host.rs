@@ -11,6 +11,7 @@ mod config;
 mod connection;
 mod exec;
 mod gpus;
+mod homes;
 mod input;
 mod lease;
 mod open;
@@ -75,7 +76,7 @@ pub struct Deps {
     pub operator: (AccountId, SignedByAccount<Delegation>),
     /// The settlement service, in the operator's name.
     pub settle: Settle,
-    /// The region's indexers.
+    /// Indexers that are known from the start; they name the others.
     pub indexers: Vec<NodeAddr>,
     /// The sandboxes; `None` where this machine can't isolate tenants.
     pub sandboxes: Option<Sandboxes>,
@@ -279,10 +280,7 @@ pub async fn start(
         gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
     });
     restore::take_up(&host, records).await?;
-    for indexer in deps.indexers {
-        let announcer = announce::keep(Arc::clone(&host), indexer);
-        shutdown.spawn("announce", announcer);
-    }
+    shutdown.spawn_until_asked("homes", homes::keep(Arc::clone(&host), deps.indexers));
     shutdown.spawn_until_asked("renew", announce::keep_renewing(Arc::clone(&host)));
     shutdown.spawn_until_asked("unsure", unsure.keep_closing(host.settle.clone()));
     shutdown.spawn_until_asked("forget", forget(Arc::clone(&host)));

@@ -19,7 +19,7 @@ use welkin_match::Fleet;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX};
 use welkin_proto::{ALPN_INDEX, Domain, NodeAddr, NodeKey};
-use welkin_types::NodeId;
+use welkin_types::{NodeId, Region};
 
 use crate::gate::{Gate, GateLimits, Pass};
 use crate::settlement::Settle;
@@ -27,6 +27,7 @@ use crate::wire::{self, WireError};
 use crate::{Shutdown, outside};
 
 mod beats;
+mod gossip;
 mod matching;
 pub mod prices;
 mod queue;
@@ -38,6 +39,8 @@ pub use beats::{BeatCounters, Beats, BeatsConfig, BeatsError};
 
 pub use matching::query_digest;
 pub use snapshot::write_snapshot;
+
+pub use gossip::Neighbourhood;
 
 /// How long an offer and its hold last.
 const OFFER_LASTING: Duration = Duration::from_secs(5);
@@ -67,6 +70,8 @@ pub struct Config {
     pub heartbeat_standbys: Vec<SocketAddr>,
     /// The most hosts whose stream stays open; further ones beat by datagrams only.
     pub streams_max: usize,
+    /// The part of the world that it serves.
+    pub region: Region,
 }
 
 impl Default for Config {
@@ -77,6 +82,7 @@ impl Default for Config {
             heartbeat_port: 0,
             heartbeat_standbys: Vec::new(),
             streams_max: CONNECTIONS_MAX / 2,
+            region: Region::local(),
         }
     }
 }
@@ -94,6 +100,8 @@ pub struct Deps {
     pub settle: Settle,
     /// Its heartbeats.
     pub beats: Beats,
+    /// Where it stands among the others.
+    pub neighbourhood: Neighbourhood,
 }
 
 impl Config {
@@ -119,6 +127,7 @@ struct Indexer {
     reports: reports::Assignments,
     waiting: queue::Waiting,
     history: Arc<dyn prices::History>,
+    neighbours: gossip::Neighbours,
     shutdown: Shutdown,
     gate: Arc<Gate>,
 }
@@ -148,6 +157,8 @@ pub fn start_with_fleet(deps: Deps, shutdown: &Shutdown) -> (NodeAddr, Arc<Mutex
     let history = prices::open(&dir);
     let fleet = Arc::new(Mutex::new(before.fleet));
     let log = snapshot::keep(dir, before.scores, &fleet, shutdown);
+    let (at, settle) = (deps.neighbourhood, deps.settle.clone());
+    let neighbours = gossip::Neighbours::new(at, deps.key.id(), deps.domain, settle);
     let indexer = Arc::new(Indexer {
         endpoint: deps.endpoint,
         key: deps.key,
@@ -160,6 +171,7 @@ pub fn start_with_fleet(deps: Deps, shutdown: &Shutdown) -> (NodeAddr, Arc<Mutex
         reports: reports::Assignments::new(deps.settle),
         waiting: queue::Waiting::default(),
         history,
+        neighbours,
         shutdown: shutdown.clone(),
         gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
     });
@@ -167,6 +179,7 @@ pub fn start_with_fleet(deps: Deps, shutdown: &Shutdown) -> (NodeAddr, Arc<Mutex
     shutdown.spawn_until_asked("expire", expire(Arc::clone(&indexer)));
     shutdown.spawn_until_asked("prices", prices::keep(Arc::clone(&indexer)));
     shutdown.spawn_until_asked("queue", queue::keep(Arc::clone(&indexer)));
+    shutdown.spawn_until_asked("gossip", gossip::keep(Arc::clone(&indexer)));
     shutdown.spawn_until_asked("accept", accept(indexer));
     info!(node = %addr.node, "indexer started");
     (addr, fleet)
@@ -271,9 +284,9 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
             }
             Err(error) => IndexReply::Refused(crate::chain(&error)),
         },
-        IndexRequest::Indexers | IndexRequest::Gossip(_) | IndexRequest::Evidence(_) => {
-            IndexReply::Refused("this indexer knows no others".to_owned())
-        }
+        IndexRequest::Indexers => IndexReply::Indexers(Box::new(indexer.neighbours.directory())),
+        IndexRequest::Gossip(gossip) => indexer.neighbours.gossip(peer.node, *gossip),
+        IndexRequest::Evidence(signed) => indexer.neighbours.evidence(*signed),
         IndexRequest::Locate(node) => IndexReply::Located(indexer.fleet().locate(node)),
         IndexRequest::Prices(asked) => prices::answer(indexer, asked).await,
     }

@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Forward(Forward),
     /// Lists what is on offer.
     Offers(Offers),
+    /// Lists the indexers, and how far this account trusts them.
+    Indexers(Indexers),
     /// Shows the account and its money.
     Balance(Balance),
     /// Adds money to the account: test money on a local network, else from its wallet.
@@ -178,7 +180,8 @@ pub(crate) struct TaskArgs {
     /// A name for the lease.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// A part of the world; may be given more than once.
+    /// A part of the world, may be given more than once; `any`: wherever it is cheapest. Without
+    /// it near ones come first, then the others.
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Vec<String>,
     /// Stops it after so long: `30m`, `6h`.
@@ -338,6 +341,13 @@ pub(crate) struct Offers {
     /// From so long ago: `3h` by the minute, `7d` by the hour, longer by the day.
     #[arg(long, value_name = "TIME", default_value = "1d", requires = "history")]
     pub(crate) since: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Indexers {
+    /// Compares two of them first, as is done at times by itself.
+    #[arg(long)]
+    pub(crate) compare: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -25,6 +25,13 @@ impl Client {
         let buyer =
             Buyer::open_with(&network, home(context), &context.config.chain, shutdown.clone())
                 .await?;
+        let region = &context.config.network.region;
+        if !region.is_empty() {
+            let parsed = region.parse();
+            buyer.stand_in(parsed.map_err(|error: welkin_types::NameError| {
+                Usage::new(format!("network.region: {error}"), "`welkin config` shows the settings")
+            })?);
+        }
         Ok(Self { buyer: Arc::new(buyer), shutdown })
     }
 

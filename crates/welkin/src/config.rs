@@ -60,6 +60,8 @@ pub(crate) struct NetworkConfig {
     pub(crate) dir: PathBuf,
     /// The network's address file. Empty: `network.toml` in the network's folder.
     pub(crate) file: PathBuf,
+    /// Where this client stands, so that it asks near indexers first. Empty: not said.
+    pub(crate) region: String,
 }
 
 /// What `welkin up` starts.

@@ -15,6 +15,7 @@ mod desk;
 mod doctor;
 mod exec;
 mod gov;
+mod indexers;
 mod key;
 mod leases;
 mod licence;
@@ -161,6 +162,7 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
         Command::Cp(args) => cp::cp(&context, &args).await,
         Command::Forward(args) => cp::forward(&context, &args).await,
         Command::Offers(args) => market::offers(&context, &args).await,
+        Command::Indexers(args) => indexers::indexers(&context, &args).await,
         Command::Balance(args) => money::balance(&context, &args).await,
         Command::Fund(args) => money::fund(&context, &args).await,
         Command::Withdraw(args) => withdraw::withdraw(&context, &args).await,

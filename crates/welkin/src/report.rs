@@ -214,6 +214,10 @@ fn on_buyer(error: &BuyerError) -> Option<Advice> {
         BuyerError::NothingFits(_) => {
             advice(NOT_PLACED, "ask for less, or see what there is: `welkin offers`")
         }
+        BuyerError::UnknownRegion { .. } => advice(
+            NOT_PLACED,
+            "name one of them, or `any`; `welkin indexers` lists who serves them",
+        ),
         BuyerError::NoHost(Reason::NoCapacity | Reason::HostsBusy) => {
             advice(NOT_PLACED, "wait longer with `--queue 10m`, or see `welkin offers`")
         }

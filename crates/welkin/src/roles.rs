@@ -397,8 +397,14 @@ pub(crate) async fn indexer(context: &Context) -> anyhow::Result<()> {
     let (settle, endpoint) =
         (node.remote_settle(&context.config.chain, &network, &shutdown)?, node.endpoint.clone());
     let beats = beats(&context.config.indexer, dir, &endpoint)?;
+    let neighbourhood = indexer::Neighbourhood {
+        operator: node.delegation,
+        region: context.config.indexer.region.clone(),
+        seeds: network.indexers.clone(),
+    };
     let (key, domain) = (node.key, network.domain());
-    let deps = indexer::Deps { endpoint: node.endpoint, key, domain, settle, beats };
+    let endpoint_of = node.endpoint;
+    let deps = indexer::Deps { endpoint: endpoint_of, key, domain, settle, beats, neighbourhood };
     let addr = indexer::start(deps, &shutdown);
     announce(context, "indexer", &addr.to_string())?;
     until_stopped(shutdown, endpoint).await

@@ -159,7 +159,13 @@ async fn start_indexer(
     let settle = node.local_settle(settlement, shutdown);
     let endpoint = node.endpoint.clone();
     let beats = roles::beats(&context.config.indexer, dir, &endpoint)?;
-    let deps = indexer::Deps { endpoint: node.endpoint, key: node.key, domain, settle, beats };
+    let neighbourhood = indexer::Neighbourhood {
+        operator: node.delegation,
+        region: context.config.indexer.region.clone(),
+        seeds: network.indexers.clone(),
+    };
+    let (endpoint_of, key) = (node.endpoint, node.key);
+    let deps = indexer::Deps { endpoint: endpoint_of, key, domain, settle, beats, neighbourhood };
     network.indexers.push(indexer::start(deps, shutdown));
     Ok(endpoint)
 }

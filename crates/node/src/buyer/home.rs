@@ -13,6 +13,7 @@ use welkin_proto::{AccountKey, NodeAddr, Order, ReceiptFile, SignedByAccount, St
 use welkin_types::{LeaseId, LeaseState, Reason, UnixMillis};
 
 use super::KeptTask;
+use super::indexers::KeptIndexers;
 use crate::identity::{self, IdentityError};
 use crate::outside;
 
@@ -222,6 +223,24 @@ impl Home {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(HomeError::Io { what: "remove", path, source }),
         }
+    }
+
+    /// What is known of indexers; nothing where the file is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`] if its file is damaged.
+    pub(super) fn indexers(&self) -> Result<Option<KeptIndexers>, HomeError> {
+        read_json(&self.dir.join("indexers.json"))
+    }
+
+    /// Keeps what is known of indexers.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`]
+    pub(super) fn save_indexers(&self, kept: &KeptIndexers) -> Result<(), HomeError> {
+        write_json(&self.dir.join("indexers.json"), kept)
     }
 
     /// Writes a receipt down.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use welkin_lease::{Placement, Step};
-use welkin_proto::lease::{FromHost, Launch, Open, Secret, TermSize, ToHost};
+use welkin_match::trust::Finding;
+use welkin_proto::lease::{FromHost, Launch, Open, RefusalCode, Secret, TermSize, ToHost};
 use welkin_proto::{Offer, Order, SignedByAccount, encode};
 use welkin_types::task::Needs;
 use welkin_types::{LeaseId, NodeId, UnixMillis, Usd};
@@ -126,7 +127,11 @@ pub async fn place(
                 progress(PlaceProgress::Trying(offer.clone()));
                 let host = offer.addr.node;
                 let patience = if placement.has_more() { IMPATIENT } else { PATIENT };
-                match open(buyer, ask, *offer, patience).await {
+                let opened = open(buyer, ask, (*offer).clone(), patience).await;
+                if let Some(finding) = finding(&opened) {
+                    buyer.found(&offer, finding);
+                }
+                match opened {
                     Ok(placed) => return Ok(placed),
                     Err(error) => {
                         progress(PlaceProgress::Refused(crate::chain(&error)));
@@ -166,6 +171,20 @@ pub async fn place(
     }
 }
 
+/// What the way of an offer says of the indexer that made it.
+fn finding(opened: &Result<Placed, BuyerError>) -> Option<Finding> {
+    match opened {
+        Ok(_) => Some(Finding::Good),
+        Err(BuyerError::HostRefuses {
+            code: RefusalCode::Busy | RefusalCode::Draining, ..
+        }) => Some(Finding::Stale),
+        Err(
+            BuyerError::HostUnreachable { .. } | BuyerError::HostSilent(_) | BuyerError::HostLost,
+        ) => Some(Finding::Dead),
+        Err(_) => None,
+    }
+}
+
 /// Waits for a turn; `None` where there is no queue to wait in.
 async fn wait_for_turn(
     buyer: &Buyer,
@@ -189,7 +208,11 @@ async fn wait_for_turn(
                     let patience = if left > 0 { IMPATIENT } else { PATIENT };
                     progress(PlaceProgress::Trying(Box::new(offer.clone())));
                     refusing.push(offer.addr.node);
-                    match open(buyer, ask, offer, patience).await {
+                    let opened = open(buyer, ask, offer.clone(), patience).await;
+                    if let Some(finding) = finding(&opened) {
+                        buyer.found(&offer, finding);
+                    }
+                    match opened {
                         Ok(placed) => {
                             place.placed().await;
                             return Ok(Some(placed));

@@ -1,6 +1,7 @@
 //! Waiting in an indexer's queue: the place is kept through lost connections and a restart of the
 //! indexer, and turns are pushed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -17,7 +18,6 @@ use welkin_types::task::Needs;
 
 use super::{Buyer, BuyerError, is_within};
 use crate::connect::{CallError, Caller};
-use crate::outside;
 use crate::wire::{self, WireError};
 
 /// How long an indexer may take to give a place.
@@ -71,7 +71,9 @@ pub struct QueuePlace<'a> {
     request: MatchRequest,
     deadline: Instant,
     ticket: Option<Signed<Ticket>>,
-    /// Where it waits, by its place among the network's indexers.
+    /// Where it may wait, in the order in which they are asked.
+    indexers: Vec<Arc<Caller>>,
+    /// Where it waits, by its place among these.
     indexer: usize,
     line: Option<Line>,
     lost: Option<Instant>,
@@ -117,15 +119,14 @@ impl Buyer {
             request,
             deadline: Instant::now() + wait.min(Duration::from_millis(WAIT_MS_MAX)),
             ticket: None,
+            indexers: self.indexers.callers(&needs.regions),
             indexer: 0,
             line: None,
             lost: None,
             pause: Duration::from_millis(50),
         };
-        let count = self.indexers.len();
-        let first = usize::from(u16::from_le_bytes(outside::random())) % count.max(1);
         let mut last = None;
-        for number in (0..count).map(|number| (first + number) % count) {
+        for number in 0..place.indexers.len() {
             place.indexer = number;
             match place.join().await {
                 Ok(_) => return Ok(place),
@@ -155,8 +156,8 @@ impl QueuePlace<'_> {
         self.caller().map(|caller| caller.addr().node)
     }
 
-    fn caller(&self) -> Option<&Caller> {
-        self.buyer.indexers.get(self.indexer)
+    fn caller(&self) -> Option<&Arc<Caller>> {
+        self.indexers.get(self.indexer)
     }
 
     /// The next thing that happens. May be dropped and called again.
@@ -239,8 +240,8 @@ impl QueuePlace<'_> {
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         let is_loyal = self.lost.is_none_or(|lost| lost.elapsed() < LOYALTY);
-        if !is_loyal && self.buyer.indexers.len() > 1 {
-            self.indexer = (self.indexer + 1) % self.buyer.indexers.len();
+        if !is_loyal && self.indexers.len() > 1 {
+            self.indexer = (self.indexer + 1) % self.indexers.len();
         }
         match self.join().await {
             Ok(is_kept) => {

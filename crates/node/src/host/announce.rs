@@ -18,8 +18,8 @@ use welkin_proto::{ALPN_INDEX, CodecError, NodeAddr, Signed};
 use super::Host;
 use super::beats::{Beater, Link, Way};
 use crate::connect::{CallError, Caller};
-use crate::outside;
 use crate::wire::{self, WireError};
+use crate::{Shutdown, outside};
 
 /// Renew the capability so often, give or take a fifth; it holds three times as long. A million
 /// hosts then cost an indexer some seventy handshakes a second.
@@ -35,14 +35,14 @@ const INBOX_MAX: usize = 256;
 const CODE_HEARD: u32 = 0;
 
 /// Keeps one indexer informed until a stop is asked for, and then says goodbye.
-pub(crate) async fn keep(host: Arc<Host>, indexer: NodeAddr) {
+pub(crate) async fn keep(host: Arc<Host>, indexer: NodeAddr, running: Shutdown) {
     let (link, mut ends) = Link::new();
     let link = Arc::new(link);
     let mut beater = Beater::new(Arc::clone(&host), Arc::clone(&link));
     tokio::select! {
         () = keep_announced(&host, indexer, &link, &mut ends.frames) => (),
         () = beater.run(&mut ends.notes) => (),
-        () = host.shutdown.asked() => (),
+        () = running.asked() => (),
     }
     beater.leave().await;
 }

@@ -24,6 +24,8 @@ pub struct Config {
     pub listen: String,
     /// The part of the world it stands in.
     pub region: Region,
+    /// How many of the region's indexers it announces itself to, from 2 to 16.
+    pub announce_to: usize,
     /// Sandboxes kept ready for the next lease.
     pub pool: usize,
     /// The most seconds of work that no voucher covers.
@@ -53,6 +55,7 @@ impl Default for Config {
             user: String::new(),
             listen: "127.0.0.1:0".to_owned(),
             region: Region::local(),
+            announce_to: welkin_proto::gossip::HOMES,
             pool: 4,
             exposure_seconds: 10,
             log_bytes_max: 64 << 20,

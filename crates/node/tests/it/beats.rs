@@ -12,7 +12,7 @@ use welkin_proto::index::{HostToIndexer, IndexHello, IndexerToHost};
 use welkin_proto::{ALPN_INDEX, Capability, ContainerOffer, Domain, NodeAddr, NodeKey, Signed};
 use welkin_types::{ContainerId, Price, Resources, Tier, Usd};
 
-use crate::world::{World, account, beats, endpoint, settle};
+use crate::world::{World, account, beats, endpoint, neighbourhood, settle};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -49,6 +49,7 @@ impl Indexer {
             domain: Domain::LOCAL,
             settle: settle(&world.service, 3, &shutdown),
             beats: beats.clone(),
+            neighbourhood: neighbourhood(3, "local", Vec::new()),
         };
         let addr = indexer::start(deps, &shutdown);
         Self { addr, beats, endpoint, shutdown }

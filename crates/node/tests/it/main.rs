@@ -14,5 +14,6 @@ mod genesis;
 mod market;
 mod ops;
 mod queue;
+mod regions;
 mod reorgs;
 mod world;

@@ -73,8 +73,21 @@ pub(crate) fn beats(dir: &Path, streams_max: usize) -> indexer::Beats {
     indexer::Beats::open(config).unwrap()
 }
 
+/// Where indexer `n` stands; account `n` runs it.
+pub(crate) fn neighbourhood(n: u8, region: &str, seeds: Vec<NodeAddr>) -> indexer::Neighbourhood {
+    let (node, lasting) =
+        (NodeKey::from_secret(&[n; 32]).id(), std::time::Duration::from_secs(600));
+    let operator = identity::delegate(&Domain::LOCAL, &account(n), node, lasting).unwrap();
+    indexer::Neighbourhood { operator, region: region.parse().unwrap(), seeds }
+}
+
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::start_in("local").await
+    }
+
+    /// With its indexer, which has number 2, in this region.
+    pub(crate) async fn start_in(region: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let shutdown = Shutdown::default();
         let service = service(dir.path()).await;
@@ -86,8 +99,9 @@ impl World {
         let settle = settle(&service, 2, &shutdown);
         let index_endpoint = endpoint([2; 32], &indexer::ALPNS).await;
         let beats = beats(&dir.path().join("indexer-2"), 4_096);
+        let neighbourhood = neighbourhood(2, region, Vec::new());
         let (endpoint, domain) = (index_endpoint, Domain::LOCAL);
-        let deps = indexer::Deps { endpoint, key, domain, settle, beats };
+        let deps = indexer::Deps { endpoint, key, domain, settle, beats, neighbourhood };
         let indexer = indexer::start(deps, &shutdown);
         let network = Network {
             chain_id: Domain::LOCAL.chain_id,
@@ -104,22 +118,40 @@ impl World {
 
     /// One more indexer, with this number as its key.
     pub(crate) async fn indexer(&mut self, n: u8) {
-        let endpoint = endpoint([n; 32], &indexer::ALPNS).await;
-        let addr = self.indexer_on(endpoint, n, &self.shutdown.clone());
+        let (addr, _) = self.indexer_in(n, "local").await;
         self.network.indexers.push(addr);
     }
 
     /// An indexer on this endpoint.
     pub(crate) fn indexer_on(&self, endpoint: Endpoint, n: u8, shutdown: &Shutdown) -> NodeAddr {
+        self.indexer_at(endpoint, n, "local", shutdown)
+    }
+
+    /// One more indexer, of an operator of its own, in this region. It knows of the network's, and
+    /// is not in the network's file. It falls silent when it is stopped.
+    pub(crate) async fn indexer_in(&self, n: u8, region: &str) -> (NodeAddr, Shutdown) {
+        let shutdown = self.shutdown.child();
+        let endpoint = endpoint([n; 32], &indexer::ALPNS).await;
+        (self.indexer_at(endpoint, n, region, &shutdown), shutdown)
+    }
+
+    fn indexer_at(&self, endpoint: Endpoint, n: u8, region: &str, shutdown: &Shutdown) -> NodeAddr {
         let key = NodeKey::from_secret(&[n; 32]);
         let settle = settle(&self.service, n, &self.shutdown);
         let beats = beats(&self.dir.path().join(format!("indexer-{n}")), 4_096);
-        let deps = indexer::Deps { endpoint, key, domain: Domain::LOCAL, settle, beats };
+        let neighbourhood = neighbourhood(n, region, self.network.indexers.clone());
+        let domain = Domain::LOCAL;
+        let deps = indexer::Deps { endpoint, key, domain, settle, beats, neighbourhood };
         indexer::start(deps, shutdown)
     }
 
     /// A host without sandboxes: it announces itself and offers nothing.
     pub(crate) async fn host(&self, n: u8) -> host::HostHandle {
+        self.host_in(n, "local").await
+    }
+
+    /// The same, in this region.
+    pub(crate) async fn host_in(&self, n: u8, region: &str) -> host::HostHandle {
         let key = NodeKey::from_secret(&[n; 32]);
         let operator = account(n);
         let lasting = std::time::Duration::from_secs(60);
@@ -140,6 +172,7 @@ impl World {
         };
         let config = host::Config {
             dir: self.dir.path().join(format!("host-{n}")),
+            region: region.parse().unwrap(),
             ..host::Config::default()
         };
         host::start(config, deps, self.shutdown.clone()).await.unwrap()

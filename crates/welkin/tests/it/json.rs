@@ -16,6 +16,7 @@ fn every_command_that_prints_data_has_json() {
         &["show", &lease],
         &["logs", &lease],
         &["offers"],
+        &["indexers"],
         &["plan", "--cpu", "1", "--", "true"],
         &["balance"],
         &["fund", "1"],
