@@ -266,6 +266,11 @@ impl Buyer {
         compared
     }
 
+    /// Remembers who made these offers.
+    fn offered(&self, offers: &[Offer], by: NodeId) {
+        offers.iter().for_each(|offer| self.indexers.offered(offer.id, by));
+    }
+
     /// Counts what became of an offer.
     pub(super) fn found(&self, offer: &Offer, finding: Finding) {
         self.indexers.found(offer.id, finding);
@@ -343,7 +348,7 @@ impl Buyer {
                     let mut offers = self.open_offers(&found.offers);
                     // An indexer's word is not taken for what this side can see itself.
                     offers.retain(|offer| is_within(&request.needs, offer));
-                    offers.iter().for_each(|offer| self.indexers.offered(offer.id, by));
+                    self.offered(&offers, by);
                     return Ok(offers);
                 }
                 Ok((_, IndexReply::WhyNot(why))) => match &mut why_not {

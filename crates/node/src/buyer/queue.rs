@@ -187,6 +187,8 @@ impl QueuePlace<'_> {
                     let mut offers = self.buyer.open_offers(&signed);
                     offers.retain(|offer| is_within(&self.request.needs, offer));
                     if !offers.is_empty() {
+                        let by = self.indexer().into_iter();
+                        by.for_each(|by| self.buyer.offered(&offers, by));
                         return Ok(QueueEvent::Offers(offers));
                     }
                     self.refused(&[]).await;
