@@ -156,7 +156,7 @@ async fn endpoint(secret: [u8; 32], alpns: &[&[u8]]) -> Endpoint {
 }
 
 /// The role in this process, until its standard input ends.
-async fn serve(dir: PathBuf, count: u64, beats: u64) {
+async fn serve(dir: PathBuf, count: u64, per_second: u64) {
     let shutdown = Shutdown::default();
     let key = NodeKey::from_secret(&[2; 32]);
     let account = AccountKey::from_secret(&[2; 32]).unwrap();
@@ -174,8 +174,8 @@ async fn serve(dir: PathBuf, count: u64, beats: u64) {
     let deps = indexer::Deps { endpoint, key, domain: Domain::LOCAL, settle, beats, neighbourhood };
     let (addr, fleet) = indexer::start_with_fleet(deps, &shutdown);
     println!("{addr}");
-    if beats > 0 {
-        std::thread::spawn(move || beat(&fleet, count, beats));
+    if per_second > 0 {
+        std::thread::spawn(move || beat(&fleet, count, per_second));
     }
     tokio::task::spawn_blocking(|| std::io::stdin().lines().count()).await.unwrap();
 }

@@ -50,6 +50,11 @@ impl Shutdown {
         self.token.cancelled().await;
     }
 
+    /// Whether a stop has been asked for.
+    pub fn is_asked(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
     /// Asks every task to stop, without waiting.
     pub fn ask(&self) {
         self.token.cancel();

@@ -114,7 +114,9 @@ impl Drop for Present<'_> {
             is_present
         };
         let heard = UnixMillis(self.heard.load(Ordering::Acquire));
-        if is_present && !indexer.beats.beats_without_stream(*peer, heard) {
+        // When the indexer itself stops, its hosts stay where they are.
+        let is_stopping = indexer.shutdown.is_asked();
+        if is_present && !is_stopping && !indexer.beats.beats_without_stream(*peer, heard) {
             let (mut fleet, now) = (indexer.fleet(), outside::now());
             fleet.leave(now, *peer);
             indexer.log.left(&fleet, now, *peer);

@@ -27,15 +27,15 @@ async fn eventually<F: AsyncFnMut() -> bool>(mut is_so: F) {
 }
 
 /// An indexer that can be stopped alone.
-struct Indexer {
-    addr: NodeAddr,
+pub(crate) struct Indexer {
+    pub(crate) addr: NodeAddr,
     beats: indexer::Beats,
     endpoint: Endpoint,
     shutdown: Shutdown,
 }
 
 impl Indexer {
-    async fn start(world: &World, at: Option<SocketAddr>, streams_max: usize) -> Self {
+    pub(crate) async fn start(world: &World, at: Option<SocketAddr>, streams_max: usize) -> Self {
         let dir = world.dir.path().join("indexer-3");
         Self::with(world, at, beats(&dir, streams_max)).await
     }
@@ -55,7 +55,7 @@ impl Indexer {
         Self { addr, beats, endpoint, shutdown }
     }
 
-    async fn stop(self) -> SocketAddr {
+    pub(crate) async fn stop(self) -> SocketAddr {
         let bound = self.endpoint.bound()[0];
         assert!(self.shutdown.finish(Duration::from_secs(10)).await);
         self.endpoint.close().await;
@@ -79,7 +79,7 @@ async fn endpoint_at(secret: [u8; 32], at: Option<SocketAddr>) -> Endpoint {
 }
 
 /// A network whose only indexer is this one.
-async fn world(streams_max: usize) -> (World, Indexer) {
+pub(crate) async fn world(streams_max: usize) -> (World, Indexer) {
     let mut world = World::start().await;
     let indexer = Indexer::start(&world, None, streams_max).await;
     world.network.indexers = vec![indexer.addr.clone()];
@@ -87,7 +87,7 @@ async fn world(streams_max: usize) -> (World, Indexer) {
 }
 
 /// A host by hand: it has one container with four slots and leases nothing.
-struct ByHand {
+pub(crate) struct ByHand {
     _endpoint: Endpoint,
     _connection: Connection,
     send: SendStream,
@@ -98,7 +98,7 @@ struct ByHand {
 }
 
 impl ByHand {
-    async fn enrol(indexer: &NodeAddr, n: u8) -> Self {
+    pub(crate) async fn enrol(indexer: &NodeAddr, n: u8) -> Self {
         let endpoint = endpoint([n; 32], &[]).await;
         let key = NodeKey::from_secret(&[n; 32]);
         let now = outside::now();

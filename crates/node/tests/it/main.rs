@@ -11,6 +11,7 @@ mod beats;
 mod books;
 mod escrow;
 mod genesis;
+mod kept;
 mod market;
 mod ops;
 mod queue;
