@@ -140,6 +140,8 @@ impl Queue {
         state.by_number.clear();
         state.by_key.clear();
         state.bytes = 0;
+        // Whoever was writing may have been stopped in the middle.
+        state.writing = None;
         let done = state.done();
         drop(state);
         self.done.send_replace(done);

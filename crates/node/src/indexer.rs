@@ -3,7 +3,7 @@
 //! The picture is `welkin-match`'s [`Fleet`]; this role feeds it from connections and asks it. It is
 //! never in the path of data or money. Hosts announce themselves over a stream (`streams`) and are
 //! kept alive by datagrams (`beats`). What is written to disk (`snapshot`) helps after a restart and
-//! is never the truth.
+//! is never the truth. What outlives the process is in its [`directory`].
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,12 +27,15 @@ use crate::wire::{self, WireError};
 use crate::{Shutdown, outside};
 
 mod beats;
+pub mod directory;
 mod gossip;
+mod kept;
 mod matching;
 pub mod prices;
 mod queue;
 mod reports;
 mod snapshot;
+pub mod standby;
 mod streams;
 
 pub use beats::{BeatCounters, Beats, BeatsConfig, BeatsError};
@@ -113,6 +116,21 @@ impl Config {
     }
 }
 
+/// What outlives an indexer's process: its directory, and whether it leads.
+#[derive(Debug)]
+pub struct Kept {
+    /// The directory, if there is one.
+    pub records: Option<Arc<directory::Records>>,
+    /// Whether it may answer.
+    pub lead: standby::Lead,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { records: None, lead: standby::Lead::always() }
+    }
+}
+
 struct Indexer {
     endpoint: Endpoint,
     key: NodeKey,
@@ -128,6 +146,7 @@ struct Indexer {
     waiting: queue::Waiting,
     history: Arc<dyn prices::History>,
     neighbours: gossip::Neighbours,
+    kept: Kept,
     shutdown: Shutdown,
     gate: Arc<Gate>,
 }
@@ -144,13 +163,18 @@ impl Indexer {
     }
 }
 
-/// Starts an indexer; returns the ways to it.
+/// Starts an indexer without a directory; returns the ways to it.
 pub fn start(deps: Deps, shutdown: &Shutdown) -> NodeAddr {
     start_with_fleet(deps, shutdown).0
 }
 
 /// As [`start`], and returns the fleet too, to be fed by others: by a measurement, for example.
 pub fn start_with_fleet(deps: Deps, shutdown: &Shutdown) -> (NodeAddr, Arc<Mutex<Fleet>>) {
+    start_kept(deps, Kept::default(), shutdown)
+}
+
+/// Starts an indexer with a directory.
+pub fn start_kept(deps: Deps, kept: Kept, shutdown: &Shutdown) -> (NodeAddr, Arc<Mutex<Fleet>>) {
     let addr = wire::from_net(&deps.endpoint.addr());
     let dir = deps.beats.dir().to_owned();
     let before = snapshot::read(&dir, outside::now());
@@ -172,6 +196,7 @@ pub fn start_with_fleet(deps: Deps, shutdown: &Shutdown) -> (NodeAddr, Arc<Mutex
         waiting: queue::Waiting::default(),
         history,
         neighbours,
+        kept,
         shutdown: shutdown.clone(),
         gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
     });
@@ -180,6 +205,7 @@ pub fn start_with_fleet(deps: Deps, shutdown: &Shutdown) -> (NodeAddr, Arc<Mutex
     shutdown.spawn_until_asked("prices", prices::keep(Arc::clone(&indexer)));
     shutdown.spawn_until_asked("queue", queue::keep(Arc::clone(&indexer)));
     shutdown.spawn_until_asked("gossip", gossip::keep(Arc::clone(&indexer)));
+    kept::start(&indexer);
     shutdown.spawn_until_asked("accept", accept(indexer));
     info!(node = %addr.node, "indexer started");
     (addr, fleet)
@@ -220,7 +246,11 @@ async fn serve(indexer: &Arc<Indexer>, connection: Connection, pass: Arc<Pass>) 
         let (indexer, connection) = (Arc::clone(indexer), connection.clone());
         let peer = Peer { node: peer, pass: Arc::clone(&pass) };
         streams.spawn(async move {
-            if let Err(error) = stream(&indexer, &peer, send, recv).await {
+            let served = stream(&indexer, &peer, send, recv).await;
+            if !indexer.kept.lead.is_held() {
+                connection.close(0, b"another indexer leads");
+            }
+            if let Err(error) = served {
                 debug!(%error, "a stream ended");
                 if error.is_peers_fault() {
                     connection.close(3, b"malformed message");
@@ -248,6 +278,9 @@ async fn stream(
         }
         IndexHello::Ask(request) => {
             let reply = answer(indexer, peer, *request).await;
+            if !indexer.kept.lead.is_held() {
+                return Ok(());
+            }
             wire::send(&mut send, &reply).await?;
             let _ = send.finish();
             Ok(())

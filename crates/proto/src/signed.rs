@@ -94,6 +94,16 @@ impl<T: Signable> Signed<T> {
         }
         self.open(domain)
     }
+
+    /// The statement, without a look at the signature: only for what was verified before it was
+    /// put where this was read from.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] where the body is malformed.
+    pub fn read_unverified(&self) -> Result<T, CodecError> {
+        decode(&self.body)
+    }
 }
 
 impl<T> Signed<T> {

@@ -4,6 +4,7 @@
 //! flush to the disk, then tells all of them. Each batch is all or nothing, and batches are applied
 //! in the order in which they were handed over.
 
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
@@ -181,7 +182,27 @@ impl Db {
     /// [`CommitError::Write`] where the disk refuses.
     #[expect(clippy::type_complexity, reason = "keys and values, and nothing else")]
     pub fn load(&self, table: &'static str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CommitError> {
-        let read = self.file.with(|database| read(database, table));
+        let read = self.file.with(|database| {
+            read(database, table, (Bound::Unbounded, Bound::Unbounded), usize::MAX)
+        });
+        read.map_err(|error| CommitError::Write(Arc::new(error)))
+    }
+
+    /// Reads up to `count` records of a table from a key on, by key: a large table in pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError::Write`] where the disk refuses.
+    #[expect(clippy::type_complexity, reason = "keys and values, and nothing else")]
+    pub fn scan(
+        &self,
+        table: &'static str,
+        from: &[u8],
+        count: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CommitError> {
+        let read = self.file.with(|database| {
+            read(database, table, (Bound::Included(from), Bound::Unbounded), count)
+        });
         read.map_err(|error| CommitError::Write(Arc::new(error)))
     }
 
@@ -197,7 +218,11 @@ impl Db {
         first: &[u8],
         last: &[u8],
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CommitError> {
-        let read = self.file.with(|database| read_range(database, table, Some((first, last))));
+        if first > last {
+            return Ok(Vec::new());
+        }
+        let range = (Bound::Included(first), Bound::Included(last));
+        let read = self.file.with(|database| read(database, table, range, usize::MAX));
         read.map_err(|error| CommitError::Write(Arc::new(error)))
     }
 
@@ -233,15 +258,11 @@ impl Db {
 }
 
 #[expect(clippy::type_complexity, reason = "keys and values, and nothing else")]
-fn read(database: &Database, table: &'static str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
-    read_range(database, table, None)
-}
-
-#[expect(clippy::type_complexity, reason = "keys and values, and nothing else")]
-fn read_range(
+fn read(
     database: &Database,
     table: &'static str,
-    range: Option<(&[u8], &[u8])>,
+    range: (Bound<&[u8]>, Bound<&[u8]>),
+    count: usize,
 ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
     let transaction = database.begin_read()?;
     let table = match transaction.open_table(definition(table)) {
@@ -250,12 +271,7 @@ fn read_range(
         Err(error) => return Err(error.into()),
     };
     let mut rows = Vec::new();
-    let found = match range {
-        Some((first, last)) if first > last => return Ok(rows),
-        Some((first, last)) => table.range(first..=last)?,
-        None => table.iter()?,
-    };
-    for row in found {
+    for row in table.range::<&[u8]>(range)?.take(count) {
         let (key, value) = row?;
         rows.push((key.value().to_vec(), value.value().to_vec()));
     }

@@ -21,7 +21,8 @@ use crate::row::{Claim, HolderId, Term};
 const CLAIM: &str = "UPDATE welkin_leader SET term = term + 1, holder = $2,
         expires = clock_timestamp() + $3 * interval '1 millisecond'
     WHERE id = 1 AND owner = $1 AND expires <= clock_timestamp() RETURNING term";
-const LEFT: &str = "SELECT (extract(epoch FROM expires - clock_timestamp()) * 1000)::bigint
+const LEFT: &str = "SELECT
+        (extract(epoch FROM greatest(expires, clock_timestamp()) - clock_timestamp()) * 1000)::bigint
     FROM welkin_leader WHERE id = 1 AND owner = $1";
 const RENEW: &str = "UPDATE welkin_leader
     SET expires = clock_timestamp() + $3 * interval '1 millisecond'
@@ -50,10 +51,7 @@ impl Postgres {
                 if let Some(term) = ask(wire, ANSWER_TIMEOUT, term).await? {
                     return Ok((link, Claim::Leads(Term(term.unsigned_abs()))));
                 }
-                let params: [&(dyn ToSql + Sync); 1] = [&owner];
-                let left = client.query_opt_scalar::<i64, _>(LEFT, &params);
-                let left = ask(wire, ANSWER_TIMEOUT, left).await?.unwrap_or(0);
-                let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+                let left = left(&mut link, owner).await?;
                 Ok((link, Claim::Waits(left)))
             })
             .await?;
@@ -61,6 +59,20 @@ impl Postgres {
             self.inner.leading.send_replace(Some((term, holder)));
         }
         Ok(claimed)
+    }
+
+    /// How long the present leader's time lasts; nothing if nobody leads.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`]
+    pub async fn look(&self) -> Result<Duration, Trouble> {
+        let owner = self.inner.owner.as_bytes().as_slice();
+        self.lead(|mut link| async move {
+            let left = left(&mut link, owner).await?;
+            Ok((link, left))
+        })
+        .await
     }
 
     /// Goes on leading for `lasting` from now; whether that is granted.
@@ -132,6 +144,14 @@ impl Postgres {
         *kept = Some(link);
         Ok(value)
     }
+}
+
+async fn left(link: &mut Link, owner: &[u8]) -> Result<Duration, Trouble> {
+    let (client, wire) = link.parts();
+    let params: [&(dyn ToSql + Sync); 1] = [&owner];
+    let left = client.query_opt_scalar::<i64, _>(LEFT, &params);
+    let left = ask(wire, ANSWER_TIMEOUT, left).await?.unwrap_or(0);
+    Ok(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
 }
 
 /// A float, as an interval is multiplied by one.

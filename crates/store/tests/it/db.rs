@@ -104,3 +104,20 @@ async fn records_survive_and_batches_are_in_order() {
     assert_eq!(same.1, [99]);
     assert!(db.load("nothing").unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_table_is_read_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&dir.path().join("pieces.redb")).unwrap();
+    let mut batch = Batch::default();
+    (0..10_u8).for_each(|n| batch.put("rows", &[n], vec![n]));
+    db.commit(batch).await.unwrap();
+    let keys = |from: &[u8], count| {
+        let rows = db.scan("rows", from, count).unwrap();
+        rows.into_iter().map(|(key, _)| key[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&[], 3), [0, 1, 2]);
+    assert_eq!(keys(&[2, 0], 3), [3, 4, 5]);
+    assert_eq!(keys(&[9], 3), [9]);
+    assert!(db.scan("nothing", &[], 3).unwrap().is_empty());
+}
