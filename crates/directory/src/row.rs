@@ -37,17 +37,20 @@ pub struct SessionRow {
     pub session: u32,
     /// The epoch of its key.
     pub key_epoch: u32,
+    /// What its key follows from beside the epoch and the names.
+    pub salt: u32,
 }
 
-const SESSION_BYTES: usize = 24;
+const SESSION_BYTES: usize = 28;
 
-/// Sessions as bytes: container, number and epoch of each, big-endian.
+/// Sessions as bytes: container, number, epoch and salt of each, big-endian.
 pub fn pack_sessions(sessions: &[SessionRow]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(sessions.len() * SESSION_BYTES);
     for session in sessions {
         bytes.extend_from_slice(session.container.as_bytes());
         bytes.extend_from_slice(&session.session.to_be_bytes());
         bytes.extend_from_slice(&session.key_epoch.to_be_bytes());
+        bytes.extend_from_slice(&session.salt.to_be_bytes());
     }
     bytes
 }
@@ -60,11 +63,13 @@ pub fn unpack_sessions(bytes: &[u8]) -> Option<Vec<SessionRow>> {
     }
     let unpacked = rows.iter().map(|row| {
         let (container, numbers) = row.split_first_chunk::<16>()?;
-        let (session, epoch) = numbers.split_first_chunk::<4>()?;
+        let (session, numbers) = numbers.split_first_chunk::<4>()?;
+        let (epoch, salt) = numbers.split_first_chunk::<4>()?;
         Some(SessionRow {
             container: ContainerId::from_bytes(*container),
             session: u32::from_be_bytes(*session),
-            key_epoch: u32::from_be_bytes(*epoch.first_chunk()?),
+            key_epoch: u32::from_be_bytes(*epoch),
+            salt: u32::from_be_bytes(*salt.first_chunk()?),
         })
     });
     unpacked.collect()
@@ -251,13 +256,13 @@ mod tests {
     proptest! {
         #[test]
         fn sessions_come_back_and_nothing_else_passes(
-            rows in proptest::collection::vec((any::<[u8; 16]>(), any::<u32>(), any::<u32>()), 0..=SESSIONS_MAX),
+            rows in proptest::collection::vec(any::<([u8; 16], u32, u32, u32)>(), 0..=SESSIONS_MAX),
             noise in proptest::collection::vec(any::<u8>(), 0..100),
         ) {
             let rows: Vec<_> = rows
                 .into_iter()
-                .map(|(container, session, key_epoch)| SessionRow {
-                    container: ContainerId::from_bytes(container), session, key_epoch,
+                .map(|(container, session, key_epoch, salt)| SessionRow {
+                    container: ContainerId::from_bytes(container), session, key_epoch, salt,
                 })
                 .collect();
             prop_assert_eq!(unpack_sessions(&pack_sessions(&rows)), Some(rows));

@@ -75,6 +75,11 @@ pub struct Config {
     pub streams_max: usize,
     /// The part of the world that it serves.
     pub region: Region,
+    /// The file with the connection string of its directory's database; empty: it has a file of
+    /// its own.
+    pub dsn_file: PathBuf,
+    /// Whether it leaves the first lead to another that shares its key and database.
+    pub standby: bool,
 }
 
 impl Default for Config {
@@ -86,6 +91,8 @@ impl Default for Config {
             heartbeat_standbys: Vec::new(),
             streams_max: CONNECTIONS_MAX / 2,
             region: Region::local(),
+            dsn_file: PathBuf::new(),
+            standby: false,
         }
     }
 }

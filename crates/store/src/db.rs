@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
+use redb::{Database, ReadableDatabase as _, TableDefinition, TableError};
 use tokio::sync::{mpsc, oneshot};
 
 /// The most batches that wait; one more is refused.

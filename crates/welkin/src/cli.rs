@@ -110,7 +110,7 @@ pub(crate) enum Command {
     /// Runs a host: leases this machine's containers.
     Host,
     /// Runs an indexer: matches tasks to containers.
-    Indexer,
+    Indexer(Indexer),
     /// Runs a checker: tests the containers that it was assigned.
     Checker,
     /// Runs a relay: carries encrypted packets for those who can't reach each other.
@@ -387,6 +387,14 @@ pub(crate) struct Completion {
     /// The shell.
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Indexer {
+    /// Stands by for another indexer with the same key and the same database, and takes over when
+    /// that one is gone.
+    #[arg(long)]
+    pub(crate) standby: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -15,6 +15,7 @@ mod desk;
 mod doctor;
 mod exec;
 mod gov;
+mod indexer;
 mod indexers;
 mod key;
 mod leases;
@@ -140,7 +141,7 @@ const fn is_role(command: &Command) -> bool {
         command,
         Command::Up(_)
             | Command::Host
-            | Command::Indexer
+            | Command::Indexer(_)
             | Command::Checker
             | Command::Relay
             | Command::Settlement
@@ -182,7 +183,7 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
         }
         Command::Network(args) => roles::network(&args),
         Command::Host => roles::host(&context).await,
-        Command::Indexer => roles::indexer(&context).await,
+        Command::Indexer(args) => indexer::indexer(&context, &args).await,
         Command::Checker => roles::checker(&context).await,
         Command::Relay => roles::relay(&context).await,
         Command::Settlement => roles::settlement(&context).await,

@@ -20,7 +20,7 @@ use welkin_node::settlement::{
     self, ChainConfig, ChainConfigError, EvmConfig, EvmSettlement, Line, LocalChain, Service,
     ServiceConfig, Settle,
 };
-use welkin_node::{Shutdown, checker, host, identity, indexer, relay, wire};
+use welkin_node::{Shutdown, checker, host, identity, relay, wire};
 use welkin_proto::{
     ALPN_SETTLE, AccountKey, Delegation, Domain, NodeAddr, NodeKey, RelayAddr, SignedByAccount,
 };
@@ -70,7 +70,7 @@ pub(crate) async fn node(
     Ok(Node { key, account, delegation, endpoint })
 }
 
-fn socket_addr(text: &str) -> Result<SocketAddr, Usage> {
+pub(crate) fn socket_addr(text: &str) -> Result<SocketAddr, Usage> {
     text.parse()
         .map_err(|_| Usage::new(format!("`{text}` is no address to listen on"), "use IP:PORT"))
 }
@@ -327,7 +327,7 @@ pub(crate) fn sandboxd_name(key: &NodeKey) -> String {
     key.id().to_string().chars().skip(4).take(16).collect()
 }
 
-async fn until_stopped(shutdown: Shutdown, endpoint: Endpoint) -> anyhow::Result<()> {
+pub(crate) async fn until_stopped(shutdown: Shutdown, endpoint: Endpoint) -> anyhow::Result<()> {
     stop_signal().await?;
     info!("stopping");
     if !shutdown.finish(GRACE).await {
@@ -349,7 +349,7 @@ pub(crate) async fn stop_signal() -> anyhow::Result<()> {
 }
 
 /// Prints the address that others need, as the first line on standard output.
-fn announce(context: &Context, role: &str, addr: &str) -> anyhow::Result<()> {
+pub(crate) fn announce(context: &Context, role: &str, addr: &str) -> anyhow::Result<()> {
     if context.is_json {
         return out::json(&serde_json::json!({ "role": role, "addr": addr }));
     }
@@ -384,30 +384,6 @@ pub(crate) async fn relay(context: &Context) -> anyhow::Result<()> {
     stop_signal().await?;
     relay.shutdown().await;
     Ok(())
-}
-
-/// `welkin indexer`
-pub(crate) async fn indexer(context: &Context) -> anyhow::Result<()> {
-    let shutdown = Shutdown::default();
-    let network = client::network(context)?;
-    let dir = dir_or(&context.config.indexer.dir, context, "indexer");
-    let listen = &context.config.indexer.listen;
-    let node =
-        node(&dir, &network.domain(), listen, &indexer::ALPNS, network.relay.as_ref()).await?;
-    let (settle, endpoint) =
-        (node.remote_settle(&context.config.chain, &network, &shutdown)?, node.endpoint.clone());
-    let beats = beats(&context.config.indexer, dir, &endpoint)?;
-    let neighbourhood = indexer::Neighbourhood {
-        operator: node.delegation,
-        region: context.config.indexer.region.clone(),
-        seeds: network.indexers.clone(),
-    };
-    let (key, domain) = (node.key, network.domain());
-    let endpoint_of = node.endpoint;
-    let deps = indexer::Deps { endpoint: endpoint_of, key, domain, settle, beats, neighbourhood };
-    let addr = indexer::start(deps, &shutdown);
-    announce(context, "indexer", &addr.to_string())?;
-    until_stopped(shutdown, endpoint).await
 }
 
 /// Opens an indexer's heartbeats at the address of its endpoint.

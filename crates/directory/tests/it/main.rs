@@ -35,7 +35,7 @@ fn host(number: u32, revision: u64) -> HostRow {
         issued: UnixMillis(revision),
         expires: UnixMillis(4_000_000_000_000),
         capability: vec![7; 400],
-        sessions: vec![SessionRow { container, session: number, key_epoch: 5 }],
+        sessions: vec![SessionRow { container, session: number, key_epoch: 5, salt: 6 }],
     }
 }
 
@@ -45,12 +45,8 @@ impl server::Server {
     }
 
     /// Changes tables behind the directory's back.
-    async fn sql(&self, statement: &str) {
-        let (client, connection) =
-            tokio_postgres::connect(&self.text(), tokio_postgres::NoTls).await.unwrap();
-        tokio::select! {
-            done = client.batch_execute(statement) => done.unwrap(),
-            ended = connection => ended.unwrap(),
-        }
+    fn sql(&self, statement: &str) {
+        let done = self.psql(statement);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 }

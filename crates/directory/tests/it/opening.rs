@@ -43,7 +43,7 @@ async fn several_may_open_at_once_and_only_one_identity() {
 async fn a_later_version_of_the_tables_is_left_alone() {
     let server = Server::start();
     drop(open(&server).await);
-    server.sql("INSERT INTO welkin_version (version) VALUES (99)").await;
+    server.sql("INSERT INTO welkin_version (version) VALUES (99)");
     let error = Postgres::open(server.dsn(), OWNER).await.unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -76,9 +76,11 @@ impl Server {
         format!("host={folder} dbname=postgres user=welkin password={PASSWORD}")
     }
 
-    #[expect(dead_code, reason = "not every user of this file looks at the tables")]
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+    /// What `psql` says to a statement.
+    pub(crate) fn psql(&self, statement: &str) -> std::process::Output {
+        let mut command = self.command("psql");
+        command.arg(self.text()).args(["--no-psqlrc", "-tAc", statement]);
+        command.stdout(Stdio::piped()).output().unwrap()
     }
 
     fn is_ready(&self) -> bool {

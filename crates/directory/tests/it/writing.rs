@@ -113,6 +113,6 @@ async fn more_than_one_batch_and_one_piece_come_back() {
     assert_eq!(hosts(directory).await.unwrap(), rows[..10]);
     let spoiling = "UPDATE welkin_host SET sessions = 'abc'
         WHERE node = (SELECT node FROM welkin_host ORDER BY node LIMIT 1)";
-    server.sql(spoiling).await;
+    server.sql(spoiling);
     assert_eq!(hosts(directory).await.unwrap(), rows[1..10], "a row that is no host is left out");
 }

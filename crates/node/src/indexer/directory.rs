@@ -43,6 +43,9 @@ pub enum DirectoryError {
 
 /// What one operator's indexers keep durably.
 pub trait Directory: Send + Sync + fmt::Debug {
+    /// Whether other processes may use it too, so that who leads must be known.
+    fn is_shared(&self) -> bool;
+
     /// Notes a change; never waits. It is written soon, unless a later one of its key comes first.
     fn put(&self, change: Change);
 

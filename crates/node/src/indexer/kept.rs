@@ -44,6 +44,9 @@ pub(super) fn start(indexer: &Arc<Indexer>) {
             records.directory().keep_writing().await;
         }
     });
+    if indexer.kept.records.as_ref().is_none_or(|records| !records.directory().is_shared()) {
+        return;
+    }
     let loader = Arc::clone(indexer);
     indexer.shutdown.spawn_until_asked("load", async move { take_up(&loader).await });
 }

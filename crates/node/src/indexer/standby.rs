@@ -108,7 +108,7 @@ pub struct Contender {
 }
 
 /// A lead that was won.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Won {
     /// Which.
     pub term: Term,
@@ -207,12 +207,15 @@ impl Contender {
 /// # Errors
 ///
 /// Those of `serve`, after which another one may lead.
-pub async fn run<E>(
+pub async fn run<E, F>(
     contender: &Contender,
     mut is_standby: bool,
     shutdown: &Shutdown,
-    mut serve: impl AsyncFnMut(&Won, &Shutdown) -> Result<Endpoint, E>,
-) -> Result<(), E> {
+    mut serve: impl FnMut(Won, Shutdown) -> F,
+) -> Result<(), E>
+where
+    F: Future<Output = Result<Endpoint, E>>,
+{
     loop {
         let won = tokio::select! {
             won = contender.win(is_standby) => won,
@@ -221,7 +224,7 @@ pub async fn run<E>(
         let part = shutdown.child();
         let mut keeping = std::pin::pin!(contender.keep(&won));
         let served = tokio::select! {
-            served = serve(&won, &part) => Some(served),
+            served = serve(won.clone(), part.clone()) => Some(served),
             () = &mut keeping => None,
         };
         let endpoint = match served {

@@ -9,6 +9,7 @@
 mod anvil;
 mod beats;
 mod books;
+mod directory;
 mod escrow;
 mod genesis;
 mod kept;
@@ -17,4 +18,5 @@ mod ops;
 mod queue;
 mod regions;
 mod reorgs;
+mod standby;
 mod world;

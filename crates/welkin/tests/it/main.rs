@@ -25,6 +25,8 @@ mod queue;
 mod run;
 mod services;
 mod session;
+#[cfg(feature = "postgres")]
+mod standby;
 mod support;
 mod unprivileged;
 mod up;

@@ -36,6 +36,16 @@ impl Services {
         spot: Spot<'_>,
         deployment: Option<PathBuf>,
     ) -> Option<Self> {
+        Self::start_with(config, spot, deployment, |services| services.role("indexer", spot))
+    }
+
+    /// The same with an indexer that `start_indexer` starts, as others find it.
+    pub(crate) fn start_with(
+        config: &str,
+        spot: Spot<'_>,
+        deployment: Option<PathBuf>,
+        start_indexer: impl FnOnce(&mut Self) -> String,
+    ) -> Option<Self> {
         if !is_root() {
             return None;
         }
@@ -43,7 +53,7 @@ impl Services {
         let settlement = services.role("settlement", spot);
         let relay = services.role("relay", spot);
         services.write_network(&["--settlement", &settlement, "--relay", &relay]);
-        let indexer = services.role("indexer", spot);
+        let indexer = start_indexer(&mut services);
         let addrs = ["--settlement", &settlement, "--relay", &relay, "--indexer", &indexer];
         services.write_network(&addrs);
         Some(services)

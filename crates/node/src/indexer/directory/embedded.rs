@@ -159,6 +159,10 @@ impl Embedded {
 }
 
 impl Directory for Embedded {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn put(&self, change: Change) {
         self.queue.put(change);
     }

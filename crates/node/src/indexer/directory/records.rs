@@ -64,6 +64,10 @@ impl Records {
     pub fn announced(&self, announced: &Announced<'_>) {
         let Announced { now, operator, capability, signed, sessions } = *announced;
         self.count(now, operator, |row| row.announced += 1);
+        // A file of this indexer's own would only repeat what its snapshots hold.
+        if !self.directory.is_shared() {
+            return;
+        }
         let Ok(bytes) = encode(signed) else { return };
         self.directory.put(Change::Host(HostRow {
             node: capability.addr.node,

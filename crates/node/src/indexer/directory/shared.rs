@@ -12,6 +12,10 @@ use super::{Directory, DirectoryError};
 use crate::settlement::BoxFuture;
 
 impl Directory for Postgres {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn put(&self, change: Change) {
         self.put(change);
     }
