@@ -1,7 +1,7 @@
 //! A directory in PostgreSQL, which the indexers of one operator share.
 //!
 //! Three connections, so that none waits for another: one that writes what queues, one that keeps
-//! the leadership, and one for each reading. Every write names the term of the leadership in which
+//! the leadership, one that reads a few rows; and one more while all hosts are loaded. Every write names the term of the leadership in which
 //! it was made and does nothing in a later one ([`Postgres::keep_writing`]): a process that was
 //! stopped and goes on can't overwrite what its successor wrote.
 //!
@@ -45,6 +45,8 @@ struct Inner {
     leading: watch::Sender<Leading>,
     /// The connection of the leadership, while there is one.
     leadership: AsyncMutex<Option<Link>>,
+    /// The connection of short questions, while there is one.
+    reading: AsyncMutex<Option<Link>>,
     /// The last trouble of the writer, for whoever asks how it is.
     trouble: Mutex<Option<String>>,
 }
@@ -67,6 +69,7 @@ impl Postgres {
             queue: Queue::default(),
             leading: watch::Sender::new(None),
             leadership: AsyncMutex::default(),
+            reading: AsyncMutex::default(),
             trouble: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -85,6 +88,25 @@ impl Postgres {
     /// How the queue of changes has fared.
     pub fn counts(&self) -> Counts {
         self.inner.queue.counts()
+    }
+
+    /// Does something on a connection, which is kept only if it went well.
+    async fn on<T, F>(
+        &self,
+        kept: &AsyncMutex<Option<Link>>,
+        work: impl FnOnce(Link) -> F,
+    ) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<(Link, T), Trouble>>,
+    {
+        let mut kept = kept.lock().await;
+        let link = match kept.take() {
+            Some(link) => link,
+            None => Link::open(&self.inner.dsn).await?,
+        };
+        let (link, value) = work(link).await?;
+        *kept = Some(link);
+        Ok(value)
     }
 
     /// What kept the last write from being made, if it was not made.

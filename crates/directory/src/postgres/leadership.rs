@@ -42,7 +42,7 @@ impl Postgres {
     pub async fn claim(&self, holder: HolderId, lasting: Duration) -> Result<Claim, Trouble> {
         let owner = self.inner.owner.as_bytes().as_slice();
         let claimed = self
-            .lead(|mut link| async move {
+            .on(&self.inner.leadership, |mut link| async move {
                 let lasting = millis(lasting);
                 let holder = holder.as_bytes().as_slice();
                 let (client, wire) = link.parts();
@@ -68,7 +68,7 @@ impl Postgres {
     /// [`Trouble`]
     pub async fn look(&self) -> Result<Duration, Trouble> {
         let owner = self.inner.owner.as_bytes().as_slice();
-        self.lead(|mut link| async move {
+        self.on(&self.inner.leadership, |mut link| async move {
             let left = left(&mut link, owner).await?;
             Ok((link, left))
         })
@@ -117,7 +117,7 @@ impl Postgres {
         holder: HolderId,
         lasting: Option<Duration>,
     ) -> Result<bool, Trouble> {
-        self.lead(|mut link| async move {
+        self.on(&self.inner.leadership, |mut link| async move {
             let term = i64::try_from(term.0).unwrap_or(i64::MAX);
             let holder = holder.as_bytes().as_slice();
             let lasting = lasting.map(millis);
@@ -128,21 +128,6 @@ impl Postgres {
             Ok((link, changed == 1))
         })
         .await
-    }
-
-    /// Does something on the connection of the leadership, which is kept only if it went well.
-    async fn lead<T, F>(&self, work: impl FnOnce(Link) -> F) -> Result<T, Trouble>
-    where
-        F: Future<Output = Result<(Link, T), Trouble>>,
-    {
-        let mut kept = self.inner.leadership.lock().await;
-        let link = match kept.take() {
-            Some(link) => link,
-            None => Link::open(&self.inner.dsn).await?,
-        };
-        let (link, value) = work(link).await?;
-        *kept = Some(link);
-        Ok(value)
     }
 }
 

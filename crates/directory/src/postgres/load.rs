@@ -109,9 +109,16 @@ impl Postgres {
         statement: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Trouble> {
-        let mut link = Link::open(&self.inner.dsn).await?;
-        let (client, wire) = link.parts();
-        ask(wire, ANSWER_TIMEOUT, client.query(statement, params)).await
+        let reading = async |mut link: Link| {
+            let (client, wire) = link.parts();
+            let rows = ask(wire, ANSWER_TIMEOUT, client.query(statement, params)).await?;
+            Ok((link, rows))
+        };
+        match self.on(&self.inner.reading, reading).await {
+            // A kept connection may have ended since; a new one has not.
+            Err(trouble) if trouble.is_retryable() => self.on(&self.inner.reading, reading).await,
+            done => done,
+        }
     }
 }
 

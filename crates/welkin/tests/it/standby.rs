@@ -34,7 +34,8 @@ impl Pair {
             process.wait_stdout("\n");
             let addr = String::from_utf8(process.stdout()).unwrap();
             first = Some(process);
-            format!("{},127.0.0.1:{}", addr.trim(), ports[1])
+            let (one, both) = (format!("@127.0.0.1:{}", ports[0]), ports[1]);
+            addr.trim().replace(&one, &format!("{one},127.0.0.1:{both}"))
         })?;
         Some((Self { server, services, ports }, first?))
     }
