@@ -34,8 +34,8 @@ pub use fleet::{
     State, UNCONFIRMED_CUT_BP, WORDS_BYTES_MAX,
 };
 pub use presence::{
-    BeatDropped, DumpError, KEY_EPOCH_MS, PERIOD_MS, Presence, SESSIONS_MAX, SessionsFull,
-    Standing, Taken, epoch_of as key_epoch_of,
+    BeatDropped, DumpError, KEY_EPOCH_MS, PERIOD_MS, Presence, SESSIONS_MAX, SessionRecord,
+    SessionsFull, Standing, Taken, epoch_of as key_epoch_of,
 };
 pub use receipt::{ReceiptFault, verify_receipt};
 pub use score::{CHECKS_PER_MINUTE_MAX, LATE_MINUTES_MAX, ReportRefusal, WINDOW_MINUTES};

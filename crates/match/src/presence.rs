@@ -15,10 +15,12 @@ use welkin_proto::heartbeat::{
 };
 use welkin_types::{ContainerId, NodeId, UnixMillis};
 
+mod adopt;
 mod directory;
 mod dump;
 mod row;
 
+pub use adopt::SessionRecord;
 pub use dump::DumpError;
 
 use directory::Directory;

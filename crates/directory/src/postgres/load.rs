@@ -12,10 +12,12 @@ use welkin_types::{AccountId, NodeId, UnixMillis, Usd};
 use super::Postgres;
 use super::error::Trouble;
 use super::link::{Link, ask, drive};
-use crate::row::{HostRow, PriceRow, Prices, Span, StandingRow, unpack_sessions};
+use crate::row::{HostRow, PriceRow, Prices, SessionRow, Span, StandingRow, unpack_sessions};
 
 const HOSTS: &str = "SELECT node, operator, revision, issued, expires, capability, sessions
     FROM welkin_host WHERE expires >= $1";
+const SESSIONS: &str = "SELECT node, sessions FROM welkin_host
+    WHERE expires >= $1 AND length(sessions) > 0";
 const STANDINGS: &str = "SELECT operator, announced, refused, why, first, last
     FROM welkin_standing ORDER BY last DESC LIMIT $1";
 const PRICES: &str = "SELECT at, demand_min, demand_median, demand_max,
@@ -70,6 +72,35 @@ impl Postgres {
                 warn!(malformed, "rows of the directory are no hosts and are left out");
             }
             Ok(count)
+        };
+        drive(wire, reading).await?
+    }
+
+    /// The sessions of heartbeats of all hosts that have not expired by `now`. Rows that are none
+    /// are left out: their hosts enrol again.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`]
+    pub async fn load_sessions(
+        &self,
+        now: UnixMillis,
+    ) -> Result<Vec<(NodeId, Vec<SessionRow>)>, Trouble> {
+        let mut link = Link::open(&self.inner.dsn).await?;
+        let (client, wire) = link.parts();
+        let reading = async {
+            let now = i64::try_from(now.0).unwrap_or(i64::MAX);
+            client.batch_execute("SET statement_timeout = 0").await?;
+            let rows = client.query_raw(SESSIONS, [&now as &(dyn ToSql + Sync)]).await?;
+            pin_mut!(rows);
+            let mut sessions = Vec::new();
+            while let Some(row) = rows.next().await {
+                let row = row?;
+                let node = bytes(&row, 0).map(NodeId::from_bytes);
+                let own = row.try_get(1).ok().and_then(unpack_sessions);
+                sessions.extend(node.zip(own));
+            }
+            Ok(sessions)
         };
         drive(wire, reading).await?
     }

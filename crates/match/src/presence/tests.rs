@@ -221,6 +221,36 @@ fn a_restarted_indexer_takes_the_next_beats() {
 }
 
 #[test]
+fn sessions_are_adopted_under_their_numbers_and_others_left_alone() {
+    let (settled, now) = settled(5);
+    let now = UnixMillis(now);
+    let records: Vec<_> = (0..5).map(|n| (host(n), settled.records_of(host(n)))).collect();
+    let mut fresh = Presence::new(secret());
+    // Somebody has enrolled meanwhile, and has the number that was host 0's.
+    let own = fresh.enrol(now, host(9), &[container(0)], 3).unwrap()[0].session;
+    let adopted = fresh.adopt(now, records.clone().into_iter().rev());
+    let is_own = |(_, sessions): &&(NodeId, Vec<_>)| {
+        sessions.iter().any(|record: &SessionRecord| record.session == own)
+    };
+    let lost = records.iter().filter(is_own).count();
+    assert_eq!((lost, adopted, fresh.len()), (1, 4, 5));
+    assert_eq!(fresh.adopt(now, records.clone()), 0, "each once");
+    for (node, sessions) in records.iter().filter(|record| !is_own(record)) {
+        assert_eq!(fresh.records_of(*node), *sessions);
+        let number = sessions[0].session;
+        assert!(beat(&mut fresh, number, 1 << 40, now.0).is_ok(), "its host's next beat is taken");
+    }
+    // A gap is filled by the next enrolment, and what is too high is left out.
+    let mut apart = Presence::new(secret());
+    let mut record = records[0].1[0];
+    record.session = 3;
+    assert_eq!(apart.adopt(now, [(host(0), vec![record])]), 1);
+    record.session = u32::MAX - 1;
+    assert_eq!(apart.adopt(now, [(host(1), vec![record])]), 0);
+    assert!(apart.enrol(now, host(2), &[container(0)], 3).unwrap()[0].session < 3);
+}
+
+#[test]
 fn a_dump_that_is_none_is_refused() {
     let dump = settled(3).0.dump();
     let load = |bytes: &[u8]| Presence::load(secret(), UnixMillis(START), bytes).err();

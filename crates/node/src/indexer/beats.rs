@@ -16,6 +16,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{debug, info, warn};
@@ -26,12 +27,14 @@ use welkin_proto::heartbeat::{
 };
 use welkin_types::{ContainerId, NodeId, UnixMillis};
 
+use super::standby::Lead;
 use crate::identity::{self, IdentityError};
 use crate::outside;
 
 mod apply;
 mod kept;
 mod serve;
+mod standby;
 mod tally;
 
 pub use tally::BeatCounters;
@@ -92,6 +95,10 @@ struct Shared {
     tally: Tally,
     /// The present second, and who was poked in it.
     pokes: Mutex<(u64, u32)>,
+    /// Whether it may answer, of several with one key.
+    lead: Lead,
+    /// Whether hosts are still taken up that are not to be asked to announce themselves.
+    is_taking_up: AtomicBool,
 }
 
 /// Beats that are being worked on, with the ways on which they came; used again and again.
@@ -116,7 +123,11 @@ impl Beats {
     /// # Errors
     ///
     /// [`BeatsError::Listen`]
-    pub fn with(mut config: BeatsConfig, presence: Presence) -> Result<Self, BeatsError> {
+    pub fn with(config: BeatsConfig, presence: Presence) -> Result<Self, BeatsError> {
+        Self::build(config, presence, Lead::always())
+    }
+
+    fn build(mut config: BeatsConfig, presence: Presence, lead: Lead) -> Result<Self, BeatsError> {
         config.standbys.truncate(STANDBYS_MAX);
         let bind = |addr| kept::bind(&config.dir, addr, BUFFER_BYTES);
         let socket = config.listen.map(bind).transpose()?;
@@ -127,6 +138,8 @@ impl Beats {
             socket: Mutex::new(socket),
             tally: Tally::default(),
             pokes: Mutex::default(),
+            lead,
+            is_taking_up: AtomicBool::new(false),
             config,
         };
         Ok(Self(Arc::new(shared)))
@@ -231,6 +244,9 @@ impl Beats {
         let now = outside::now();
         let Work(work) = work;
         work.clear();
+        if !self.0.lead.is_held() {
+            return;
+        }
         {
             let mut presence = self.presence();
             for (way, datagram) in datagrams {
@@ -279,6 +295,9 @@ impl Beats {
     }
 
     fn may_poke(&self, now: UnixMillis) -> bool {
+        if self.0.is_taking_up.load(Ordering::Acquire) {
+            return false;
+        }
         let mut pokes = self.0.pokes.lock().unwrap_or_else(PoisonError::into_inner);
         let second = now.0 / 1_000;
         if pokes.0 != second {

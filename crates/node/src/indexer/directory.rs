@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use welkin_directory::{
-    Change, Claim, Counts, HolderId, HostRow, PriceRow, Span, StandingRow, Term,
+    Change, Claim, Counts, HolderId, HostRow, PriceRow, SessionRow, Span, StandingRow, Term,
 };
 use welkin_store::{CommitError, OpenError};
-use welkin_types::UnixMillis;
+use welkin_types::{NodeId, UnixMillis};
 
 pub use embedded::Embedded;
-pub use records::{Announced, KnownHost, Records, load};
+pub use records::{KnownHost, Records, load};
 
 use crate::settlement::BoxFuture;
 
@@ -64,6 +64,12 @@ pub trait Directory: Send + Sync + fmt::Debug {
         now: UnixMillis,
         into: mpsc::Sender<Vec<HostRow>>,
     ) -> BoxFuture<'_, Result<u64, DirectoryError>>;
+
+    /// The sessions of heartbeats of all hosts that have not expired by `now`.
+    fn load_sessions(
+        &self,
+        now: UnixMillis,
+    ) -> BoxFuture<'_, Result<Vec<(NodeId, Vec<SessionRow>)>, DirectoryError>>;
 
     /// The standing of up to `count` operators.
     fn load_standings(

@@ -3,31 +3,46 @@
 use std::sync::Arc;
 
 use tracing::{info, warn};
-use welkin_match::AnnounceRefusal;
+use welkin_directory::{HostRow, SessionRow};
+use welkin_match::{AnnounceRefusal, Block, Fleet};
 use welkin_proto::{Capability, Signed};
 use welkin_types::{AccountId, UnixMillis};
 
-use super::directory::{Announced, KnownHost, load};
+use super::directory::{KnownHost, load};
 use super::{Indexer, Kept};
 use crate::outside;
 
 impl Kept {
-    /// Tells the directory what became of an announcement.
-    pub(super) fn note(
+    /// What the directory is to know of an announcement that may be taken; nothing without one.
+    pub(super) fn noted(&self, operator: AccountId, capability: &Capability) -> Option<HostRow> {
+        self.records.as_ref().map(|_| HostRow {
+            node: capability.addr.node,
+            operator,
+            revision: capability.revision,
+            issued: capability.issued,
+            expires: capability.expires,
+            capability: Vec::new(),
+            sessions: Vec::new(),
+        })
+    }
+
+    /// An announcement was taken.
+    pub(super) fn announced(
         &self,
         now: UnixMillis,
-        operator: AccountId,
-        capability: &Capability,
+        noted: HostRow,
         signed: &Signed<Capability>,
-        taken: &Result<(), AnnounceRefusal>,
+        sessions: Vec<SessionRow>,
     ) {
-        let Some(records) = &self.records else { return };
-        match taken {
-            Ok(()) => {
-                let sessions = &[];
-                records.announced(&Announced { now, operator, capability, signed, sessions });
-            }
-            Err(why) => records.refused(now, operator, &why.to_string()),
+        if let Some(records) = &self.records {
+            records.announced(now, HostRow { sessions, ..noted }, signed);
+        }
+    }
+
+    /// An announcement was refused.
+    pub(super) fn refused(&self, now: UnixMillis, operator: AccountId, why: &AnnounceRefusal) {
+        if let Some(records) = &self.records {
+            records.refused(now, operator, &why.to_string());
         }
     }
 }
@@ -35,20 +50,25 @@ impl Kept {
 /// Begins to write to the directory, and takes up the hosts that it knows. The indexer answers
 /// meanwhile, from what it has.
 pub(super) fn start(indexer: &Arc<Indexer>) {
-    if indexer.kept.records.is_none() {
+    let Some(is_shared) =
+        indexer.kept.records.as_ref().map(|records| records.directory().is_shared())
+    else {
         return;
-    }
+    };
     let writer = Arc::clone(indexer);
     indexer.shutdown.spawn_until_asked("directory", async move {
         if let Some(records) = &writer.kept.records {
             records.directory().keep_writing().await;
         }
     });
-    if indexer.kept.records.as_ref().is_none_or(|records| !records.directory().is_shared()) {
-        return;
+    if is_shared {
+        indexer.beats.take_up(true);
+        let loader = Arc::clone(indexer);
+        indexer.shutdown.spawn_until_asked("load", async move {
+            take_up(&loader).await;
+            loader.beats.take_up(false);
+        });
     }
-    let loader = Arc::clone(indexer);
-    indexer.shutdown.spawn_until_asked("load", async move { take_up(&loader).await });
 }
 
 async fn take_up(indexer: &Indexer) {
@@ -65,13 +85,22 @@ async fn take_up(indexer: &Indexer) {
     }
 }
 
+/// Puts hosts into the fleet as a snapshot's are: unconfirmed until they beat. They are made ready
+/// beside it, so that nobody waits for more than the last step.
 fn restore(indexer: &Indexer, hosts: Vec<KnownHost>) {
     let now = outside::now();
-    let mut fleet = indexer.fleet();
+    let mut aside = Fleet::new(0);
     for host in hosts {
-        // A host that was faster to announce itself is the one that counts.
-        if fleet.locate(host.capability.addr.node).is_none() {
-            let _ = fleet.announce(now, host.operator, host.capability);
-        }
+        // What this program would refuse today is left out.
+        let _ = aside.announce(now, host.operator, host.capability);
+    }
+    let (mut bytes, mut from) = (Vec::new(), Some(0));
+    while let Some(number) = from {
+        from = aside.dump_hosts(now, number, &mut bytes);
+    }
+    let mut rest = &bytes[..];
+    while let Ok((block, after)) = Block::split(rest) {
+        indexer.fleet().take_up(now, block);
+        rest = after;
     }
 }

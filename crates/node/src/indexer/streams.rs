@@ -32,9 +32,14 @@ fn announce(
         capability.check(&indexer.domain, peer, now).map_err(|error| error.to_string())?;
     let revision = capability.revision;
     let containers: Vec<_> = capability.containers.iter().map(|offer| offer.id).collect();
+    let noted = indexer.kept.noted(operator, &capability);
     {
         let mut fleet = indexer.fleet();
-        fleet.announce(now, operator, capability).map_err(|error| error.to_string())?;
+        if let Err(why) = fleet.announce(now, operator, capability) {
+            drop(fleet);
+            indexer.kept.refused(now, operator, &why);
+            return Err(why.to_string());
+        }
         indexer.log.announced(&fleet, now, peer);
     }
     let keeps_stream = {
@@ -42,10 +47,14 @@ fn announce(
         hosts.contains_key(&peer) || indexer.beats.keeps_streams(hosts.len())
     };
     let enrolled = indexer.beats.enrol(peer, &containers, revision, keeps_stream);
-    enrolled.map_err(|full| {
+    let welcome = enrolled.map_err(|full| {
         indexer.fleet().leave(now, peer);
         full.to_string()
-    })
+    })?;
+    if let Some(noted) = noted {
+        indexer.kept.announced(now, noted, signed, indexer.beats.rows_of(peer));
+    }
+    Ok(welcome)
 }
 
 /// Serves the stream of a host that begins with this announcement.

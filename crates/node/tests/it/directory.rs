@@ -117,6 +117,11 @@ impl Model {
         hosts.sort_by_key(|row| row.node);
         let live = self.hosts.values().filter(|row| row.expires.0 >= NOW);
         assert!(hosts.iter().eq(live), "{hosts:?}");
+        let mut sessions = directory.load_sessions(UnixMillis(NOW)).await.unwrap();
+        sessions.sort_by_key(|(node, _)| *node);
+        sessions.retain(|(_, rows)| !rows.is_empty());
+        let own = hosts.iter().map(|row| (row.node, row.sessions.clone()));
+        assert_eq!(sessions, own.filter(|(_, rows)| !rows.is_empty()).collect::<Vec<_>>());
         let mut standings = directory.load_standings(100).await.unwrap();
         standings.sort_by_key(|row| row.operator);
         assert!(standings.iter().eq(self.standings.values()), "{standings:?}");

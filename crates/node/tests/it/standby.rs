@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use welkin_directory::{
-    Change, Claim, Counts, HolderId, HostRow, PriceRow, Span, StandingRow, Term,
+    Change, Claim, Counts, HolderId, HostRow, PriceRow, SessionRow, Span, StandingRow, Term,
 };
 use welkin_node::Shutdown;
 use welkin_node::indexer::directory::{Directory, DirectoryError};
 use welkin_node::indexer::standby::{self, Contender, Lead, Timing};
 use welkin_node::settlement::BoxFuture;
-use welkin_types::UnixMillis;
+use welkin_types::{NodeId, UnixMillis};
 
 /// The row of the leadership in memory, which may be away for a while.
 #[derive(Debug, Default)]
@@ -70,6 +70,12 @@ impl Directory for Row {
         _: mpsc::Sender<Vec<HostRow>>,
     ) -> BoxFuture<'_, Result<u64, DirectoryError>> {
         Box::pin(std::future::ready(Ok(0)))
+    }
+    fn load_sessions(
+        &self,
+        _: UnixMillis,
+    ) -> BoxFuture<'_, Result<Vec<(NodeId, Vec<SessionRow>)>, DirectoryError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
     fn load_standings(&self, _: usize) -> BoxFuture<'_, Result<Vec<StandingRow>, DirectoryError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::warn;
 use welkin_directory::{
-    Change, Claim, Counts, HolderId, HostRow, PriceRow, Queue, Span, StandingRow, Term,
+    Change, Claim, Counts, HolderId, HostRow, PriceRow, Queue, SessionRow, Span, StandingRow, Term,
 };
 use welkin_proto::{decode, encode};
 use welkin_store::{Batch, CommitError, Db};
-use welkin_types::UnixMillis;
+use welkin_types::{NodeId, UnixMillis};
 
 use super::{Directory, DirectoryError};
 use crate::outside;
@@ -185,6 +185,25 @@ impl Directory for Embedded {
         into: mpsc::Sender<Vec<HostRow>>,
     ) -> BoxFuture<'_, Result<u64, DirectoryError>> {
         Box::pin(async move { self.read_hosts(now, into).await.map_err(DirectoryError::File) })
+    }
+
+    fn load_sessions(
+        &self,
+        now: UnixMillis,
+    ) -> BoxFuture<'_, Result<Vec<(NodeId, Vec<SessionRow>)>, DirectoryError>> {
+        Box::pin(async move {
+            let (into, mut from) = mpsc::channel(1);
+            let taking = async {
+                let mut sessions = Vec::new();
+                while let Some(rows) = from.recv().await {
+                    let rows: Vec<HostRow> = rows;
+                    sessions.extend(rows.into_iter().map(|row| (row.node, row.sessions)));
+                }
+                sessions
+            };
+            let (read, sessions) = tokio::join!(self.read_hosts(now, into), taking);
+            read.map(|_| sessions).map_err(DirectoryError::File)
+        })
     }
 
     fn load_standings(

@@ -23,21 +23,6 @@ pub struct Records {
     standings: Mutex<BTreeMap<AccountId, StandingRow>>,
 }
 
-/// An announcement that was taken.
-#[derive(Clone, Copy, Debug)]
-pub struct Announced<'a> {
-    /// When.
-    pub now: UnixMillis,
-    /// Whose host.
-    pub operator: AccountId,
-    /// What it says.
-    pub capability: &'a Capability,
-    /// As it came.
-    pub signed: &'a Signed<Capability>,
-    /// Its sessions of heartbeats.
-    pub sessions: &'a [SessionRow],
-}
-
 impl Records {
     /// Takes up what is known of operators.
     ///
@@ -60,24 +45,16 @@ impl Records {
         self.standings().get(&operator).cloned()
     }
 
-    /// An announcement was taken.
-    pub fn announced(&self, announced: &Announced<'_>) {
-        let Announced { now, operator, capability, signed, sessions } = *announced;
-        self.count(now, operator, |row| row.announced += 1);
+    /// An announcement was taken: a host's row, whose document is the signed capability as it came.
+    pub fn announced(&self, now: UnixMillis, row: HostRow, signed: &Signed<Capability>) {
+        self.count(now, row.operator, |standing| standing.announced += 1);
         // A file of this indexer's own would only repeat what its snapshots hold.
         if !self.directory.is_shared() {
             return;
         }
-        let Ok(bytes) = encode(signed) else { return };
-        self.directory.put(Change::Host(HostRow {
-            node: capability.addr.node,
-            operator,
-            revision: capability.revision,
-            issued: capability.issued,
-            expires: capability.expires,
-            capability: bytes,
-            sessions: sessions.to_vec(),
-        }));
+        if let Ok(capability) = encode(signed) {
+            self.directory.put(Change::Host(HostRow { capability, ..row }));
+        }
     }
 
     /// An announcement of this operator was refused.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use welkin_directory::{
-    Change, Claim, Counts, HolderId, HostRow, Postgres, PriceRow, Span, StandingRow, Term,
+    Change, Claim, Counts, HolderId, HostRow, Postgres, PriceRow, SessionRow, Span, StandingRow,
+    Term,
 };
-use welkin_types::UnixMillis;
+use welkin_types::{NodeId, UnixMillis};
 
 use super::{Directory, DirectoryError};
 use crate::settlement::BoxFuture;
@@ -38,6 +39,13 @@ impl Directory for Postgres {
         into: mpsc::Sender<Vec<HostRow>>,
     ) -> BoxFuture<'_, Result<u64, DirectoryError>> {
         Box::pin(async move { self.load_hosts(now, into).await.map_err(DirectoryError::Database) })
+    }
+
+    fn load_sessions(
+        &self,
+        now: UnixMillis,
+    ) -> BoxFuture<'_, Result<Vec<(NodeId, Vec<SessionRow>)>, DirectoryError>> {
+        Box::pin(async move { self.load_sessions(now).await.map_err(DirectoryError::Database) })
     }
 
     fn load_standings(
