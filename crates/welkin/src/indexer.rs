@@ -1,5 +1,6 @@
 //! `welkin indexer`: alone with a file of its own, or one of several that share a database.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,9 +9,9 @@ use tracing::info;
 use welkin_net::Endpoint;
 use welkin_node::indexer::directory::{Directory, Embedded, Records};
 use welkin_node::indexer::standby::{self, Contender, Lead, Timing};
-use welkin_node::indexer::{self, Deps, Kept};
+use welkin_node::indexer::{self, Beats, Deps, Kept};
 use welkin_node::network::Network;
-use welkin_node::{Shutdown, identity};
+use welkin_node::{Shutdown, identity, outside};
 use welkin_types::NodeId;
 
 use crate::cli::Indexer as Args;
@@ -24,7 +25,7 @@ const DSN_VARIABLE: &str = "WELKIN_DIRECTORY_DSN";
 pub(crate) async fn indexer(context: &Context, args: &Args) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
     let network = client::network(context)?;
-    let dir = context.dir.join("indexer");
+    let dir = roles::dir_or(&context.config.indexer.dir, context, "indexer");
     let config = &context.config.indexer;
     let owner = identity::node_key(&dir.join("node.key"))?.id();
     let is_standby = config.standby || args.standby;
@@ -62,10 +63,11 @@ impl Role<'_> {
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let listen = &self.context.config.indexer.listen;
-        if roles::socket_addr(listen)?.port() == 0 {
+        let heartbeat_port = self.context.config.indexer.heartbeat_port;
+        if roles::socket_addr(listen)?.port() == 0 || heartbeat_port == 0 {
             let text = "indexers that share a database must be found where they are not yet";
-            let hint = "name the port: `indexer.listen = \"IP:PORT\"`, and all of these addresses \
-                        behind one key in the network's file: nod_…@IP:PORT,IP:PORT";
+            let hint = "name the ports, `indexer.listen = \"IP:PORT\"` and `heartbeat_port`, and all \
+                        addresses behind one key in the network's file: nod_…@IP:PORT,IP:PORT";
             return Err(Usage::new(text, hint).into());
         }
         let contender = Contender::new(Arc::clone(&directory), Timing::default());
@@ -99,11 +101,36 @@ impl Role<'_> {
         let node = roles::node(self.dir, &domain, listen, &indexer::ALPNS, relay).await?;
         let settle = node.remote_settle(&self.context.config.chain, network, shutdown)?;
         let endpoint = node.endpoint.clone();
-        let deps = Deps { endpoint: node.endpoint, key: node.key, domain, settle };
+        let beats = self.beats(&*directory, lead.clone(), &endpoint).await?;
+        let neighbourhood = indexer::Neighbourhood {
+            operator: node.delegation,
+            region: self.context.config.indexer.region.clone(),
+            seeds: network.indexers.clone(),
+        };
+        let deps =
+            Deps { endpoint: node.endpoint, key: node.key, domain, settle, beats, neighbourhood };
         let records = Some(Arc::new(Records::open(directory).await?));
-        let addr = indexer::start_kept(deps, Kept { records, lead }, shutdown);
+        let (addr, _) = indexer::start_kept(deps, Kept { records, lead }, shutdown);
         roles::announce(self.context, "indexer", &addr.to_string())?;
         Ok(endpoint)
+    }
+}
+
+impl Role<'_> {
+    /// Heartbeats, with the sessions of the folder or of those that share the directory.
+    async fn beats(
+        &self,
+        directory: &dyn Directory,
+        lead: Lead,
+        endpoint: &Endpoint,
+    ) -> anyhow::Result<Beats> {
+        let (config, dir) = (&self.context.config.indexer, self.dir.to_owned());
+        if !directory.is_shared() {
+            return roles::beats(config, dir, endpoint);
+        }
+        let sessions = directory.load_sessions(outside::now()).await?;
+        let ip = endpoint.bound().first().map(SocketAddr::ip);
+        Ok(Beats::open_shared(config.beats(dir, ip), lead, sessions)?)
     }
 }
 

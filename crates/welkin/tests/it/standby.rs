@@ -20,30 +20,32 @@ const TAKEOVER_MAX: Duration = Duration::from_secs(15);
 struct Pair {
     server: server::Server,
     services: Services,
-    ports: [u16; 2],
+    /// Of each: for streams, and for heartbeats.
+    ports: [(u16, u16); 2],
 }
 
 impl Pair {
     /// With the first of the two running; `None` where there can be no sandboxes.
     fn start() -> Option<(Self, Proc)> {
         let server = server::Server::start();
-        let ports = [free_port(), free_port()];
+        let ports = [(free_port(), free_port()), (free_port(), free_port())];
         let mut first = None;
         let services = Services::start_with("", HERE, None, |services| {
-            let mut process = Proc::spawn(indexer(services, &server.text(), ports[0], &[]));
+            let mut process =
+                Proc::spawn(indexer(services, &server.text(), (ports[0], ports[1]), &[]));
             process.wait_stdout("\n");
             let addr = String::from_utf8(process.stdout()).unwrap();
             first = Some(process);
-            let (one, both) = (format!("@127.0.0.1:{}", ports[0]), ports[1]);
-            addr.trim().replace(&one, &format!("{one},127.0.0.1:{both}"))
+            let (one, other) = (format!("@127.0.0.1:{}", ports[0].0), ports[1].0);
+            addr.trim().replace(&one, &format!("{one},127.0.0.1:{other}"))
         })?;
         Some((Self { server, services, ports }, first?))
     }
 
     /// One of the two, once it has said this.
     fn spawn(&self, number: usize, says: &str) -> Proc {
-        let (text, port) = (self.server.text(), self.ports[number]);
-        let mut process = Proc::spawn(indexer(&self.services, &text, port, &["--standby"]));
+        let (text, ports) = (self.server.text(), (self.ports[number], self.ports[1 - number]));
+        let mut process = Proc::spawn(indexer(&self.services, &text, ports, &["--standby"]));
         process.wait_stderr(says);
         process
     }
@@ -60,13 +62,26 @@ impl Pair {
     }
 }
 
-fn indexer(services: &Services, dsn: &str, port: u16, args: &[&str]) -> std::process::Command {
+/// A command of one of the two: with its own ports, and the other's.
+fn indexer(
+    services: &Services,
+    dsn: &str,
+    (own, other): ((u16, u16), (u16, u16)),
+    args: &[&str],
+) -> std::process::Command {
     let args: Vec<_> = ["indexer"].into_iter().chain(args.iter().copied()).collect();
     let mut command = services.command("indexer", HERE, &args);
-    command.env("WELKIN_INDEXER__LISTEN", format!("127.0.0.1:{port}"));
+    command.env("WELKIN_INDEXER__LISTEN", format!("127.0.0.1:{}", own.0));
+    command.env("WELKIN_INDEXER__HEARTBEAT_PORT", own.1.to_string());
+    command.env("WELKIN_INDEXER__HEARTBEATS_ALSO_TO", format!("[\"127.0.0.1:{}\"]", other.1));
+    // As in a large network: hosts are kept alive by datagrams, and no stream stays open.
+    command.env("WELKIN_INDEXER__STREAMS_MAX", "0");
     command.env("WELKIN_DIRECTORY_DSN", dsn);
     command
 }
+
+/// Longer than a host is offered that is silent.
+const SILENT_MS: u64 = 30_000;
 
 fn free_port() -> u16 {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -101,9 +116,13 @@ fn a_standby_answers_soon_after_the_leader_is_killed() {
     eprintln!("the standby offers {} ms after the leader was killed", took.as_millis());
     assert!(took < TAKEOVER_MAX);
     assert!(second.stderr().contains("this indexer leads"));
-    assert!(second.stderr().contains("hosts of the directory are taken up"));
-    // It was offered from what the directory knows, not because it announced itself anew.
-    assert_eq!(announcements(&host), announced);
+    assert!(second.stderr().contains("hosts=1"), "{}", second.stderr());
+    assert!(second.stderr().contains("sessions=1"), "{}", second.stderr());
+    // It was offered from what the directory knows, and is offered still when no host that has not
+    // beaten since would be: it beats on in its old session, without having announced itself anew.
+    std::thread::sleep(Duration::from_millis(SILENT_MS));
+    assert_eq!(pair.plan().code, 0, "{}", second.stderr());
+    assert_eq!(announcements(&host), announced, "{}", host.stderr());
     assert_eq!(pair.server.query("SELECT revision FROM welkin_host"), revision);
     no_secret(&[&second]);
 }
@@ -125,7 +144,7 @@ fn a_leader_that_was_stopped_and_goes_on_does_not_answer() {
     // It finds that its time is over, closes its socket, and stands by.
     until(TAKEOVER_MAX, "it gives up", || first.stderr().contains("this one stops to answer"));
     until(TAKEOVER_MAX, "its socket is closed", || {
-        UdpSocket::bind(("127.0.0.1", pair.ports[0])).is_ok()
+        UdpSocket::bind(("127.0.0.1", pair.ports[0].0)).is_ok()
     });
     pair.wait_for_offer();
     let expires = || pair.server.query("SELECT expires FROM welkin_leader");
