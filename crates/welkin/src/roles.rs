@@ -20,7 +20,7 @@ use welkin_node::settlement::{
     self, ChainConfig, ChainConfigError, EvmConfig, EvmSettlement, Line, LocalChain, Service,
     ServiceConfig, Settle,
 };
-use welkin_node::{Shutdown, checker, host, identity, relay, wire};
+use welkin_node::{Shutdown, checker, host, identity, indexer, relay, wire};
 use welkin_proto::{
     ALPN_SETTLE, AccountKey, Delegation, Domain, NodeAddr, NodeKey, RelayAddr, SignedByAccount,
 };
