@@ -217,7 +217,7 @@ fn main() {
         };
         // Everybody in turn, so that coordinates settle together.
         for round in 0..each {
-            for network in 0..NETWORKS {
+            for (network, point) in points.iter_mut().enumerate() {
                 let to = chosen(&world, &order, network, &mut chance);
                 let rtt = world.measure(&mut chance, network, to);
                 let home = &world.regions[world.home[network]];
@@ -229,9 +229,9 @@ fn main() {
                     &world.regions[to],
                     us,
                 );
-                let (point, site) = (points[network], sites[to]);
-                points[network].step(&site, rtt, &mut chance);
-                sites[to].step(&point, rtt, &mut chance);
+                let (before, site) = (*point, sites[to]);
+                point.step(&site, rtt, &mut chance);
+                sites[to].step(&before, rtt, &mut chance);
             }
         }
         let now = UnixMillis(each as u64);
