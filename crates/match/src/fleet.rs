@@ -520,6 +520,11 @@ impl Fleet {
         self.hosts.hosts.len()
     }
 
+    /// The regions in which there are hosts.
+    pub fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.regions.iter().map(|(_, region)| region)
+    }
+
     /// How many containers are known.
     pub fn containers(&self) -> usize {
         self.hosts.containers.len()

@@ -227,11 +227,14 @@ impl Hosts {
     }
 }
 
+/// Where containers stand in a host's words: begin and length.
+type Places = Vec<(u32, u32)>;
+
 /// A host's words, and where each container stands in them.
 pub(super) fn words_of(
     addr: &NodeAddr,
     containers: &[ContainerOffer],
-) -> Result<(Box<[u8]>, Vec<(u32, u32)>), CodecError> {
+) -> Result<(Box<[u8]>, Places), CodecError> {
     let small =
         |length: usize| u32::try_from(length).map_err(|_| CodecError::TooLarge { bytes: length });
     let addr = encode(addr)?;

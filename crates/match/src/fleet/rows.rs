@@ -155,7 +155,8 @@ pub(crate) const fn feature_of(feature: Feature) -> Features {
 }
 
 /// The application that is ready nowhere.
-pub(crate) const NO_APP: u16 = (APPS_MAX - 1) as u16;
+pub(crate) const NO_APP: u16 = u16::MAX - 1;
+const _: () = assert!(NO_APP as usize == APPS_MAX - 1);
 
 /// An application's number in the index. Of more than it has numbers for nothing is known.
 pub(crate) fn app_of(number: u32) -> Option<u16> {

@@ -122,7 +122,8 @@ impl Table {
 /// Multiplies and folds: each bit of the input moves half of the output's.
 fn mix(word: u64) -> u64 {
     let wide = u128::from(word ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
-    (wide as u64) ^ (wide >> 64) as u64
+    let folded = (wide ^ (wide >> 64)) & u128::from(u64::MAX);
+    u64::try_from(folded).unwrap_or(0)
 }
 
 #[cfg(test)]

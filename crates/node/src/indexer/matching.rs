@@ -4,19 +4,22 @@ use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 use welkin_match::index::Receipt;
+use welkin_match::latency::default_rtt;
 use welkin_match::{Candidate, Query};
 use welkin_proto::index::{
     CANDIDATES_MAX, Candidates, EXCLUDED_MAX, GANG_MAX, Hold, IndexReply, IndexerToHost,
     MatchReceipt, MatchRequest, RECEIPT_BYTES_MAX, ROUND_TRIPS_MAX, WhyNot,
 };
 use welkin_proto::{Offer, Signed, encode};
-use welkin_types::{AccountId, NodeId, OfferId, Region, UnixMillis};
+use welkin_types::{AccountId, NodeId, OfferId, Policy, Region, UnixMillis};
 
 use super::{Indexer, OFFER_LASTING};
 use crate::outside;
 
 /// The longest list of regions or operators in a request.
 const LISTED_MAX: usize = 64;
+/// So many regions are told apart by their distance.
+const REGIONS_MAX: usize = 256;
 /// An explanation is followed by a pause of so many times its length, so that requests that nothing
 /// fits take a bounded share of the lock.
 const PAUSE_FACTOR: u32 = 4;
@@ -41,13 +44,14 @@ pub(super) async fn answer(
     // Those who wait come first.
     super::queue::serve(indexer);
     let now = outside::now();
+    let round_trips_us = round_trips(indexer, request);
     let query = Query {
         needs: &request.needs,
         exclude: &request.exclude,
         buyer,
         count: request.count.clamp(1, CANDIDATES_MAX),
         tie: u64::from_le_bytes(outside::random()),
-        round_trips_us: &request.round_trips_us,
+        round_trips_us: &round_trips_us,
     };
     let Some(found) = find(indexer, now, &query, request) else {
         return IndexReply::WhyNot(why_not(indexer, now, &query).await);
@@ -113,7 +117,21 @@ fn find(
 
 /// The round trip between two regions, in microseconds, as far as it is known.
 pub(super) fn round_trip(from: &Region, to: &Region) -> Option<u32> {
-    (from == to).then_some(0)
+    default_rtt(from, to)
+}
+
+/// Round trips as the buyer measured them, and others as the table has them from where it is.
+fn round_trips(indexer: &Indexer, request: &MatchRequest) -> Vec<(Region, u32)> {
+    let mut known = request.round_trips_us.clone();
+    let is_wanted = request.needs.rtt_us_max.is_some() || request.needs.policy != Policy::Cheapest;
+    let Some(from) = request.from.as_ref().filter(|_| is_wanted) else { return known };
+    let regions: Vec<_> = indexer.fleet().regions().take(REGIONS_MAX).cloned().collect();
+    for region in regions {
+        if !known.iter().any(|(measured, _)| *measured == region) {
+            known.extend(round_trip(from, &region).map(|us| (region, us)));
+        }
+    }
+    known
 }
 
 pub(super) async fn why_not(indexer: &Indexer, now: UnixMillis, query: &Query<'_>) -> WhyNot {

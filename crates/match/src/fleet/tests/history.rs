@@ -156,7 +156,7 @@ impl World {
             Step::Wait(ms) => self.now += ms,
             Step::Announce { host, containers, region } => self.announce(host, containers, region),
             Step::Beat { host, free, spot, is_draining } => {
-                self.beat(host, (&free, &spot), is_draining);
+                self.beat(host, [&free, &spot], is_draining);
             }
             Step::Leave { host } => {
                 self.fleet.leave(now, node(host));
@@ -235,7 +235,7 @@ impl World {
         self.reference.known.push(known);
     }
 
-    fn beat(&mut self, host: u8, (free, spot): (&[(u8, u32)], &[(u8, u32)]), is_draining: bool) {
+    fn beat(&mut self, host: u8, [free, spot]: [&[(u8, u32)]; 2], is_draining: bool) {
         let (now, sequence) = (self.now, self.count);
         let Some(known) = self.known(host).next() else {
             let refused = self.fleet.beat(UnixMillis(now), node(host), &beat(0, 0, free));
