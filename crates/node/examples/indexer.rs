@@ -101,7 +101,11 @@ fn capability(number: u32, row: &Row, now: UnixMillis) -> (AccountId, Capability
         slots,
         price: Price::per_hour(Usd::from_micros(row.price.into())),
         tier: Tier::Vm,
-        features: if row.ring % 2 == 0 { vec![Feature::H264, Feature::Av1] } else { vec![] },
+        features: if row.ring.is_multiple_of(2) {
+            vec![Feature::H264, Feature::Av1]
+        } else {
+            vec![]
+        },
         driver: Some(550),
         apps: row.apps.iter().map(|app| app_of(*app)).collect(),
         spot: None,
@@ -195,8 +199,8 @@ fn beat(fleet: &Arc<Mutex<Fleet>>, count: u64, per_second: u64) {
         let mut known = fleet.lock().unwrap_or_else(PoisonError::into_inner);
         for number in sent..sent + BATCH {
             let place = usize::try_from(number.wrapping_mul(0x9e37_79b1) % count).unwrap();
-            let is_changed = number % 10 == 0;
-            let free = if is_changed { u32::from(number % 20 == 0) } else { free[place] };
+            let is_changed = number.is_multiple_of(10);
+            let free = if is_changed { u32::from(number.is_multiple_of(20)) } else { free[place] };
             let state = State { revision: 1, free, spot_used: 0, is_draining: false };
             known.beat_one(now, (nodes[place], CONTAINER), &state).unwrap();
         }
@@ -208,7 +212,7 @@ fn beat(fleet: &Arc<Mutex<Fleet>>, count: u64, per_second: u64) {
         }
         if begun.elapsed() > told + Duration::from_secs(5) {
             told = begun.elapsed();
-            eprintln!("{} heartbeats a second", sent * 1_000 / told.as_millis() as u64);
+            eprintln!("{} heartbeats a second", u128::from(sent) * 1_000 / told.as_millis());
         }
     }
 }
