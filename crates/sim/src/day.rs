@@ -272,7 +272,7 @@ impl Day {
             self.lie();
         }
         self.demand.set_time(&self.config, self.now);
-        self.trust.fade();
+        self.trust.weigh(self.now);
         self.watch_honest();
         if self.config.is_checked_often || self.now.is_multiple_of(HOUR) {
             self.hosts.check()?;

@@ -154,7 +154,7 @@ fn indexers(text: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(
         text,
         "| indexer | lie | requests | an hour after it began, to the end | leased time | first \
-         host failed | score |"
+         host failed | weight in the end |"
     )?;
     writeln!(text, "| --- | --- | --- | --- | --- | --- | --- |")?;
     for indexer in &report.indexers {

@@ -1,6 +1,7 @@
 //! A buyer asks an indexer, then the hosts that it names, one after the other.
 
 use welkin_match::index::Search;
+use welkin_match::trust::Finding;
 
 use super::Day;
 use super::config::{
@@ -12,7 +13,6 @@ use super::events::Event;
 use super::hosts::{Answer, Order};
 use super::indexer::{Candidate, Candidates, Manner, candidates, pretend};
 use super::requests::State;
-use super::trust::Respect;
 
 impl Day {
     pub(super) fn arrive(&mut self, arrival: Arrival) {
@@ -98,8 +98,8 @@ impl Day {
         } else if is_dearer(b.cost, a.cost) {
             (first, found, Some(second))
         } else {
-            self.trust.observe(first, Respect::Shown, true);
-            self.trust.observe(second, Respect::Shown, true);
+            self.trust.observe(self.now, first, Finding::Shown(1));
+            self.trust.observe(self.now, second, Finding::Shown(1));
             (first, found, None)
         }
     }
@@ -196,7 +196,7 @@ impl Day {
             Answer::Silence => return self.refused(number, container, None),
         }
         if let Some(doubted) = request.doubted.filter(|_| request.at == 0) {
-            self.trust.observe(doubted, Respect::Shown, false);
+            self.trust.observe(self.now, doubted, Finding::Hidden);
         }
         // What followed the first candidate was not held.
         let hold = request.hold.filter(|_| request.at == 0);
@@ -219,7 +219,12 @@ impl Day {
             counts.honest_silent += silent;
         }
         self.stats.failed[usize::from(by)] += busy + silent;
-        self.trust.observe(by, Respect::Taken, !is_busy && !is_silent);
+        let finding = match answer {
+            Answer::Accepted(_) | Answer::Noticed { .. } => Finding::Good,
+            Answer::Busy(_) => Finding::Stale,
+            Answer::Silence => Finding::Dead,
+        };
+        self.trust.observe(self.now, by, finding);
     }
 
     /// A host has refused, or is silent: the next candidate, another indexer, or the queue.

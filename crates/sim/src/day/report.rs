@@ -79,7 +79,7 @@ pub struct IndexerReport {
     pub delivered_percent: f64,
     /// First hosts that refused or were silent, in percent of its requests.
     pub failed_percent: f64,
-    /// Its score in the end, from 0 to 1.
+    /// Its weight among the indexers of its region in the end, from 0 to 1.
     pub score: f64,
 }
 
@@ -209,7 +209,7 @@ fn indexer_report(day: &Day, number: usize) -> IndexerReport {
         asked_percent: percent(stats.asked[number], region(&stats.asked)),
         delivered_percent: percent(stats.delivered[number], region(&stats.delivered)),
         failed_percent: percent(stats.failed[number], stats.asked[number]),
-        score: day.trust.score(number) as f64 / 10_000.0,
+        score: day.trust.score(number) as f64 / 1e6,
     }
 }
 
