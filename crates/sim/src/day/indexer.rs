@@ -136,8 +136,8 @@ pub(super) fn candidates(
             chosen.swap(at, other as usize);
         }
     }
-    let mut candidates = Candidates::default();
-    candidates.looked_at = u32::try_from(choice.effort.rows).unwrap_or(u32::MAX);
+    let looked_at = u32::try_from(choice.effort.rows).unwrap_or(u32::MAX);
+    let mut candidates = Candidates { looked_at, ..Candidates::default() };
     for chosen in &chosen {
         candidates.push(Candidate {
             container: first + chosen.row.number(),
