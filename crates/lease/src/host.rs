@@ -7,15 +7,17 @@
 //! Invariants: only `running` adds seconds; the uncovered part never exceeds the exposure by more
 //! than the time between two ticks, or after a restart by the time the buyer is given to come back;
 //! after a final state nothing is started; a lease that ran always
-//! ends with its sandbox destroyed before its receipt is made.
+//! ends with its sandbox destroyed before its receipt is made; a spot lease is never killed before
+//! its notice is over.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use welkin_proto::{Exit, LogSummary, Order, SignedByAccount, StageTime, Voucher, Wipe};
+use welkin_proto::{Exit, LogSummary, Order, SignedByAccount, SpotTerms, StageTime, Voucher, Wipe};
 use welkin_types::{LeaseState, Reason, UnixMillis, Usd};
 
 use crate::record::LeaseRecord;
+use crate::slots::Devices;
 
 /// The bounds that a host works under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct Policy {
     /// How long the buyer may take to come back after a restart of the host. It could not pay
     /// while the host was gone, so until then uncovered work is no reason to stop.
     pub buyer_return: Duration,
+    /// How long a spot lease takes at most to leave for one that waits for its slot.
+    pub preempt_max: Duration,
 }
 
 impl Default for Policy {
@@ -47,6 +51,7 @@ impl Default for Policy {
             start_max: Duration::from_secs(1_800),
             last_voucher: Duration::from_secs(3),
             buyer_return: Duration::from_secs(20),
+            preempt_max: Duration::from_secs(*SpotTerms::NOTICE_SECONDS.end() as u64 + 60),
         }
     }
 }
@@ -56,6 +61,8 @@ impl Default for Policy {
 pub enum Input {
     /// Time has passed.
     Tick,
+    /// It waited for a slot, and has one with these devices now.
+    Placed(Devices),
     /// A sandbox of this id is ready and so are the files.
     Prepared([u8; 16]),
     /// The command runs.
@@ -70,6 +77,12 @@ pub enum Input {
     Stop(Duration),
     /// The owner of the host wants it to end.
     Drain,
+    /// An order on demand needs the container of this spot lease.
+    Preempt,
+    /// The command that writes the checkpoint has ended.
+    Checkpointed,
+    /// The buyer has the checkpoint, or does without.
+    Fetched,
     /// The settlement service says that the buyer's money is used up.
     FundsExhausted,
     /// The sandbox is gone and so is what it wrote.
@@ -107,8 +120,16 @@ pub enum Effect {
     Save,
     /// Tell the buyer of a state.
     Tell(StageTime, Option<String>),
+    /// Get a sandbox ready; then [`Input::Prepared`].
+    Prepare,
     /// Start the command in the prepared sandbox.
     Start,
+    /// Say in the sandbox until when the command may run.
+    Notice(UnixMillis),
+    /// Run the command that writes the checkpoint; then [`Input::Checkpointed`].
+    Checkpoint(UnixMillis),
+    /// Tell the buyer that it can fetch the checkpoint until then.
+    Offer(UnixMillis),
     /// Ask the command to end (SIGTERM).
     Terminate,
     /// End the command and all that it started.
@@ -146,6 +167,10 @@ pub struct HostLease {
     effects: VecDeque<Effect>,
     /// When the start must have succeeded.
     start_by: Option<UnixMillis>,
+    /// When waiting for a slot ends.
+    place_by: Option<UnixMillis>,
+    /// When a command that was given notice is asked to end, whatever of its checkpoint is there.
+    terminate_at: Option<UnixMillis>,
     /// When a stopping command is killed.
     kill_at: Option<UnixMillis>,
     /// What the stop will have been for.
@@ -172,15 +197,24 @@ impl HostLease {
 
     /// Takes over a lease that has just been accepted and written down.
     pub fn new(record: LeaseRecord, policy: Policy, now: UnixMillis) -> Self {
-        let limit = record.launch.start_seconds_max;
-        let asked = if limit == 0 { policy.start_max } else { Duration::from_secs(limit) };
-        let start_by = Some(now.after(asked.min(policy.start_max)));
         let mut lease = Self::bare(record, policy, now);
-        lease.start_by = start_by;
         if let Some(stage) = lease.record.stages.last().copied() {
             lease.effects.push_back(Effect::Tell(stage, None));
         }
+        if lease.record.state() == LeaseState::Placing {
+            lease.place_by = Some(now.after(lease.policy.preempt_max));
+        } else {
+            lease.prepare(now);
+        }
         lease
+    }
+
+    /// From here on the time until the start counts.
+    fn prepare(&mut self, now: UnixMillis) {
+        let (limit, most) = (self.record.launch.start_seconds_max, self.policy.start_max);
+        let asked = if limit == 0 { most } else { Duration::from_secs(limit) };
+        self.start_by = Some(now.after(asked.min(most)));
+        self.effects.push_back(Effect::Prepare);
     }
 
     /// Takes over a lease found on disk after a restart; [`Input::Restored`] must follow.
@@ -195,6 +229,8 @@ impl HostLease {
             policy,
             effects: VecDeque::new(),
             start_by: None,
+            place_by: None,
+            terminate_at: None,
             kill_at: None,
             ending: None,
             ask_at: None,
@@ -239,6 +275,7 @@ impl HostLease {
         self.last_now = now;
         match input {
             Input::Tick => (),
+            Input::Placed(devices) => self.placed(now, devices),
             Input::Prepared(sandbox) => self.prepared(now, sandbox),
             Input::Started => self.started(now),
             Input::Broken(reason, detail) => self.broken(now, reason, detail),
@@ -253,6 +290,9 @@ impl HostLease {
                 let grace = self.policy.stop_grace;
                 self.stop(now, LeaseState::Preempted, Reason::HostDrained, grace);
             }
+            Input::Preempt => self.preempt(now),
+            Input::Checkpointed => self.checkpointed(),
+            Input::Fetched => self.terminate_now(),
             Input::FundsExhausted => {
                 let grace = self.policy.stop_grace.min(Duration::from_secs(2));
                 self.stop(now, LeaseState::Expired, Reason::FundsExhausted, grace);
@@ -273,7 +313,9 @@ impl HostLease {
     fn idle(&self) -> Effect {
         let mut next: Option<(UnixMillis, &'static str)> = None;
         let candidates = [
+            (self.place_by, "no slot comes free"),
             (self.start_by, "the start takes too long"),
+            (self.terminate_at, "the command must be asked to end"),
             (self.kill_at, "the command must end"),
             (self.ask_at, "a voucher is due"),
             (self.close_at, "the last voucher is due"),
@@ -338,13 +380,17 @@ impl HostLease {
         if state.is_final() {
             return;
         }
-        if state == LeaseState::Pulling {
+        if matches!(state, LeaseState::Placing | LeaseState::Pulling) {
             let text = "the sandbox ended before its command was started".to_owned();
             return self.broken(now, Reason::SandboxFailed, text);
         }
         // A sandbox can be over before the word that it runs has arrived.
         self.started(now);
         self.record.exit = Some(exit);
+        // It ended by itself before it was asked to.
+        if self.terminate_at.is_some() {
+            self.ending = None;
+        }
         let (state, reason) = self.ending.take().unwrap_or(match exit {
             Exit { oom: true, .. } => (LeaseState::Failed, Reason::OutOfMemory),
             Exit { code: Some(0), .. } => (LeaseState::Succeeded, Reason::ExitedZero),
@@ -388,10 +434,11 @@ impl HostLease {
             }
             LeaseState::Stopping => {
                 // Asked again: the earlier end holds.
+                self.terminate_now();
                 let at = now.after(grace);
                 self.kill_at = Some(self.kill_at.map_or(at, |kill_at| kill_at.min(at)));
             }
-            LeaseState::Pulling | LeaseState::Starting => {
+            LeaseState::Placing | LeaseState::Pulling | LeaseState::Starting => {
                 self.ending = Some((state, reason));
                 self.finish(now, state, reason);
             }
@@ -402,6 +449,8 @@ impl HostLease {
     /// Enters a final state; the sandbox goes, the last voucher is asked for.
     fn finish(&mut self, now: UnixMillis, state: LeaseState, reason: Reason) {
         self.start_by = None;
+        self.place_by = None;
+        self.terminate_at = None;
         self.kill_at = None;
         self.ask_at = None;
         self.enter(now, state, reason);
@@ -476,7 +525,9 @@ impl HostLease {
                 let stage = self.record.stages.last();
                 let reason = stage.map_or(Reason::BuyerStopped, |stage| stage.reason);
                 self.ending = Some((final_state_of(reason), reason));
-                self.kill_at = Some(now.after(self.policy.stop_grace));
+                self.kill_at = Some(self.restored_kill_at(now, reason));
+                // Whether it was asked is not known; twice does no harm.
+                self.effects.push_back(Effect::Terminate);
             }
             (LeaseState::Starting, Found::Running) => self.started(now),
             (
@@ -503,8 +554,16 @@ impl HostLease {
             self.detail = Some("the start took longer than the task allows".to_owned());
             self.finish(now, LeaseState::Failed, Reason::StartTimeout);
         }
+        if self.place_by.is_some_and(|at| at <= now) {
+            self.detail = Some("the spot lease that it waited for did not leave".to_owned());
+            self.finish(now, LeaseState::Failed, Reason::HostsBusy);
+        }
+        if self.terminate_at.is_some_and(|at| at <= now) {
+            self.terminate_now();
+        }
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
+            self.terminate_at = None;
             self.effects.push_back(Effect::Kill);
         }
         if self.close_at.is_some_and(|at| at <= now) {
@@ -543,11 +602,12 @@ impl HostLease {
 /// The final state that a stop for this reason leads to.
 const fn final_state_of(reason: Reason) -> LeaseState {
     match reason {
-        Reason::HostDrained => LeaseState::Preempted,
+        Reason::HostDrained | Reason::Preempted => LeaseState::Preempted,
         Reason::RunTimeout | Reason::Uncovered | Reason::FundsExhausted => LeaseState::Expired,
         _ => LeaseState::Stopped,
     }
 }
 
+mod preempt;
 #[cfg(test)]
 mod tests;

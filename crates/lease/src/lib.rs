@@ -20,4 +20,4 @@ pub use host::{Effect, Found, HostLease, Input, Policy, ResourcesUsed};
 pub use payer::Payer;
 pub use placement::{Placement, Retry, Step};
 pub use record::LeaseRecord;
-pub use slots::{Claim, ClaimError, Devices, Slots};
+pub use slots::{Claim, ClaimError, Devices, Preemption, Slots, Wanted};

@@ -6,7 +6,7 @@ use welkin_proto::{
     Delegation, Exit, LogSummary, Order, Receipt, ReceiptAck, Signed, SignedByAccount, StageTime,
     Usage, Voucher, Wipe,
 };
-use welkin_types::{LeaseState, Reason, UnixMillis, Usd};
+use welkin_types::{CapacityType, LeaseState, Price, Reason, UnixMillis, Usd};
 
 use crate::slots::{Claim, Devices};
 
@@ -73,6 +73,22 @@ impl LeaseRecord {
         }
     }
 
+    /// The same of a lease that waits for the slot of a spot lease.
+    #[must_use]
+    pub fn waiting(mut self, now: UnixMillis) -> Self {
+        let (state, reason) = (LeaseState::Placing, Reason::AwaitsSpot);
+        self.stages = vec![StageTime { state, reason, at: now }];
+        self
+    }
+
+    /// What keeps it from being ended for an order on demand: nothing for a spot lease that is not on
+    /// its way out. Its price and fencing number.
+    pub fn preemptible(&self) -> Option<(Price, u64)> {
+        let is_spot = self.launch.terms.capacity == CapacityType::Spot;
+        let is_leaving = self.state() == LeaseState::Stopping || self.state().is_final();
+        (is_spot && !is_leaving).then_some((self.order.message.price, self.fencing))
+    }
+
     /// The present state.
     pub fn state(&self) -> LeaseState {
         self.stages.last().map_or(LeaseState::Queued, |stage| stage.state)
@@ -85,7 +101,8 @@ impl LeaseRecord {
             .map_or((0, Usd::ZERO), |voucher| (voucher.message.seconds, voucher.message.amount))
     }
 
-    /// Whole seconds in `running` until `now`, a begun one counted.
+    /// Whole seconds in `running` until `now`, a begun one counted; of a spot lease only once it has
+    /// ended without being taken back, so that the last begun second of one that was is free.
     pub fn seconds(&self, now: UnixMillis) -> u64 {
         let mut millis = 0;
         for (index, stage) in self.stages.iter().enumerate() {
@@ -95,6 +112,11 @@ impl LeaseRecord {
                 millis += end.since(stage.at).as_millis().max(1);
             }
         }
-        u64::try_from(millis.div_ceil(1_000)).unwrap_or(u64::MAX)
+        let state = self.state();
+        let is_spot = self.launch.terms.capacity == CapacityType::Spot;
+        let is_taken_back = !state.is_final() || state == LeaseState::Preempted;
+        let seconds =
+            if is_spot && is_taken_back { millis / 1_000 } else { millis.div_ceil(1_000) };
+        u64::try_from(seconds).unwrap_or(u64::MAX)
     }
 }

@@ -2,15 +2,20 @@
 //!
 //! A slot may own devices, named by the host; a lease gets those of its slot.
 //!
+//! Where no slot is free an order on demand may take the one of a spot lease ([`Slots::preempt`]):
+//! the cheapest of the container ends first, among equals the youngest, which loses the least. The
+//! order waits for its slot and has the first that comes free, whoever leaves it.
+//!
 //! Invariants: leases and live holds of a container never exceed its slots. No device is of two
 //! leases at a time, also where a changed configuration gives a device to another slot while an old
 //! lease still has it. Fencing numbers rise with every claim and are never used twice, also over
-//! restarts (the caller stores the last).
+//! restarts (the caller stores the last). No more orders wait for a container than spot leases of it
+//! are on their way out, and none ends for two orders.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use welkin_proto::index::Hold;
-use welkin_types::{AccountId, ContainerId, LeaseId, OfferId, UnixMillis};
+use welkin_types::{AccountId, CapacityType, ContainerId, LeaseId, OfferId, Price, UnixMillis};
 
 /// The most holds at once; further ones are not kept (a hold is a courtesy, not a right).
 const HOLDS_MAX: usize = 4_096;
@@ -36,6 +41,23 @@ pub enum ClaimError {
 /// The devices of one slot or lease, by the host's names for them.
 pub type Devices = BTreeSet<String>;
 
+/// What an order wants of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The lease that it makes.
+    pub lease: LeaseId,
+    /// Of which container.
+    pub container: ContainerId,
+    /// The offer that it came from, if any: it names the hold.
+    pub offer: Option<OfferId>,
+    /// For whom.
+    pub buyer: AccountId,
+    /// Under which terms.
+    pub capacity: CapacityType,
+    /// At which price.
+    pub price: Price,
+}
+
 /// A slot that was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -45,12 +67,47 @@ pub struct Claim {
     pub devices: Devices,
 }
 
+/// A spot lease has to end for an order, which waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preemption {
+    /// The spot lease.
+    pub victim: LeaseId,
+    /// The fencing number of the lease that waits.
+    pub fencing: u64,
+}
+
+/// A lease that has a slot.
+#[derive(Clone, Debug)]
+struct Tenant {
+    container: ContainerId,
+    devices: Devices,
+    /// What it pays and its fencing number, where it is a spot lease.
+    spot: Option<(Price, u64)>,
+    /// Whether it has to end for another.
+    is_leaving: bool,
+}
+
+impl Tenant {
+    fn preemptible(&self) -> Option<(Price, u64)> {
+        self.spot.filter(|_| !self.is_leaving)
+    }
+}
+
+/// A lease that waits for one.
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    lease: LeaseId,
+    container: ContainerId,
+}
+
 /// The host's slots.
 #[derive(Debug, Default)]
 pub struct Slots {
     /// The devices of each slot.
     slots: BTreeMap<ContainerId, Vec<Devices>>,
-    leases: BTreeMap<LeaseId, (ContainerId, Devices)>,
+    leases: BTreeMap<LeaseId, Tenant>,
+    /// By fencing number: first come, first served.
+    waiting: BTreeMap<u64, Waiter>,
     holds: BTreeMap<OfferId, Hold>,
     fencing: u64,
 }
@@ -80,21 +137,12 @@ impl Slots {
     /// # Errors
     ///
     /// [`ClaimError`] if there is none to give.
-    pub fn claim(
-        &mut self,
-        now: UnixMillis,
-        lease: LeaseId,
-        container: ContainerId,
-        offer: Option<OfferId>,
-        buyer: AccountId,
-    ) -> Result<Claim, ClaimError> {
+    pub fn claim(&mut self, now: UnixMillis, wanted: &Wanted) -> Result<Claim, ClaimError> {
+        let Wanted { lease, container, buyer, .. } = *wanted;
         self.expire(now);
-        let slots = self.slots.get(&container).ok_or(ClaimError::Unknown)?;
-        let busy = ClaimError::Busy { slots: count(slots.len()) };
-        if self.leases.contains_key(&lease) {
-            return Err(ClaimError::Duplicate);
-        }
-        let held = offer
+        let busy = self.check(wanted)?;
+        let held = wanted
+            .offer
             .and_then(|offer| self.holds.get(&offer))
             .filter(|hold| hold.container == container && hold.buyer == buyer);
         let held = held.map(|hold| hold.offer);
@@ -106,19 +154,94 @@ impl Slots {
         if let Some(offer) = held {
             self.holds.remove(&offer);
         }
-        self.leases.insert(lease, (container, devices.clone()));
         self.fencing += 1;
+        let is_spot = wanted.capacity == CapacityType::Spot;
+        let spot = is_spot.then_some((wanted.price, self.fencing));
+        self.leases
+            .insert(lease, Tenant { container, devices: devices.clone(), spot, is_leaving: false });
         Ok(Claim { fencing: self.fencing, devices })
     }
 
-    /// Takes a lease back in that was found on disk after a restart, with what it has.
-    pub fn restore(&mut self, lease: LeaseId, container: ContainerId, devices: Devices) {
-        self.leases.insert(lease, (container, devices));
+    /// Chooses the spot lease that has to end for a lease on demand, which from now on waits for a
+    /// slot: [`Self::release`] says when it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError::Busy`] where no spot lease is left that could end, or the order is for spot.
+    pub fn preempt(&mut self, wanted: &Wanted) -> Result<Preemption, ClaimError> {
+        let busy = self.check(wanted)?;
+        if wanted.capacity == CapacityType::Spot {
+            return Err(busy);
+        }
+        let of_container = self.leases.iter_mut().filter(|(_, t)| t.container == wanted.container);
+        let (_, victim, tenant) = of_container
+            .filter_map(|(lease, tenant)| {
+                let (price, fencing) = tenant.preemptible()?;
+                Some(((price, std::cmp::Reverse(fencing)), *lease, tenant))
+            })
+            .min_by_key(|(rank, _, _)| *rank)
+            .ok_or(busy)?;
+        tenant.is_leaving = true;
+        self.fencing += 1;
+        let waiter = Waiter { lease: wanted.lease, container: wanted.container };
+        self.waiting.insert(self.fencing, waiter);
+        Ok(Preemption { victim, fencing: self.fencing })
     }
 
-    /// Frees the slot of a lease; says whether it had one.
-    pub fn release(&mut self, lease: LeaseId) -> bool {
-        self.leases.remove(&lease).is_some()
+    /// Takes a preemption back that came to nothing: the spot lease stays, nobody waits for it.
+    pub fn spare(&mut self, preemption: Preemption) {
+        self.waiting.remove(&preemption.fencing);
+        if let Some(tenant) = self.leases.get_mut(&preemption.victim) {
+            tenant.is_leaving = false;
+        }
+    }
+
+    /// The devices of a lease that has a slot.
+    pub fn devices(&self, lease: LeaseId) -> Option<&Devices> {
+        self.leases.get(&lease).map(|tenant| &tenant.devices)
+    }
+
+    /// Whether the order is for a container that there is and under a name that is free; the error
+    /// for when it is full.
+    fn check(&self, wanted: &Wanted) -> Result<ClaimError, ClaimError> {
+        let slots = self.slots.get(&wanted.container).ok_or(ClaimError::Unknown)?;
+        let is_waiting = self.waiting.values().any(|waiter| waiter.lease == wanted.lease);
+        if is_waiting || self.leases.contains_key(&wanted.lease) {
+            return Err(ClaimError::Duplicate);
+        }
+        Ok(ClaimError::Busy { slots: count(slots.len()) })
+    }
+
+    /// Takes a lease back in that was found on disk after a restart, with what it has. `spot` is what
+    /// it pays and its fencing number, where it is a spot lease that is not on its way out.
+    pub fn restore(
+        &mut self,
+        lease: LeaseId,
+        container: ContainerId,
+        devices: Devices,
+        spot: Option<(Price, u64)>,
+    ) {
+        self.leases.insert(lease, Tenant { container, devices, spot, is_leaving: false });
+    }
+
+    /// Frees the slot of a lease, or ends its wait for one. Returns the leases that waited and have a
+    /// slot now, each with its devices.
+    #[must_use]
+    pub fn release(&mut self, lease: LeaseId) -> Vec<(LeaseId, Devices)> {
+        self.leases.remove(&lease);
+        self.waiting.retain(|_, waiter| waiter.lease != lease);
+        let mut given = Vec::new();
+        let waiting: Vec<(u64, Waiter)> =
+            self.waiting.iter().map(|(fencing, waiter)| (*fencing, *waiter)).collect();
+        for (fencing, Waiter { lease, container }) in waiting {
+            let Some(devices) = self.first_unleased(container).cloned() else { continue };
+            self.waiting.remove(&fencing);
+            let tenant =
+                Tenant { container, devices: devices.clone(), spot: None, is_leaving: false };
+            self.leases.insert(lease, tenant);
+            given.push((lease, devices));
+        }
+        given
     }
 
     /// Slots of a container that are neither leased nor held.
@@ -134,9 +257,20 @@ impl Slots {
         self.slots.keys().map(|container| (*container, self.unleased(*container))).collect()
     }
 
+    /// Slots that an order on demand can have although they are taken: those of spot leases that are
+    /// not on their way out, by container, where there are any.
+    pub fn all_preemptible(&self) -> Vec<(ContainerId, u32)> {
+        let of = |container| {
+            let is_its =
+                |tenant: &&Tenant| tenant.container == container && tenant.preemptible().is_some();
+            (container, count(self.leases.values().filter(is_its).count()))
+        };
+        self.slots.keys().copied().map(of).filter(|(_, count)| *count > 0).collect()
+    }
+
     fn unleased(&self, container: ContainerId) -> u32 {
         let slots = self.slots.get(&container).map_or(&[][..], Vec::as_slice);
-        let leased = self.leases.values().filter(|(taken, _)| *taken == container).count();
+        let leased = self.leases.values().filter(|tenant| tenant.container == container).count();
         let usable = slots.iter().filter(|devices| self.are_unleased(devices)).count();
         count(usable.min(slots.len().saturating_sub(leased)))
     }
@@ -148,7 +282,7 @@ impl Slots {
     }
 
     fn are_unleased(&self, devices: &Devices) -> bool {
-        devices.is_empty() || self.leases.values().all(|(_, taken)| taken.is_disjoint(devices))
+        devices.is_empty() || self.leases.values().all(|tenant| tenant.devices.is_disjoint(devices))
     }
 
     /// How many leases there are.
@@ -171,107 +305,4 @@ fn count(len: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const BOX: ContainerId = ContainerId::from_bytes([1; 16]);
-
-    fn lease(n: u8) -> LeaseId {
-        LeaseId::from_bytes([n; 16])
-    }
-
-    fn hold(n: u8, buyer: u8, expires: u64) -> Hold {
-        Hold {
-            offer: OfferId::from_bytes([n; 16]),
-            container: BOX,
-            buyer: AccountId::from_bytes([buyer; 20]),
-            expires: UnixMillis(expires),
-        }
-    }
-
-    fn plain(slots: usize) -> [(ContainerId, Vec<Devices>); 1] {
-        [(BOX, vec![Devices::new(); slots])]
-    }
-
-    fn devices(names: &[&str]) -> Devices {
-        names.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    fn fencing(claim: Result<Claim, ClaimError>) -> Result<u64, ClaimError> {
-        claim.map(|claim| claim.fencing)
-    }
-
-    #[test]
-    fn a_hold_keeps_others_out_until_it_ends() {
-        let mut slots = Slots::new(plain(1), 0);
-        let (mine, other) = (AccountId::from_bytes([1; 20]), AccountId::from_bytes([2; 20]));
-        assert!(slots.hold(UnixMillis(0), hold(7, 1, 100)));
-        assert!(!slots.hold(UnixMillis(0), hold(8, 2, 100)));
-        let busy = Err(ClaimError::Busy { slots: 1 });
-        assert_eq!(slots.claim(UnixMillis(1), lease(1), BOX, None, other), busy);
-        let offer = Some(OfferId::from_bytes([7; 16]));
-        assert_eq!(slots.claim(UnixMillis(1), lease(1), BOX, offer, other), busy);
-        assert_eq!(fencing(slots.claim(UnixMillis(1), lease(1), BOX, offer, mine)), Ok(1));
-        assert_eq!(slots.claim(UnixMillis(1), lease(2), BOX, offer, mine), busy);
-        assert!(slots.release(lease(1)) && !slots.release(lease(1)));
-        assert!(slots.hold(UnixMillis(2), hold(9, 1, 50)));
-        assert_eq!(fencing(slots.claim(UnixMillis(50), lease(3), BOX, None, other)), Ok(2));
-    }
-
-    #[test]
-    fn a_device_stays_with_its_lease() {
-        let buyer = AccountId::from_bytes([1; 20]);
-        let own = vec![devices(&["a"]), devices(&["b"])];
-        let mut slots = Slots::new([(BOX, own)], 0);
-        let claim = |slots: &mut Slots, n| {
-            slots.claim(UnixMillis(0), lease(n), BOX, None, buyer).map(|claim| claim.devices)
-        };
-        assert_eq!(claim(&mut slots, 1), Ok(devices(&["a"])));
-        assert_eq!(claim(&mut slots, 2), Ok(devices(&["b"])));
-        assert_eq!(claim(&mut slots, 3), Err(ClaimError::Busy { slots: 2 }));
-        assert!(slots.release(lease(1)));
-        assert_eq!(claim(&mut slots, 3), Ok(devices(&["a"])));
-
-        // After a restart with another configuration an old lease still has both.
-        let (old, new) = (ContainerId::from_bytes([2; 16]), vec![devices(&["b"]), devices(&["c"])]);
-        let mut slots = Slots::new([(BOX, new)], 9);
-        slots.restore(lease(1), old, devices(&["a", "b"]));
-        assert_eq!(slots.all_unleased(), [(BOX, 1)]);
-        assert!(slots.hold(UnixMillis(0), hold(7, 1, 100)));
-        assert!(!slots.hold(UnixMillis(0), hold(8, 1, 100)));
-        let offer = Some(OfferId::from_bytes([7; 16]));
-        let claimed = slots.claim(UnixMillis(1), lease(2), BOX, offer, buyer).unwrap();
-        assert_eq!(claimed, Claim { fencing: 10, devices: devices(&["c"]) });
-        assert!(slots.release(lease(1)));
-        assert_eq!(slots.all_unleased(), [(BOX, 1)]);
-    }
-
-    proptest! {
-        #[test]
-        fn never_more_than_there_are(steps in proptest::collection::vec((0..4_u8, 0..20_u8, 0..3_u8), 0..200)) {
-            let own = vec![devices(&["a", "b"]), devices(&["c", "d"]), devices(&["e"])];
-            let mut slots = Slots::new([(BOX, own)], 0);
-            let mut last = 0;
-            for (now, (kind, n, buyer)) in (0_u64..).zip(steps) {
-                let at = UnixMillis(now);
-                match kind {
-                    0 => drop(slots.hold(at, hold(n, buyer, now + 10))),
-                    1 => drop(slots.release(lease(n))),
-                    _ => {
-                        let offer = (kind == 2).then(|| OfferId::from_bytes([n; 16]));
-                        let who = AccountId::from_bytes([buyer; 20]);
-                        if let Ok(claim) = slots.claim(at, lease(n), BOX, offer, who) {
-                            prop_assert!(claim.fencing > last && !claim.devices.is_empty());
-                            last = claim.fencing;
-                        }
-                    }
-                }
-                prop_assert!(slots.leased() <= 3);
-                let all: Vec<_> = slots.leases.values().flat_map(|(_, own)| own).collect();
-                prop_assert_eq!(all.len(), all.iter().collect::<BTreeSet<_>>().len());
-            }
-        }
-    }
-}
+mod tests;

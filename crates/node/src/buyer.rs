@@ -6,6 +6,7 @@
 //! leases is kept in the account's [`Home`].
 
 mod again;
+mod checkpoint;
 mod files;
 mod home;
 mod indexers;
@@ -29,11 +30,13 @@ use welkin_proto::lease::RefusalCode;
 use welkin_proto::prices::{PricePoint, PricesAsked};
 use welkin_proto::{
     ALPN_LEASE, AccountKey, Delegation, Domain, NodeAddr, NodeKey, Offer, Signed, SignedByAccount,
+    SpotTerms,
 };
 use welkin_types::task::Needs;
-use welkin_types::{AccountId, LeaseId, NodeId, Policy, Reason, Region};
+use welkin_types::{AccountId, CapacityType, LeaseId, NodeId, Policy, Reason, Region};
 
 pub use again::KeptTask;
+pub use checkpoint::KeptCheckpoint;
 pub use files::{TarError, free_bytes, pack, scratch, scratch_dir, unpack};
 pub use home::{Home, HomeError, KeptLease};
 pub use indexers::KnownIndexer;
@@ -482,4 +485,7 @@ fn is_within(needs: &Needs, offer: &Offer) -> bool {
         && has.memory_bytes >= needs.memory_bytes_min
         && has.disk_bytes >= needs.disk_bytes_min
         && offer.tier >= needs.isolation_min
+        && offer.capacity == needs.capacity
+        && (offer.capacity != CapacityType::Spot
+            || SpotTerms::NOTICE_SECONDS.contains(&offer.notice_seconds))
 }

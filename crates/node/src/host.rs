@@ -16,6 +16,7 @@ mod input;
 mod lease;
 mod open;
 mod pool;
+mod preempt;
 mod probe;
 mod pulse;
 mod ready;
@@ -23,8 +24,10 @@ mod registry;
 mod restore;
 mod sandboxes;
 mod spool;
+mod spot;
 mod stdio;
 mod streams;
+mod terms;
 mod unsure;
 
 use std::path::PathBuf;
@@ -46,6 +49,7 @@ use welkin_types::{AccountId, Tier};
 
 pub use config::{Config, ContainerConfig, HostContainer, containers_of, gpu_containers};
 pub use sandboxes::{SandboxdLaunch, Sandboxes, SandboxesError};
+pub use spot::SpotConfig;
 
 use crate::gate::{Gate, GateCounters, GateLimits, Pass};
 use crate::settlement::Settle;

@@ -21,6 +21,7 @@ use zeroize::Zeroize as _;
 use crate::order::{Delegation, Order, ReceiptAck, SignedByAccount, Voucher};
 use crate::receipt::{Exit, Receipt, StageTime};
 use crate::signed::Signed;
+use crate::terms::{Checkpoint, Terms};
 
 /// The most data in one frame of a data stream, in bytes.
 pub const DATA_BYTES_MAX: usize = 256 << 10;
@@ -67,6 +68,8 @@ pub enum ToHost {
     Ack(Box<SignedByAccount<ReceiptAck>>),
     /// Forget the logs and the receipt of an ended lease.
     Remove(LeaseId),
+    /// The buyer has the checkpoint, or does without: the command may be asked to end.
+    Fetched(LeaseId),
 }
 
 /// From host to buyer, on the control stream.
@@ -105,6 +108,14 @@ pub enum FromHost {
     },
     /// The lease is forgotten.
     Removed(LeaseId),
+    /// The container is taken back, and the checkpoint can be fetched now; then
+    /// [`ToHost::Fetched`].
+    Checkpoint {
+        /// Which lease.
+        lease: LeaseId,
+        /// After so many milliseconds the command is asked to end all the same.
+        within_ms: u32,
+    },
 }
 
 /// A new lease as the buyer asks for it.
@@ -125,6 +136,9 @@ pub struct Open {
     pub stdin: bool,
     /// Whether the buyer will send files (a tar stream) before the start.
     pub files: bool,
+    /// Whether a spot lease may be ended for this order, which then waits for it. A buyer that has
+    /// other candidates asks them first.
+    pub may_preempt: bool,
 }
 
 /// What to run.
@@ -152,6 +166,12 @@ pub struct Launch {
     pub start_seconds_max: u64,
     /// A name for people.
     pub name: String,
+    /// Under which terms.
+    #[serde(default)]
+    pub terms: Terms,
+    /// How its progress is kept.
+    #[serde(default)]
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// A secret value. Never printed; wiped on drop.

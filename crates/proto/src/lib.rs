@@ -23,6 +23,7 @@ mod receipt;
 mod recover;
 pub mod settle;
 mod signed;
+mod terms;
 
 pub use addr::{AddrError, NodeAddr, RelayAddr};
 pub use capability::{
@@ -35,6 +36,7 @@ pub use order::{Delegation, Order, ReceiptAck, SignedByAccount, Voucher};
 pub use receipt::{Exit, LogSummary, Receipt, ReceiptError, ReceiptFile, StageTime, Usage, Wipe};
 pub use recover::recover;
 pub use signed::{Signable, SignatureError, Signed};
+pub use terms::{Checkpoint, Terms};
 
 /// The ALPN between everybody and an indexer.
 pub const ALPN_INDEX: &[u8] = b"welkin/index/1";

@@ -161,6 +161,10 @@ reasons! {
     HostRestarted = "host_restarted",
     /// The sandbox disappeared on the host.
     SandboxLost = "sandbox_lost",
+    /// An order on demand needed the container of a spot lease.
+    Preempted = "preempted",
+    /// A spot lease has to end first.
+    AwaitsSpot = "awaits_spot",
 }
 
 impl fmt::Display for Reason {

@@ -11,6 +11,7 @@
 //! Nothing here reads a file, a clock or the environment, and no input makes it panic.
 
 mod bytes;
+mod capacity;
 mod cpu;
 mod decode;
 mod env;

@@ -316,6 +316,8 @@ async fn follow(keeper: &mut Keeper) {
                 info!(%lease, state = %stage.state, reason = %stage.reason, "lease");
             }
             LeaseEvent::Lost(why) => warn!(%lease, why, "lost"),
+            LeaseEvent::Checkpoint(Ok(_)) => info!(%lease, "its checkpoint is fetched"),
+            LeaseEvent::Checkpoint(Err(why)) => warn!(%lease, why, "its checkpoint is not fetched"),
             LeaseEvent::Disconnected | LeaseEvent::Paid(_) | LeaseEvent::Receipt(_) => (),
         }
     }

@@ -160,6 +160,11 @@ impl Attached<'_> {
                 }
             }
             LeaseEvent::Paid(_) => (),
+            LeaseEvent::Checkpoint(Ok(_)) => self.say("the checkpoint is on this machine"),
+            // Said even to those who want to hear nothing else: work is lost.
+            LeaseEvent::Checkpoint(Err(why)) => {
+                out::note(&format!("welkin: the checkpoint was not fetched: {why}"));
+            }
             LeaseEvent::Receipt(file) => {
                 self.last_words(signals).await;
                 return Some(self.receipt(keeper, &file));
@@ -178,6 +183,7 @@ impl Attached<'_> {
         self.stages.push(stage);
         let took = before.map_or(Duration::ZERO, |before| stage.at.since(before));
         match stage.state {
+            LeaseState::Placing => self.say("placing: waits for a spot lease to end; not billed"),
             LeaseState::Starting => self.say(&format!("pull   {}", out::duration(took))),
             LeaseState::Running => {
                 self.say(&format!("start  {}", out::duration(took)));

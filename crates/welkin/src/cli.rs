@@ -168,6 +168,10 @@ pub(crate) struct TaskArgs {
     /// What the container is to be best in: `cheapest`, `fastest-start`, `closest` or `best`.
     #[arg(long, value_name = "POLICY")]
     pub(crate) policy: Option<String>,
+    /// Containers that may be taken back with a notice, for less: `only`, `never`, or `auto`: where
+    /// the task has a checkpoint and a retry after that.
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) spot: Option<String>,
     /// The image: `host`, or a path on the host's machine.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,

@@ -12,7 +12,7 @@ use welkin_node::buyer::{
     Ask, Buyer, Keeper, LeaseEvent, LogCopy, LogEvent, pack, place, scratch, unpack,
 };
 use welkin_proto::lease::{Launch, Output};
-use welkin_proto::{Receipt, ReceiptFile};
+use welkin_proto::{Receipt, ReceiptFile, Terms};
 use welkin_trace::{EXPECTED_HASH, RenderConfig, TileImage, decode_tile, join};
 use welkin_types::task::TaskSpec;
 use welkin_types::{LeaseState, Usd};
@@ -253,6 +253,8 @@ fn ask(argv: Vec<String>, name: &str) -> Ask {
         run_seconds_max: 120,
         start_seconds_max: 60,
         name: name.to_owned(),
+        terms: Terms::ON_DEMAND,
+        checkpoint: None,
     };
     let mut needs = needs;
     needs.memory_bytes_min = launch.memory_bytes;

@@ -60,7 +60,7 @@ pub(crate) fn exit_text(exit: &Exit) -> String {
 #[cfg(test)]
 mod tests {
     use welkin_node::buyer::KeptLease;
-    use welkin_proto::{AccountKey, Domain, Order, SignedByAccount, StageTime};
+    use welkin_proto::{AccountKey, Domain, Order, SignedByAccount, StageTime, Terms};
     use welkin_types::{
         AccountId, ContainerId, LeaseState, NodeId, Price, Reason, UnixMillis, Usd,
     };
@@ -97,6 +97,8 @@ mod tests {
             running_since: None,
             tries: 0,
             replaces: None,
+            checkpoint: None,
+            terms: Terms::ON_DEMAND,
         }
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 use welkin_node::buyer::Ask;
-use welkin_proto::Offer;
 use welkin_proto::index::Listing;
+use welkin_proto::{ContainerOffer, Offer};
 use welkin_types::task::{ByteRange, CpuRange, GpuAsk, Needs};
-use welkin_types::{Gpu, Price, Region, Resources, Tier, Usd};
+use welkin_types::{CapacityType, Gpu, Price, Region, Resources, Tier, Usd};
 
 use crate::client::Client;
 use crate::{Context, Usage, cli, out, task};
@@ -114,6 +114,7 @@ fn listing_table(rows: &[Listing]) -> String {
         "DISK",
         "GPU",
         "PRICE/H",
+        "SPOT/H",
         "FREE",
         "ONLINE",
         "TIER",
@@ -130,6 +131,7 @@ fn listing_table(rows: &[Listing]) -> String {
             size(container.resources.disk_bytes),
             gpus(&container.resources.gpus),
             container.price.hour().to_string(),
+            spot(container),
             format!("{}/{}", row.free, container.slots),
             out::percent(row.online_bp),
             container.tier.to_string(),
@@ -139,15 +141,34 @@ fn listing_table(rows: &[Listing]) -> String {
     out::table(&head, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
+/// What a container costs as spot and how much that saves: `$2.10 -50 %`; `-` where it is not.
+fn spot(container: &ContainerOffer) -> String {
+    let Some(terms) = container.spot else { return "-".to_owned() };
+    let (spot, whole) = (terms.price.hour().micros(), container.price.hour().micros());
+    let saved = u128::from(whole.saturating_sub(spot)) * 100 / u128::from(whole.max(1));
+    format!("{} -{saved} %", terms.price.hour())
+}
+
 fn offer_table(offers: &[Offer]) -> String {
-    let head =
-        ["", "CONTAINER", "CLASS", "REGION", "PRICE/H", "A MINUTE", "ONLINE", "TIER", "HOST"];
+    let head = [
+        "",
+        "CONTAINER",
+        "CLASS",
+        "REGION",
+        "TYPE",
+        "PRICE/H",
+        "A MINUTE",
+        "ONLINE",
+        "TIER",
+        "HOST",
+    ];
     let cells = |(index, offer): (usize, &Offer)| {
         vec![
             (index + 1).to_string(),
             out::short(&offer.container),
             offer.class.to_string(),
             offer.region.to_string(),
+            offer.capacity.to_string(),
             offer.price.hour().to_string(),
             offer.price.cost(60).to_string(),
             out::percent(offer.online_bp),
@@ -171,10 +192,18 @@ fn terms(ask: &Ask, first: &Offer) -> String {
         0 => "none".to_owned(),
         seconds => format!("{} of running", out::duration(Duration::from_secs(seconds))),
     };
+    let notice = match first.capacity {
+        CapacityType::Spot => {
+            let seconds = first.notice_seconds;
+            format!("{seconds} s, when an order on demand needs the container")
+        }
+        CapacityType::OnDemand | CapacityType::Reserved => "it is not taken back".to_owned(),
+    };
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "the lease gets  {gets}");
     let _ = writeln!(text, "budget          {}", budget(ask.budget, first.price));
+    let _ = writeln!(text, "notice          {notice}");
     let _ = writeln!(text, "time limit      {limit}");
     let _ = writeln!(text, "waits           up to {} for a container", out::duration(ask.queue));
     text
@@ -218,7 +247,7 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use welkin_proto::{ContainerOffer, NodeAddr};
+    use welkin_proto::NodeAddr;
     use welkin_types::{AccountId, Class, ContainerId, NodeId};
 
     use super::*;

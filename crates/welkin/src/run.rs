@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use welkin_node::buyer::{
-    BuyerError, Keeper, KeptLease, KeptTask, PlaceProgress, Placed, pack, place,
+    Ask, BuyerError, Keeper, KeptLease, KeptTask, PlaceProgress, Placed, pack, place,
 };
 use welkin_node::outside;
 use welkin_proto::Offer;
-use welkin_types::{LeaseState, Usd};
+use welkin_types::{CapacityType, LeaseState, Usd};
 
 use crate::attach::{self, Ended};
 use crate::cli::Run;
@@ -80,12 +80,12 @@ async fn choose(
     client: &Client,
     job: &mut Job,
 ) -> anyhow::Result<Vec<Offer>> {
-    let offers = match client.buyer.candidates(&job.ask.needs, 3, true, Vec::new()).await {
-        Ok(offers) => offers,
-        // Everything may only be taken for a moment: waiting is `place`'s work.
-        Err(BuyerError::NothingFits(_)) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
+    let mut offers = candidates(client, &job.ask).await?;
+    if offers.is_empty() && job.spot_or_on_demand {
+        say(context, "nothing is on offer as spot now: on demand");
+        job.ask.needs.capacity = CapacityType::OnDemand;
+        offers = candidates(client, &job.ask).await?;
+    }
     let Some(best) = offers.first() else { return Ok(offers) };
     say(context, &describe(best));
     // What was shown is the most that will be paid, whoever takes it in the end.
@@ -99,13 +99,38 @@ async fn choose(
     Ok(offers)
 }
 
+/// What is on offer. Nothing, where everything may only be taken for a moment: waiting is `place`'s
+/// work.
+async fn candidates(client: &Client, ask: &Ask) -> anyhow::Result<Vec<Offer>> {
+    match client.buyer.candidates(&ask.needs, 3, true, Vec::new()).await {
+        Ok(mut offers) => {
+            offers.retain(|offer| ask.admits(offer));
+            Ok(offers)
+        }
+        Err(BuyerError::NothingFits(_)) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `, spot: taken back with 30 s notice`; nothing for an offer on demand.
+fn terms(offer: &Offer) -> String {
+    match offer.capacity {
+        CapacityType::OnDemand => String::new(),
+        CapacityType::Spot => {
+            format!(", spot: taken back with {} s notice", offer.notice_seconds)
+        }
+        CapacityType::Reserved => ", reserved".to_owned(),
+    }
+}
+
 fn describe(offer: &Offer) -> String {
     format!(
-        "offer {} {} in {} for {} ({}; isolation {}; online {})",
+        "offer {} {} in {} for {}{} ({}; isolation {}; online {})",
         out::short(&offer.container),
         offer.class,
         offer.region,
         offer.price,
+        terms(offer),
         offer.resources,
         offer.tier,
         out::percent(offer.online_bp)
@@ -120,7 +145,10 @@ async fn lease(
     first: Vec<Offer>,
     before: Option<KeptLease>,
 ) -> anyhow::Result<Keeper> {
-    let files = if job.ask.files { Some(pack(&job.files)?) } else { None };
+    let mut ask = job.ask.clone();
+    let entries = before.as_ref().map_or_else(|| job.files.clone(), |old| old.files(&job.files));
+    ask.files = !entries.is_empty();
+    let files = if ask.files { Some(pack(&entries)?) } else { None };
     let began = Instant::now();
     let mut waiting = Waiting::new(context, client.buyer.home(), job);
     let mut progress = |event: PlaceProgress| match event {
@@ -131,7 +159,7 @@ async fn lease(
         }
         PlaceProgress::Queued(indexer, event) => waiting.event(indexer, event),
     };
-    let placing = place(&client.buyer, &job.ask, first, &mut progress);
+    let placing = place(&client.buyer, &ask, first, &mut progress);
     let placed: Placed = tokio::select! {
         placed = placing => placed?,
         // The place in the queue is given up with the connection.

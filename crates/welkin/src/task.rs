@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use welkin_node::buyer::{self, Ask};
 use welkin_node::outside;
-use welkin_proto::app_of_image;
 use welkin_proto::lease::{Launch, Secret};
-use welkin_types::Region;
-use welkin_types::task::{self, EnvValue, Files, Needs, Retry, RetryOn, TaskSpec, Text, TextForm};
+use welkin_proto::{Checkpoint, Terms, app_of_image};
+use welkin_types::task::{
+    self, EnvValue, Files, Needs, Retry, RetryOn, Spot, TaskSpec, Text, TextForm,
+};
+use welkin_types::{CapacityType, Region};
 
 use crate::Usage;
 use crate::cli::TaskArgs;
@@ -27,6 +29,8 @@ pub(crate) struct Job {
     pub(crate) name: String,
     pub(crate) command: String,
     pub(crate) retry: buyer::Retry,
+    /// Whether it goes on demand where nothing is on offer as spot.
+    pub(crate) spot_or_on_demand: bool,
 }
 
 fn parsed<T: TextForm>(flag: &str, text: Option<&String>) -> anyhow::Result<Option<Text<T>>> {
@@ -79,6 +83,13 @@ fn merge(spec: &mut TaskSpec, args: &TaskArgs) -> anyhow::Result<()> {
     price.max_per_hour =
         parsed("max-price", args.max_price.as_ref())?.or(price.max_per_hour.take());
     price.budget = parsed("budget", args.budget.as_ref())?.or(price.budget.take());
+    if let Some(spot) = &args.spot {
+        let wanted = serde_json::Value::String(spot.clone());
+        price.spot = serde_json::from_value(wanted).map_err(|_| {
+            let text = format!("--spot: `{spot}` is none of auto, only and never");
+            Usage::new(text, "`welkin run --help` shows the forms")
+        })?;
+    }
     let timeouts = &mut spec.timeouts;
     timeouts.run = parsed("timeout", args.timeout.as_ref())?.or(timeouts.run.take());
     timeouts.queue = parsed("queue", args.queue.as_ref())?.or(timeouts.queue.take());
@@ -141,6 +152,8 @@ pub(crate) fn job(spec: &TaskSpec, folder: &Path) -> anyhow::Result<Job> {
         start_seconds_max: seconds(spec.timeouts.startup.as_ref())
             .unwrap_or(STARTUP_DEFAULT_SECONDS),
         name: name.clone(),
+        terms: Terms { capacity: spec.capacity(), notice_seconds: spec.notice_seconds_min() },
+        checkpoint: spec.checkpoint.as_ref().map(checkpoint),
     };
     let queue = spec.timeouts.queue.as_ref().map_or(QUEUE_DEFAULT, |Text(span)| span.duration());
     let ask = Ask {
@@ -154,7 +167,15 @@ pub(crate) fn job(spec: &TaskSpec, folder: &Path) -> anyhow::Result<Job> {
         queue,
     };
     let files = spec.files.iter().map(|files| local(files, folder)).collect();
-    Ok(Job { ask, files, name, command, retry: retry(spec.retry.as_ref()) })
+    let retry = retry(spec.retry.as_ref());
+    let spot_or_on_demand = spec.price.spot == Spot::Auto && spec.capacity() == CapacityType::Spot;
+    Ok(Job { ask, files, name, command, retry, spot_or_on_demand })
+}
+
+fn checkpoint(asked: &task::Checkpoint) -> Checkpoint {
+    let script = asked.run.iter();
+    let argv = script.flat_map(|run| ["/bin/sh".to_owned(), "-c".to_owned(), run.clone()]);
+    Checkpoint { argv: argv.collect(), path: asked.path.clone() }
 }
 
 fn local(files: &Files, folder: &Path) -> (PathBuf, String, bool) {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use welkin_proto::lease::Launch;
-use welkin_proto::{AccountKey, Delegation, Domain};
-use welkin_types::{ContainerId, LeaseId, NodeId, Price};
+use welkin_proto::{AccountKey, Checkpoint, Delegation, Domain};
+use welkin_types::{CapacityType, ContainerId, LeaseId, NodeId, Price};
 
 use super::*;
 
@@ -47,6 +47,8 @@ fn launch() -> Launch {
         run_seconds_max: 0,
         start_seconds_max: 5,
         name: String::new(),
+        terms: Terms::ON_DEMAND,
+        checkpoint: None,
     }
 }
 
@@ -85,8 +87,11 @@ fn drain(lease: &mut HostLease, at: u64, text: &mut String) {
     loop {
         let line = match lease.poll() {
             Effect::Idle { .. } => return,
-            Effect::Save => continue,
+            Effect::Save | Effect::Prepare => continue,
             Effect::Tell(stage, _) => format!("tell {} {}", stage.state, stage.reason),
+            Effect::Notice(until) => format!("notice until {}", until.0),
+            Effect::Checkpoint(until) => format!("checkpoint until {}", until.0),
+            Effect::Offer(until) => format!("offer until {}", until.0),
             Effect::AskVoucher { seconds, covered } => format!("ask {seconds} of {covered}"),
             other => format!("{other:?}").to_lowercase(),
         };
@@ -302,6 +307,141 @@ fn after_a_restart_the_buyer_may_take_its_time_to_come_back() {
     assert!(text.contains("52000 tell stopping uncovered"), "{text}");
 }
 
+fn spot(checkpoint: Option<Checkpoint>) -> HostLease {
+    let terms = Terms { capacity: CapacityType::Spot, notice_seconds: 20 };
+    fresh("1", Launch { terms, checkpoint, ..launch() })
+}
+
+fn preempted(mut lease: HostLease, mut script: Vec<(u64, Input)>) -> (HostLease, String) {
+    let mut all = vec![(0, Input::Prepared([9; 16])), (0, Input::Started), (2_500, voucher(2))];
+    all.push((4_900, Input::Preempt));
+    all.append(&mut script);
+    let text = run(&mut lease, all);
+    let text = text.split_once("tell running normal\n").unwrap().1.to_owned();
+    (lease, text)
+}
+
+/// Billing ends at the notice, and the second that had begun is free.
+#[test]
+fn a_spot_lease_ends_with_notice_and_its_last_second_is_free() {
+    let killed = Exit { signal: Some(9), ..Exit::default() };
+    let script = vec![
+        (5_000, Input::Preempt),
+        (24_899, Input::Tick),
+        (24_900, Input::Tick),
+        (24_950, Input::Exited(killed)),
+        (24_960, wiped()),
+        (24_970, voucher(4)),
+        (24_980, Input::Settled(Usd::from_micros(4_000))),
+    ];
+    let (lease, text) = preempted(spot(None), script);
+    insta::assert_snapshot!(text, @r"
+    2500 ask 2 of 2
+    4900 tell stopping preempted
+    4900 notice until 24900
+    4900 terminate
+    24900 kill
+    24950 tell preempted preempted
+    24950 destroy
+    24960 ask 4 of 2
+    24970 close
+    24980 receipt
+    ");
+    assert_eq!((lease.record().usage.seconds, lease.cost()), (4, Usd::from_micros(4_000)));
+
+    let mut demand = fresh("1", launch());
+    let start = vec![(0, Input::Prepared([9; 16])), (0, Input::Started), (10, Input::Preempt)];
+    assert!(run(&mut demand, start).ends_with("0 tell running normal\n"), "not a spot lease");
+}
+
+#[test]
+fn a_checkpoint_is_written_and_fetched_before_the_command_is_asked_to_end() {
+    let checkpoint = |argv: &[&str], path: &str| Checkpoint {
+        argv: argv.iter().map(|arg| (*arg).to_owned()).collect(),
+        path: path.to_owned(),
+    };
+    let both = checkpoint(&["save"], "/work/ckpt");
+    let good = vec![
+        (6_000, Input::Checkpointed),
+        (7_000, Input::Fetched),
+        (7_001, Input::Fetched),
+        (7_100, Input::Exited(EXIT)),
+    ];
+    let (_, text) = preempted(spot(Some(both.clone())), good);
+    insta::assert_snapshot!(text, @r"
+    2500 ask 2 of 2
+    4900 tell stopping preempted
+    4900 notice until 24900
+    4900 checkpoint until 19900
+    6000 offer until 19900
+    7000 terminate
+    7100 tell preempted preempted
+    7100 destroy
+    ");
+    // What takes too long is cut short; what ends by itself before it was asked to has succeeded.
+    let slow = vec![(19_900, Input::Tick), (20_000, Input::Checkpointed), (24_900, Input::Tick)];
+    let (_, text) = preempted(spot(Some(both.clone())), slow);
+    assert!(text.ends_with("19900\n19900 terminate\n24900 kill\n"), "{text}");
+    let (_, text) = preempted(spot(Some(both.clone())), vec![(5_000, Input::Exited(EXIT))]);
+    assert!(text.ends_with("5000 tell succeeded exited_zero\n5000 destroy\n"), "{text}");
+    let stop = (5_000, Input::Stop(Duration::from_secs(1)));
+    let (_, text) = preempted(spot(Some(both)), vec![stop, (6_000, Input::Tick)]);
+    assert!(text.ends_with("5000 terminate\n6000 kill\n"), "{text}");
+    let (_, text) =
+        preempted(spot(Some(checkpoint(&["save"], ""))), vec![(6_000, Input::Checkpointed)]);
+    assert!(text.ends_with("6000 terminate\n"), "{text}");
+    let (_, text) = preempted(spot(Some(checkpoint(&[], "/c"))), vec![(6_000, Input::Fetched)]);
+    assert!(text.ends_with("4900 offer until 19900\n6000 terminate\n"), "{text}");
+}
+
+#[test]
+fn the_notice_holds_over_a_restart_of_the_host() {
+    let (lease, _) = preempted(spot(None), Vec::new());
+    let mut again =
+        HostLease::restore(lease.record().clone(), Policy::default(), UnixMillis(9_000));
+    let script = vec![(9_000, Input::Restored(Found::Running)), (24_900, Input::Tick)];
+    insta::assert_snapshot!(run(&mut again, script), @r"
+    9000 terminate
+    24900 kill
+    ");
+}
+
+#[test]
+fn an_order_that_waits_for_a_slot_starts_late_and_pays_nothing_for_it() {
+    let waiting = || {
+        let record = record("1", launch()).waiting(UnixMillis(0));
+        HostLease::new(record, Policy::default(), UnixMillis(0))
+    };
+    let mut lease = waiting();
+    let script = vec![
+        (0, Input::Prepared([8; 16])),
+        (20_000, Input::Tick),
+        (20_010, Input::Placed(Devices::from(["a".to_owned()]))),
+        (20_020, Input::Prepared([9; 16])),
+        (20_030, Input::Started),
+        (20_040, Input::Exited(EXIT)),
+    ];
+    insta::assert_snapshot!(run(&mut lease, script), @r"
+    0 tell placing awaits_spot
+    20010 tell pulling normal
+    20020 tell starting normal
+    20020 start
+    20030 tell running normal
+    20040 tell succeeded exited_zero
+    20040 destroy
+    ");
+    assert_eq!(lease.record().usage.seconds, 1);
+    assert_eq!(lease.record().devices, Devices::from(["a".to_owned()]));
+    let text = run(&mut waiting(), vec![(1_000_000, Input::Tick)]);
+    assert!(text.ends_with("tell failed hosts_busy\n1000000 destroy\n"), "{text}");
+    let text = run(&mut waiting(), vec![(9, Input::Stop(Duration::ZERO))]);
+    assert!(text.ends_with("9 tell stopped buyer_stopped\n9 destroy\n"), "{text}");
+    let record = waiting().record().clone();
+    let mut lost = HostLease::restore(record, Policy::default(), UnixMillis(9));
+    let text = run(&mut lost, vec![(9, Input::Restored(Found::Nothing))]);
+    assert_eq!(text, "9 tell lost host_restarted\n9 destroy\n");
+}
+
 fn any_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         Just(Input::Tick),
@@ -309,6 +449,10 @@ fn any_input() -> impl Strategy<Value = Input> {
         Just(Input::Started),
         Just(Input::Exited(EXIT)),
         Just(Input::Drain),
+        Just(Input::Preempt),
+        Just(Input::Checkpointed),
+        Just(Input::Fetched),
+        Just(Input::Placed(Devices::new())),
         Just(Input::FundsExhausted),
         (0..9_000_u64).prop_map(|paid| Input::Settled(Usd::from_micros(paid))),
         (0..9_u64).prop_map(voucher),
@@ -326,8 +470,19 @@ proptest! {
     #[test]
     fn any_order_of_inputs_is_survived(
         steps in proptest::collection::vec((0..3_000_u64, any_input()), 0..60),
+        is_spot: bool,
+        has_checkpoint: bool,
+        is_waiting: bool,
     ) {
-        let mut lease = fresh("1", launch());
+        let argv = vec!["save".to_owned()];
+        let checkpoint = has_checkpoint.then(|| Checkpoint { argv, path: "/c".to_owned() });
+        let capacity = if is_spot { CapacityType::Spot } else { CapacityType::OnDemand };
+        let terms = Terms { capacity, notice_seconds: 8 };
+        let mut record = record("1", Launch { terms, checkpoint, ..launch() });
+        if is_waiting {
+            record = record.waiting(UnixMillis(0));
+        }
+        let mut lease = HostLease::new(record, Policy::default(), UnixMillis(0));
         let (mut now, mut receipts) = (0, 0);
         for (pause, input) in steps {
             now += pause;

@@ -82,6 +82,8 @@ impl KeptLease {
 
 #[cfg(test)]
 mod tests {
+    use welkin_proto::Terms;
+
     use super::*;
 
     fn task(secrets: &[&str]) -> KeptTask {
@@ -95,6 +97,8 @@ mod tests {
             memory_bytes: 1 << 20,
             disk_bytes: 1 << 20,
             shm_bytes: 0,
+            terms: Terms::ON_DEMAND,
+            checkpoint: None,
             run_seconds_max: 0,
             start_seconds_max: 5,
             name: "job".to_owned(),

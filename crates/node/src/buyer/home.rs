@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use welkin_proto::{AccountKey, NodeAddr, Order, ReceiptFile, SignedByAccount, StageTime};
+use welkin_proto::{AccountKey, NodeAddr, Order, ReceiptFile, SignedByAccount, StageTime, Terms};
 use welkin_types::{LeaseId, LeaseState, Reason, UnixMillis};
 
-use super::KeptTask;
 use super::indexers::KeptIndexers;
+use super::{KeptCheckpoint, KeptTask};
 use crate::identity::{self, IdentityError};
 use crate::outside;
 
@@ -78,6 +78,12 @@ pub struct KeptLease {
     /// The lease whose task it took over when that one's host was lost.
     #[serde(default)]
     pub replaces: Option<LeaseId>,
+    /// Its checkpoint, where its task names one to fetch.
+    #[serde(default)]
+    pub checkpoint: Option<KeptCheckpoint>,
+    /// Under which terms it was leased.
+    #[serde(default)]
+    pub terms: Terms,
 }
 
 impl KeptLease {
@@ -123,6 +129,11 @@ impl Home {
     /// Where the copies of a lease's logs are.
     pub fn log_dir(&self, lease: LeaseId) -> PathBuf {
         self.dir.join("logs").join(lease.to_string())
+    }
+
+    /// Where the checkpoint of a lease that was taken back is.
+    pub fn checkpoint_dir(&self, lease: LeaseId) -> PathBuf {
+        self.dir.join("checkpoints").join(lease.to_string())
     }
 
     fn lease_path(&self, lease: LeaseId) -> PathBuf {
@@ -261,7 +272,7 @@ impl Home {
         read_json(&self.receipt_path(lease))
     }
 
-    /// Forgets a lease: its file and its logs. The receipt stays: it is about money.
+    /// Forgets a lease: its file, its logs and its checkpoint. The receipt stays: it is about money.
     ///
     /// # Errors
     ///
@@ -270,7 +281,11 @@ impl Home {
         self.remove_task(lease)?;
         let path = self.lease_path(lease);
         let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        for result in [fs::remove_file(&path), fs::remove_dir_all(self.log_dir(lease))] {
+        let checkpoint = self.checkpoint_dir(lease);
+        // A checkpoint may be one file.
+        let checkpoint = fs::remove_dir_all(&checkpoint).or_else(|_| fs::remove_file(&checkpoint));
+        let logs = fs::remove_dir_all(self.log_dir(lease));
+        for result in [fs::remove_file(&path), logs, checkpoint] {
             if let Err(source) = result
                 && !gone(&source)
             {

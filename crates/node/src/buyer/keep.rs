@@ -13,6 +13,7 @@ use welkin_proto::{
 };
 use welkin_types::{LeaseState, Reason};
 
+use super::checkpoint::{self, Fetching, KeptCheckpoint};
 use super::{Buyer, BuyerError, HostSession, KeptLease, Line, Placed};
 use crate::outside;
 
@@ -43,6 +44,9 @@ pub enum LeaseEvent {
     Disconnected,
     /// The connection is there again: streams must be opened anew.
     Reconnected,
+    /// The container is taken back, and this is the task's checkpoint on this machine, or why there
+    /// is none.
+    Checkpoint(Result<std::path::PathBuf, String>),
     /// A voucher was sent: seconds promised in all.
     Paid(u64),
     /// The end, with the receipt.
@@ -55,8 +59,9 @@ pub enum LeaseEvent {
 #[derive(Debug)]
 pub struct Keeper {
     buyer: Arc<Buyer>,
-    kept: KeptLease,
+    pub(super) kept: KeptLease,
     session: Option<HostSession>,
+    pub(super) fetching: Option<Fetching>,
     payer: Payer,
     voucher: Option<SignedByAccount<Voucher>>,
     lost_at: Option<Instant>,
@@ -85,6 +90,8 @@ impl Keeper {
             by_agent: false,
             tries: 0,
             replaces: None,
+            checkpoint: KeptCheckpoint::of(&placed.launch),
+            terms: placed.launch.terms,
             order: placed.order.clone(),
         };
         Self::begin(buyer, placed, kept)
@@ -101,6 +108,7 @@ impl Keeper {
             promised: 0,
             tries: old.tries.saturating_add(1),
             replaces: Some(old.lease),
+            terms: placed.launch.terms,
             order: placed.order.clone(),
             ..old.clone()
         };
@@ -129,6 +137,7 @@ impl Keeper {
             buyer,
             kept,
             session: None,
+            fetching: None,
             payer,
             voucher: None,
             lost_at: None,
@@ -214,7 +223,7 @@ impl Keeper {
         }
     }
 
-    fn save(&self) {
+    pub(super) fn save(&self) {
         if let Err(error) = self.buyer.home().save(&self.kept) {
             warn!(error = %crate::chain(&error), "a lease can't be written down");
         }
@@ -256,7 +265,12 @@ impl Keeper {
                     }
                 }
             } else {
-                session.recv().await
+                tokio::select! {
+                    heard = session.recv() => heard,
+                    fetched = checkpoint::fetched(&mut self.fetching) => {
+                        return Some(self.end_fetch(fetched).await);
+                    }
+                }
             };
             let Some(message) = heard else {
                 session.close();
@@ -326,6 +340,12 @@ impl Keeper {
             }
             FromHost::Usage { lease, seconds, .. } if lease == self.kept.lease => {
                 self.pay(seconds).await
+            }
+            FromHost::Checkpoint { lease, within_ms } if lease == self.kept.lease => {
+                if self.fetching.is_none() {
+                    self.begin_fetch(Duration::from_millis(within_ms.into()));
+                }
+                None
             }
             FromHost::Receipt { lease, receipt, operator } if lease == self.kept.lease => {
                 Some(self.receipt(*receipt, *operator).await)

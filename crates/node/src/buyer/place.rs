@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use welkin_lease::{Placement, Step};
 use welkin_match::trust::Finding;
 use welkin_proto::lease::{FromHost, Launch, Open, RefusalCode, Secret, TermSize, ToHost};
-use welkin_proto::{Offer, Order, SignedByAccount, encode};
+use welkin_proto::{Offer, Order, SignedByAccount, Terms, encode};
 use welkin_types::task::Needs;
-use welkin_types::{LeaseId, NodeId, UnixMillis, Usd};
+use welkin_types::{CapacityType, LeaseId, NodeId, UnixMillis, Usd};
 
 use super::{Buyer, BuyerError, HostSession, QueueError, QueueEvent};
 use crate::connect::DIAL_TIMEOUT;
@@ -41,7 +41,8 @@ const ORDER_LASTING: Duration = Duration::from_secs(60);
 pub struct Ask {
     /// What a container must have.
     pub needs: Needs,
-    /// What runs in it; its sizes are what the lease gets.
+    /// What runs in it; its sizes are what the lease gets. Of its terms only the notice counts, as
+    /// the shortest that will do: the others are those of the offer.
     pub launch: Launch,
     /// Secret variables.
     pub secrets: Vec<(String, Secret)>,
@@ -55,6 +56,14 @@ pub struct Ask {
     pub budget: Option<Usd>,
     /// How long to wait for a container.
     pub queue: Duration,
+}
+
+impl Ask {
+    /// Whether an offer gives the notice that the task needs, if it can be taken back at all.
+    pub fn admits(&self, offer: &Offer) -> bool {
+        offer.capacity != CapacityType::Spot
+            || offer.notice_seconds >= self.launch.terms.notice_seconds
+    }
 }
 
 /// What happens on the way.
@@ -81,6 +90,8 @@ pub struct Placed {
     pub offer: Offer,
     /// The lease.
     pub lease: LeaseId,
+    /// What runs in it, as the host was told.
+    pub launch: Launch,
     /// When the request for it was sent.
     pub sent: Instant,
 }
@@ -109,7 +120,8 @@ pub async fn place(
         match placement.next(outside::now(), nothing) {
             Step::Match(exclude) => {
                 match buyer.candidates(&ask.needs, CANDIDATES, true, exclude).await {
-                    Ok(offers) => {
+                    Ok(mut offers) => {
+                        offers.retain(|offer| ask.admits(offer));
                         nothing = offers.is_empty();
                         placement.offered(offers);
                     }
@@ -126,8 +138,9 @@ pub async fn place(
             Step::Try(offer) => {
                 progress(PlaceProgress::Trying(offer.clone()));
                 let host = offer.addr.node;
-                let patience = if placement.has_more() { IMPATIENT } else { PATIENT };
-                let opened = open(buyer, ask, (*offer).clone(), patience).await;
+                // While there are others no spot lease has to end for this one.
+                let is_last = !placement.has_more();
+                let opened = open(buyer, ask, (*offer).clone(), is_last).await;
                 if let Some(finding) = finding(&opened) {
                     buyer.found(&offer, finding);
                 }
@@ -200,15 +213,15 @@ async fn wait_for_turn(
     };
     loop {
         match place.next().await? {
-            QueueEvent::Offers(offers) => {
+            QueueEvent::Offers(mut offers) => {
+                offers.retain(|offer| ask.admits(offer));
                 let mut refusing = Vec::new();
                 let mut left = offers.len();
                 for offer in offers {
                     left -= 1;
-                    let patience = if left > 0 { IMPATIENT } else { PATIENT };
                     progress(PlaceProgress::Trying(Box::new(offer.clone())));
                     refusing.push(offer.addr.node);
-                    let opened = open(buyer, ask, offer.clone(), patience).await;
+                    let opened = open(buyer, ask, offer.clone(), left == 0).await;
                     if let Some(finding) = finding(&opened) {
                         buyer.found(&offer, finding);
                     }
@@ -231,15 +244,13 @@ async fn wait_for_turn(
     }
 }
 
-async fn open(
-    buyer: &Buyer,
-    ask: &Ask,
-    offer: Offer,
-    patience: Patience,
-) -> Result<Placed, BuyerError> {
+async fn open(buyer: &Buyer, ask: &Ask, offer: Offer, is_last: bool) -> Result<Placed, BuyerError> {
+    let patience = if is_last { PATIENT } else { IMPATIENT };
     let sent = Instant::now();
     let lease = LeaseId::from_bytes(outside::random());
-    let launch = encode(&ask.launch).map_err(|error| BuyerError::Said(error.to_string()))?;
+    let mut told = ask.launch.clone();
+    told.terms = Terms { capacity: offer.capacity, notice_seconds: offer.notice_seconds };
+    let launch = encode(&told).map_err(|error| BuyerError::Said(error.to_string()))?;
     let now = outside::now();
     let order = Order {
         lease,
@@ -263,6 +274,7 @@ async fn open(
         tty: ask.tty,
         stdin: ask.stdin,
         files: ask.files,
+        may_preempt: is_last,
     };
     let dialling = tokio::time::timeout(patience.dial, buyer.dial(&offer.addr));
     let mut session = dialling.await.map_err(|_| BuyerError::HostSilent(patience.dial))??;
@@ -270,7 +282,7 @@ async fn open(
     let answer = tokio::time::timeout(patience.accept, session.recv());
     match answer.await.map_err(|_| BuyerError::HostSilent(patience.accept))? {
         Some(FromHost::Accepted(accepted)) if accepted.lease == lease => {
-            Ok(Placed { session, order, offer, lease, sent })
+            Ok(Placed { session, order, offer, lease, launch: told, sent })
         }
         Some(FromHost::Refused(refusal)) => {
             Err(BuyerError::HostRefuses { code: refusal.code, detail: refusal.detail })

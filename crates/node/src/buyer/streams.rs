@@ -59,6 +59,32 @@ impl Keeper {
     }
 }
 
+/// As [`HostSession::get`], on a connection.
+pub(super) async fn get(
+    connection: &Connection,
+    lease: LeaseId,
+    path: &str,
+    bytes_max: u64,
+    sink: &mut (dyn AsyncWrite + Unpin + Send),
+) -> Result<(), BuyerError> {
+    let hello = StreamHello::Get { lease, path: path.to_owned() };
+    let (_send, mut recv) = open_stream(connection, &hello).await?;
+    let mut left = bytes_max;
+    loop {
+        match wire::recv(&mut recv).await.map_err(BuyerError::Wire)? {
+            Some(DataFrame::Data(bytes)) => {
+                left = left
+                    .checked_sub(bytes.len() as u64)
+                    .ok_or(BuyerError::TooLarge { bytes_max })?;
+                sink.write_all(&bytes).await.map_err(io("write"))?
+            }
+            Some(DataFrame::End) => return sink.flush().await.map_err(io("write")),
+            Some(DataFrame::Failed(why)) => return Err(BuyerError::Said(why)),
+            None => return Err(BuyerError::HostLost),
+        }
+    }
+}
+
 /// One more command in a running lease.
 #[derive(Debug)]
 pub struct ExecSession {
@@ -196,22 +222,7 @@ impl HostSession {
         bytes_max: u64,
         sink: &mut (dyn AsyncWrite + Unpin + Send),
     ) -> Result<(), BuyerError> {
-        let hello = StreamHello::Get { lease, path: path.to_owned() };
-        let (_send, mut recv) = self.stream(&hello).await?;
-        let mut left = bytes_max;
-        loop {
-            match wire::recv(&mut recv).await.map_err(BuyerError::Wire)? {
-                Some(DataFrame::Data(bytes)) => {
-                    left = left
-                        .checked_sub(bytes.len() as u64)
-                        .ok_or(BuyerError::TooLarge { bytes_max })?;
-                    sink.write_all(&bytes).await.map_err(io("write"))?
-                }
-                Some(DataFrame::End) => return sink.flush().await.map_err(io("write")),
-                Some(DataFrame::Failed(why)) => return Err(BuyerError::Said(why)),
-                None => return Err(BuyerError::HostLost),
-            }
-        }
+        get(self.connection(), lease, path, bytes_max, sink).await
     }
 
     /// Unpacks a tar stream in a folder of a running lease.

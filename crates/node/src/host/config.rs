@@ -10,6 +10,7 @@ use welkin_runtime::inventory::{self, Gpu};
 use welkin_types::{Class, ContainerId, Feature, NodeId, Price, Region, Resources, Tier, Usd};
 
 use super::gpus::{self, Stock};
+use super::spot::SpotConfig;
 
 /// A host's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,9 @@ pub struct Config {
     /// Whether Vulkan adapters that are programs on the processor count as GPUs, for trials. They
     /// are offered under their own name, such as `llvmpipe`.
     pub software_gpus: bool,
+    /// Whether what is free is leased as spot, too, and for how much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spot: Option<SpotConfig>,
     /// What it leases; empty: one container for each GPU, and without GPUs one for each core.
     pub containers: Vec<ContainerConfig>,
 }
@@ -64,6 +68,7 @@ impl Default for Config {
             image_store: PathBuf::new(),
             image_dirs: Vec::new(),
             software_gpus: false,
+            spot: None,
             containers: Vec::new(),
         }
     }
@@ -138,7 +143,13 @@ pub fn containers_of(
     }
     (0_u32..)
         .zip(wanted)
-        .map(|(index, wanted)| container(node, index, wanted, (gpus, &mut stock)))
+        .map(|(index, wanted)| {
+            let mut container = container(node, index, wanted, (gpus, &mut stock))?;
+            let spot = config.spot.as_ref().map(|spot| spot.terms(container.offer.price));
+            container.offer.spot =
+                spot.transpose().map_err(|why| format!("container {index}: {why}"))?;
+            Ok(container)
+        })
         .collect()
 }
 

@@ -171,6 +171,7 @@ impl Control {
             }
             ToHost::Resize { lease, size } => self.command(lease, Command::Resize(size)).await,
             ToHost::Ack(ack) => self.ack(ack).await,
+            ToHost::Fetched(lease) => self.command(lease, Command::Fetched).await,
             ToHost::Remove(lease) => self.remove(lease).await,
         }
     }
@@ -250,7 +251,7 @@ async fn abandon(host: &Host, lease: LeaseId, buyer: AccountId) {
 
 /// Tells a buyer of a lease, from its first state to its receipt.
 async fn follow(lease: LeaseId, mut handle: LeaseHandle, out: mpsc::Sender<FromHost>) {
-    let (mut told, mut asked) = (0, 0);
+    let (mut told, mut asked, mut is_offered) = (0, 0, false);
     loop {
         let view = handle.view.borrow_and_update().clone();
         let mut messages = news(lease, &view, told);
@@ -259,6 +260,12 @@ async fn follow(lease: LeaseId, mut handle: LeaseHandle, out: mpsc::Sender<FromH
         if count > asked {
             asked = count;
             messages.push(FromHost::Usage { lease, seconds, covered });
+        }
+        if let Some(until) = view.offered.filter(|_| !is_offered) {
+            is_offered = true;
+            let within_ms = until.since(outside::now()).as_millis();
+            let within_ms = u32::try_from(within_ms).unwrap_or(u32::MAX);
+            messages.push(FromHost::Checkpoint { lease, within_ms });
         }
         let receipt = view.record.receipt.clone();
         for message in messages {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use welkin_lease::{Effect, HostLease, Input, LeaseRecord, ResourcesUsed};
@@ -18,6 +19,7 @@ use welkin_types::{BasisPoints, LeaseId, LeaseState, Reason, UnixMillis, Usd};
 use super::Host;
 use super::cashier::{Cashier, Said};
 use super::input::Stdin;
+use super::preempt::{self, Checkpointer};
 use super::registry::{Command, LeaseHandle, View};
 use super::restore::LEASES;
 use super::sandboxes::{RunningSandbox, StartSpec};
@@ -78,8 +80,7 @@ pub(crate) fn spawn(
     let order = &record.order.message;
     // Until the settlement service says how it stands.
     let secured = promised.checked_add(hold(order.price, order.budget)).unwrap_or(order.budget);
-    let view = View { record: Arc::new(record), detail: None, asked: (0, 0, 0), terminal: None };
-    let (publish, view) = watch::channel(view);
+    let (publish, view) = watch::channel(View::of(record.clone()));
     host.registry.insert(lease, LeaseHandle { buyer, commands, view });
     let task = LeaseTask {
         host: Arc::clone(host),
@@ -90,6 +91,8 @@ pub(crate) fn spawn(
         spool: None,
         sandbox: None,
         pumps: None,
+        wants_sandbox: false,
+        checkpoint: JoinSet::new(),
         cashier: Cashier::new(host.settle.clone(), lease),
         redeemed,
         secured,
@@ -106,6 +109,10 @@ struct LeaseTask {
     spool: Option<Spool>,
     sandbox: Option<RunningSandbox>,
     pumps: Option<Pumps>,
+    /// Whether a sandbox has to be got ready.
+    wants_sandbox: bool,
+    /// The command that writes the checkpoint.
+    checkpoint: JoinSet<()>,
     cashier: Cashier,
     /// Covered seconds of the last voucher that was cashed.
     redeemed: u64,
@@ -119,6 +126,7 @@ enum Happening {
     Prepared(Result<RunningSandbox, (Reason, String)>),
     Exited(Option<Exit>),
     Said(Said),
+    Checkpointed,
     Time,
 }
 
@@ -127,10 +135,12 @@ impl LeaseTask {
         if let Some(survivor) = survivor {
             self.adopt(survivor);
         }
-        let wants_sandbox = self.machine.record().state() == LeaseState::Pulling;
-        let mut preparing = wants_sandbox.then(|| Box::pin(self.prepare()));
+        let mut preparing = None;
         let mut wake = self.drain().await;
         while !self.machine.is_over() {
+            if std::mem::take(&mut self.wants_sandbox) {
+                preparing = Some(Box::pin(self.prepare()));
+            }
             let happening = tokio::select! {
                 command = queue.recv() => Happening::Command(command),
                 prepared = async {
@@ -141,6 +151,7 @@ impl LeaseTask {
                 } => Happening::Prepared(prepared),
                 exit = exited(self.sandbox.as_mut()) => Happening::Exited(exit),
                 said = self.cashier.said() => Happening::Said(said),
+                Some(_) = self.checkpoint.join_next() => Happening::Checkpointed,
                 () = sleep_until(wake) => Happening::Time,
             };
             match happening {
@@ -156,6 +167,7 @@ impl LeaseTask {
                     self.input(Input::Broken(Reason::SandboxLost, text));
                 }
                 Happening::Said(said) => self.said(said),
+                Happening::Checkpointed => self.input(Input::Checkpointed),
                 Happening::Time => self.input(Input::Tick),
             }
             self.start_if_complete();
@@ -242,6 +254,9 @@ impl LeaseTask {
         match command {
             Command::Voucher(voucher) => self.input(Input::Voucher(voucher)),
             Command::Stop(grace) => self.input(Input::Stop(grace)),
+            Command::Placed(devices) => self.input(Input::Placed(devices)),
+            Command::Preempt => self.input(Input::Preempt),
+            Command::Fetched => self.input(Input::Fetched),
             Command::Signal(signal) => {
                 if let Some(sandbox) = &self.sandbox {
                     sandbox.signal_soon(&self.host.shutdown, signal);
@@ -253,7 +268,7 @@ impl LeaseTask {
                 }
             }
             // Files after the start, or a second time, are of no use to anybody.
-            Command::Files(_) if self.machine.record().state() != LeaseState::Pulling => (),
+            Command::Files(_) if !self.is_before_start() => (),
             Command::Files(Ok(spool)) => self.spool = Some(spool),
             Command::Files(Err(detail)) => {
                 self.input(Input::Broken(Reason::FilesUnusable, detail));
@@ -261,6 +276,10 @@ impl LeaseTask {
             // Signed before the end: nothing to sign yet.
             Command::Ack(_) => (),
         }
+    }
+
+    fn is_before_start(&self) -> bool {
+        matches!(self.machine.record().state(), LeaseState::Placing | LeaseState::Pulling)
     }
 
     /// Carries out what the machine wants; returns when to tick.
@@ -273,7 +292,13 @@ impl LeaseTask {
                     info!(lease = %self.lease, state = %stage.state, reason = %stage.reason, "lease");
                     self.show(detail);
                 }
+                Effect::Prepare => self.wants_sandbox = true,
                 Effect::Start => self.start().await,
+                Effect::Notice(until) => self.notice(until).await,
+                Effect::Checkpoint(until) => self.begin_checkpoint(until),
+                Effect::Offer(until) => {
+                    self.publish.send_modify(|view| view.offered = Some(until));
+                }
                 Effect::Terminate => {
                     if let Some(sandbox) = &self.sandbox {
                         sandbox.signal_soon(&self.host.shutdown, 15);
@@ -375,7 +400,39 @@ impl LeaseTask {
         self.show(None);
     }
 
+    async fn notice(&self, until: UnixMillis) {
+        if let (Some(sandbox), Some(sandboxes)) = (&self.sandbox, &self.host.sandboxes) {
+            preempt::write_notice(sandboxes, sandbox.id(), until).await;
+        }
+    }
+
+    fn begin_checkpoint(&mut self, until: UnixMillis) {
+        let record = self.machine.record();
+        let (lease, launch) = (self.lease, &record.launch);
+        let Some(checkpoint) = &launch.checkpoint else { return };
+        let notice = Duration::from_secs(launch.terms.notice_seconds.into());
+        let begun = record.stages.last().map_or(until, |stage| stage.at);
+        let outputs = self.pumps.as_ref().map(Pumps::outputs);
+        let (Some(Ok(outputs)), Some(sandboxes)) = (outputs, self.host.sandboxes.clone()) else {
+            warn!(%lease, "a checkpoint can't be written: the lease's outputs are gone");
+            self.input(Input::Checkpointed);
+            return;
+        };
+        let id = ("WELKIN_LEASE".to_owned(), lease.to_string());
+        let job = Checkpointer {
+            sandbox: record.sandbox,
+            argv: checkpoint.argv.clone(),
+            env: std::iter::once(id).chain(launch.env.iter().cloned()).collect(),
+            cwd: launch.cwd.clone(),
+            outputs,
+            until,
+            kill_at: begun.after(notice),
+        };
+        self.checkpoint.spawn(preempt::checkpoint(sandboxes, job));
+    }
+
     async fn destroy(&mut self) {
+        self.checkpoint.abort_all();
         let (mut wipe, mut used) =
             (Wipe { complete: true, ..Wipe::default() }, ResourcesUsed::default());
         if let Some(sandbox) = self.sandbox.take() {
@@ -393,7 +450,8 @@ impl LeaseTask {
             (logs.stdout_bytes, logs.stderr_bytes) = pumps.drained(DRAIN_TIMEOUT).await;
         }
         if wipe.complete || self.machine.record().devices.is_empty() {
-            self.host.slots().release(self.lease);
+            let given = self.host.slots().release(self.lease);
+            preempt::hand_out(&self.host, given);
         } else {
             // A process that is still there may hold them: better idle than shared.
             warn!(lease = %self.lease, "its GPUs are kept back until a restart: not all was wiped");

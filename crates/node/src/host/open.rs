@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use sha2::{Digest as _, Sha256};
 use tracing::info;
-use welkin_lease::{Claim, ClaimError, HostLease, LeaseRecord};
+use welkin_lease::{Claim, ClaimError, Devices, HostLease, LeaseRecord, Preemption, Wanted};
 use welkin_proto::lease::{
     ARGS_MAX, Accepted, COMMAND_BYTES_MAX, Launch, Open, Refusal, RefusalCode,
 };
@@ -15,7 +15,7 @@ use welkin_types::{AccountId, Tier, UnixMillis};
 
 use super::lease::{self, Fresh};
 use super::registry::LEASES_MAX;
-use super::{Host, restore};
+use super::{Host, preempt, restore, terms};
 use crate::outside;
 use crate::settlement::SettlementError;
 
@@ -57,6 +57,7 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
         .find(|container| container.id == order.container)
         .ok_or_else(|| invalid("this host has no such container"))?;
     let launch = check_launch(&open, container)?;
+    terms::check(&open.order.message, &launch, container)?;
     if host.registry.len() >= LEASES_MAX {
         restore::forget_old(host).await;
     }
@@ -70,13 +71,17 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
     if host.registry.contains(order.lease) || host.unsure.contains(order.lease) {
         return Err(invalid("the lease id is in use"));
     }
-    let claim = claim(host, &open, now)?;
+    let (claim, preemption) = claim(host, &open, &launch, now)?;
     let fencing = claim.fencing;
     if !claim.devices.is_empty() {
         let gpus: Vec<&str> = claim.devices.iter().map(String::as_str).collect();
         info!(lease = %order.lease, gpus = %gpus.join(","), "GPUs are given");
     }
-    let record = LeaseRecord::new(open.order.clone(), host.delegation.clone(), launch, claim, now);
+    let mut record =
+        LeaseRecord::new(open.order.clone(), host.delegation.clone(), launch, claim, now);
+    if preemption.is_some() {
+        record = record.waiting(now);
+    }
     host.changed.notify_waiters();
     if let Err((refused, is_maybe_held)) = reserve_and_write(host, &record).await {
         if is_maybe_held {
@@ -84,7 +89,12 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
         }
         // The record first: while it is being removed the id must not be taken again.
         restore::forget(host, order.lease).await;
-        host.slots().release(order.lease);
+        let given = {
+            let mut slots = host.slots();
+            preemption.into_iter().for_each(|preemption| slots.spare(preemption));
+            slots.release(order.lease)
+        };
+        preempt::hand_out(host, given);
         host.changed.notify_waiters();
         return Err(refused);
     }
@@ -92,6 +102,9 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
     let fresh =
         Fresh { secrets: open.secrets, tty: open.tty, stdin: open.stdin, files: open.files };
     lease::spawn(host, HostLease::new(record, host.policy, now), fresh, None);
+    if let Some(preemption) = preemption {
+        preempt::begin(host, accepted.lease, preemption).await;
+    }
     Ok(accepted)
 }
 
@@ -124,10 +137,6 @@ fn check_order(host: &Host, buyer: AccountId, open: &Open, now: UnixMillis) -> R
 
 fn check_launch(open: &Open, container: &ContainerOffer) -> Result<Launch, Refused> {
     let launch: Launch = decode(&open.launch).map_err(|_| invalid("the task is malformed"))?;
-    if open.order.message.price < container.price {
-        let text = format!("the price is {} now", container.price);
-        return Err((RefusalCode::Busy, text));
-    }
     let has = &container.resources;
     let fits = launch.cpu_milli <= has.cpu_milli
         && launch.memory_bytes <= has.memory_bytes
@@ -139,7 +148,9 @@ fn check_launch(open: &Open, container: &ContainerOffer) -> Result<Launch, Refus
     let lens = launch.argv.iter().map(String::len);
     let env = launch.env.iter().map(|(name, value)| name.len() + value.len() + 2);
     let secrets = open.secrets.iter().map(|(name, value)| name.len() + value.expose().len() + 2);
-    let bytes: usize = lens.chain(env).chain(secrets).sum();
+    let checkpoint = launch.checkpoint.iter();
+    let checkpoint = checkpoint.flat_map(|kept| kept.argv.iter().map(String::len));
+    let bytes: usize = lens.chain(env).chain(secrets).chain(checkpoint).sum();
     if launch.argv.len() > ARGS_MAX || bytes > COMMAND_BYTES_MAX {
         return Err(invalid("the command and its variables are too long"));
     }
@@ -149,9 +160,33 @@ fn check_launch(open: &Open, container: &ContainerOffer) -> Result<Launch, Refus
     Ok(launch)
 }
 
-fn claim(host: &Host, open: &Open, now: UnixMillis) -> Result<Claim, Refused> {
+/// A slot, or where there is none the place of a spot lease, for which the order waits.
+fn claim(
+    host: &Host,
+    open: &Open,
+    launch: &Launch,
+    now: UnixMillis,
+) -> Result<(Claim, Option<Preemption>), Refused> {
     let order = &open.order.message;
-    let claimed = host.slots().claim(now, order.lease, order.container, open.offer, order.buyer);
+    let wanted = Wanted {
+        lease: order.lease,
+        container: order.container,
+        offer: open.offer,
+        buyer: order.buyer,
+        capacity: launch.terms.capacity,
+        price: order.price,
+    };
+    // Both under one lock: of two orders for one slot one has it, and the other sees that.
+    let mut slots = host.slots();
+    let claimed = match slots.claim(now, &wanted) {
+        Err(ClaimError::Busy { .. }) if open.may_preempt => {
+            slots.preempt(&wanted).map(|preemption| {
+                let claim = Claim { fencing: preemption.fencing, devices: Devices::new() };
+                (claim, Some(preemption))
+            })
+        }
+        claimed => claimed.map(|claim| (claim, None)),
+    };
     claimed.map_err(|error| match error {
         ClaimError::Busy { .. } => (RefusalCode::Busy, error.to_string()),
         _ => invalid(error.to_string()),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
-use welkin_lease::LeaseRecord;
+use welkin_lease::{Devices, LeaseRecord};
 use welkin_proto::lease::TermSize;
 use welkin_proto::{ReceiptAck, SignedByAccount, Voucher};
-use welkin_types::{AccountId, LeaseId};
+use welkin_types::{AccountId, LeaseId, UnixMillis};
 
 use super::spool::Spool;
 use super::stdio::Terminal;
@@ -20,6 +20,12 @@ pub(crate) const LEASES_MAX: usize = 20_000;
 pub(crate) enum Command {
     /// A voucher whose signature is good.
     Voucher(Box<SignedByAccount<Voucher>>),
+    /// It waited for a slot and has one now, with these devices.
+    Placed(Devices),
+    /// An order on demand needs its container.
+    Preempt,
+    /// The buyer has the checkpoint.
+    Fetched,
     /// End it within this time.
     Stop(std::time::Duration),
     /// Send a signal to the command.
@@ -41,8 +47,18 @@ pub(crate) struct View {
     pub(crate) detail: Option<String>,
     /// How often a voucher was asked for, and the last question: seconds used, seconds covered.
     pub(crate) asked: (u64, u64, u64),
+    /// Until when the buyer can fetch the checkpoint.
+    pub(crate) offered: Option<UnixMillis>,
     /// The logs that are being written.
     pub(crate) terminal: Option<Terminal>,
+}
+
+impl View {
+    /// The view of a lease of which nothing else is known yet.
+    pub(crate) fn of(record: LeaseRecord) -> Self {
+        let record = Arc::new(record);
+        Self { record, detail: None, asked: (0, 0, 0), offered: None, terminal: None }
+    }
 }
 
 /// How to reach a lease's task.
@@ -88,13 +104,18 @@ impl Registry {
         self.map().get(&lease).filter(|handle| handle.buyer == buyer).cloned()
     }
 
+    /// A lease, whosever it is.
+    pub(crate) fn handle(&self, lease: LeaseId) -> Option<LeaseHandle> {
+        self.map().get(&lease).cloned()
+    }
+
     /// All leases of a buyer.
     pub(crate) fn of(&self, buyer: AccountId) -> Vec<LeaseHandle> {
         self.map().values().filter(|handle| handle.buyer == buyer).cloned().collect()
     }
 
     /// The ended leases, with the time of their end.
-    pub(crate) fn ended(&self) -> Vec<(LeaseId, welkin_types::UnixMillis)> {
+    pub(crate) fn ended(&self) -> Vec<(LeaseId, UnixMillis)> {
         let ended = |(lease, handle): (&LeaseId, &LeaseHandle)| {
             let view = handle.view.borrow();
             let last = view.record.stages.last()?;

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use welkin_lease::{Found, HostLease, Input, LeaseRecord};
 use welkin_store::{Batch, Db};
-use welkin_types::LeaseId;
+use welkin_types::{LeaseId, LeaseState};
 
 use super::lease::{self, Fresh, Survivor};
 use super::registry::{LEASES_MAX, LeaseHandle, View};
@@ -61,8 +61,10 @@ pub(crate) async fn take_up(host: &Arc<Host>, records: Vec<LeaseRecord>) -> Resu
             continue;
         }
         let survivor = survivors.remove(&record.sandbox);
-        if record.wipe.is_none() {
-            host.slots().restore(lease, container, record.devices.clone());
+        // One that waited for a slot has none.
+        if record.wipe.is_none() && record.state() != LeaseState::Placing {
+            let spot = record.preemptible();
+            host.slots().restore(lease, container, record.devices.clone(), spot);
         }
         take_up_one(host, record, survivor);
         running += 1;
@@ -92,7 +94,7 @@ fn remember(host: &Host, record: LeaseRecord) {
     let lease = record.order.message.lease;
     let buyer = record.order.message.buyer;
     let (commands, _) = mpsc::channel(1);
-    let view = View { record: Arc::new(record), detail: None, asked: (0, 0, 0), terminal: None };
+    let view = View::of(record);
     let (_, view) = watch::channel(view);
     host.registry.insert(lease, LeaseHandle { buyer, commands, view });
 }

@@ -16,7 +16,7 @@ use welkin_runtime::{
     Capabilities, Command, ExecId, FilesIn, Limits, Prepared, Pty, Runtime, RuntimeConfig,
     RuntimeError, SandboxId, SandboxSpec, SandboxState, StartOptions, Stdio,
 };
-use welkin_types::{LeaseId, Tier};
+use welkin_types::{CapacityType, LeaseId, Tier};
 
 use super::lease::Survivor;
 use super::stdio::Ours;
@@ -423,6 +423,9 @@ fn command_of(
         "WELKIN_NODE_RANK=0".to_owned(),
         "WELKIN_CHECKPOINT_DIR=/work/ckpt".to_owned(),
     ];
+    if spec.launch.terms.capacity == CapacityType::Spot {
+        env.push(format!("WELKIN_PREEMPT_FILE={}", super::preempt::PREEMPT_FILE));
+    }
     if spec.tty {
         env.push("TERM=xterm-256color".to_owned());
     }

@@ -193,6 +193,8 @@ pub(crate) fn terminal(pty: Pty, size: TermSize) -> io::Result<(Stdio, Option<Ow
 pub(crate) struct Pumps {
     pub(crate) terminal: Terminal,
     master: Option<OwnedFd>,
+    /// Read ends of output and error, by which write ends can be had once more.
+    pipes: Option<[OwnedFd; 2]>,
     tasks: tokio::task::JoinSet<()>,
 }
 
@@ -213,9 +215,11 @@ impl Pumps {
         };
         let [out_attached, err_attached] = terminal.attached.clone();
         let mut tasks = tokio::task::JoinSet::new();
-        let mut master = None;
+        let (mut master, mut pipes) = (None, None);
         match ours {
             Ours::Pipes(out_pipe, err_pipe) => {
+                let both = (out_pipe.try_clone().ok(), err_pipe.try_clone().ok());
+                pipes = both.0.zip(both.1).map(|(out, err)| [out, err]);
                 tasks.spawn(async move {
                     finish(pump_pipe(out_pipe, &mut out, &out_attached, limits).await, &mut out);
                 });
@@ -231,7 +235,7 @@ impl Pumps {
                 });
             }
         }
-        Ok(Self { terminal, master, tasks })
+        Ok(Self { terminal, master, pipes, tasks })
     }
 
     /// Tells the terminal, if there is one, its size.
@@ -243,10 +247,22 @@ impl Pumps {
         }
     }
 
+    /// Ends for the output and the error of one more command, whose print goes into the same logs.
+    pub(crate) fn outputs(&self) -> io::Result<[OwnedFd; 2]> {
+        if let Some(master) = &self.master {
+            let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+            let slave = rustix::pty::ioctl_tiocgptpeer(master, flags)?;
+            return Ok([slave.try_clone()?, slave]);
+        }
+        let [out, err] = self.pipes.as_ref().ok_or_else(|| io::Error::other("no pipes"))?;
+        Ok([write_end(out)?, write_end(err)?])
+    }
+
     /// Waits until everything printed is in the logs, at most so long; returns how much there is.
     pub(crate) async fn drained(mut self, within: Duration) -> (u64, u64) {
         self.terminal.input.close().await;
         self.master = None;
+        self.pipes = None;
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(within, all).await.is_err() {
             tracing::warn!("an output did not end with its command");
@@ -254,6 +270,12 @@ impl Pumps {
         let end = |log: &watch::Receiver<Watch>| log.borrow().end;
         (end(&self.terminal.logs[0]), end(&self.terminal.logs[1]))
     }
+}
+
+/// The other end of a pipe of which this is the read end.
+fn write_end(read: &OwnedFd) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", read.as_raw_fd());
+    Ok(File::options().write(true).open(path)?.into())
 }
 
 fn finish(result: io::Result<()>, log: &mut LogWriter) {

@@ -123,6 +123,12 @@ fn running(handle: &LeaseHandle) -> Option<[u8; 16]> {
     (view.record.state() == LeaseState::Running).then_some(view.record.sandbox)
 }
 
+/// The sandbox of a lease whose command is about to end.
+fn stopping(handle: &LeaseHandle) -> Option<[u8; 16]> {
+    let view = handle.view.borrow();
+    (view.record.state() == LeaseState::Stopping).then_some(view.record.sandbox)
+}
+
 /// The variables that the lease's own command was given, secrets left out: they are not kept.
 fn lease_env(handle: &LeaseHandle) -> Vec<(String, String)> {
     let record = Arc::clone(&handle.view.borrow().record);
@@ -237,7 +243,8 @@ async fn get(
     path: &str,
     mut send: SendStream,
 ) -> Result<(), WireError> {
-    let (Some(sandbox), Some(sandboxes)) = (running(handle), &host.sandboxes) else {
+    let sandbox = running(handle).or_else(|| stopping(handle));
+    let (Some(sandbox), Some(sandboxes)) = (sandbox, &host.sandboxes) else {
         return wire::send(&mut send, &DataFrame::Failed(not_running(handle))).await;
     };
     let Ok((read, write)) = pipe_with(PipeFlags::CLOEXEC) else {
@@ -309,7 +316,8 @@ async fn files(
 ) -> Result<(), WireError> {
     let (bytes_max, is_waiting) = {
         let view = handle.view.borrow();
-        (view.record.launch.disk_bytes, view.record.state() == LeaseState::Pulling)
+        let is_waiting = matches!(view.record.state(), LeaseState::Placing | LeaseState::Pulling);
+        (view.record.launch.disk_bytes, is_waiting)
     };
     let Some(_permit) = host.spools.try_acquire().ok().filter(|_| is_waiting) else {
         let text = "the lease does not wait for files, or too many are on their way".to_owned();

@@ -17,9 +17,9 @@ use welkin_proto::prices::{PricePoint, PricesAsked, Span, Spread};
 use welkin_proto::queue::{Standing, Ticket, Wait, WaitAnswer, WaitEvent};
 use welkin_proto::settle::{EpochView, SettleCall, SettleRefusal, SettleReply, SettleRequest};
 use welkin_proto::{
-    AccountSignature, Capability, ContainerOffer, Delegation, Domain, Exit, LogSummary, NodeAddr,
-    NodeKey, Offer, Order, Receipt, ReceiptAck, ReceiptFile, RelayAddr, ReservedTerms, Signable,
-    Signed, SignedByAccount, SpotTerms, StageTime, Usage, Voucher, Wipe,
+    AccountSignature, Capability, Checkpoint, ContainerOffer, Delegation, Domain, Exit, LogSummary,
+    NodeAddr, NodeKey, Offer, Order, Receipt, ReceiptAck, ReceiptFile, RelayAddr, ReservedTerms,
+    Signable, Signed, SignedByAccount, SpotTerms, StageTime, Terms, Usage, Voucher, Wipe,
 };
 use welkin_types::task::{ByteRange, CountRange, GpuAsk, Needs};
 use welkin_types::{
@@ -218,10 +218,12 @@ make_struct! {
     TermSize { rows, columns }
     Accepted { lease, fencing, at }
     Refusal { lease, code, detail }
-    Open { order, offer, launch, secrets, tty, stdin, files }
+    Open { order, offer, launch, secrets, tty, stdin, files, may_preempt }
+    Terms { capacity, notice_seconds }
+    Checkpoint { argv, path }
     Launch {
         image, argv, env, cwd, cpu_milli, memory_bytes, disk_bytes, shm_bytes, run_seconds_max,
-        start_seconds_max, name,
+        start_seconds_max, name, terms, checkpoint,
     }
     LogSeen { frames }
     LeaseInfo { lease, name, stages, seconds, covered, exit, cpu_us, memory_bytes }
@@ -287,7 +289,7 @@ make_enum! {
     SettleRequest [3] { 0 => Rpc(a), 1 => RegisterChecker, 2 => Epoch { epoch } }
     SettleReply [4] { 0 => Rpc(a), 1 => Epoch(a), 2 => Done, 3 => Refused(a) }
 
-    ToHost [9] {
+    ToHost [10] {
         0 => Hello(a),
         1 => Open(a),
         2 => Resume(a),
@@ -297,14 +299,16 @@ make_enum! {
         6 => Resize { lease, size },
         7 => Ack(a),
         8 => Remove(a),
+        9 => Fetched(a),
     }
-    FromHost [6] {
+    FromHost [7] {
         0 => Accepted(a),
         1 => Refused(a),
         2 => Stage { lease, stage, detail },
         3 => Usage { lease, seconds, covered },
         4 => Receipt { lease, receipt, operator },
         5 => Removed(a),
+        6 => Checkpoint { lease, within_ms },
     }
     StreamHello [8] {
         0 => Logs { lease, output, from, follow },

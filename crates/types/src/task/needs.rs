@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attestation, GpuAsk, Spot, TaskSpec, Text};
+use super::{Attestation, GpuAsk, TaskSpec, Text};
 use crate::{AccountId, AppId, CapacityType, Feature, Policy, Region, Tier, Usd};
 
 /// What a container has to be for a task. Goes over the wire.
@@ -90,13 +90,6 @@ impl TaskSpec {
             app: None,
             is_app_required: false,
             policy: place.policy,
-        }
-    }
-
-    fn capacity(&self) -> CapacityType {
-        match self.price.spot {
-            Spot::Only => CapacityType::Spot,
-            Spot::Auto | Spot::Never => CapacityType::OnDemand,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The tables of a spec for long-lived tasks: storage, network, health, scale, picture, notices.
 //!
-//! This version reads and checks them, and says in [`super::TaskSpec::unsupported`] that it does
-//! not carry them out.
+//! This version reads and checks them, and says in [`super::TaskSpec::unsupported`] which of them
+//! it does not carry out.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,13 @@ pub struct Checkpoint {
     /// How often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Text<Span>>,
-    /// How long the command has to write before it is taken off.
+    /// A script for `/bin/sh -c` that writes to `path`: run beside the command when a spot
+    /// container is taken back, before the command is asked to end. If left out, `path` is fetched as
+    /// it stands then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// How long the command has at least to write before it is taken off: spot containers with a
+    /// shorter notice are not taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_preempt: Option<Text<Span>>,
 }

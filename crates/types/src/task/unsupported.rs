@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Attestation, DataAtRest, Kind, Spot, TaskSpec, Text};
+use super::{Attestation, DataAtRest, Kind, TaskSpec, Text};
 use crate::Tier;
 
 /// A key that is set to something that is not carried out.
@@ -36,9 +36,9 @@ impl TaskSpec {
         list
     }
 
-    fn base_gaps(&self) -> [(bool, &'static str, &'static str); 13] {
+    fn base_gaps(&self) -> [(bool, &'static str, &'static str); 12] {
         const AT_LEAST: &str = "an upper bound is not looked at yet; leave it out";
-        let (asked, trust, price) = (&self.resources, &self.trust, &self.price);
+        let (asked, trust) = (&self.resources, &self.trust);
         let is_strong = trust.isolation.is_some_and(|tier| tier > Tier::Container);
         let attests = trust.attestation.is_some_and(|asked| asked != Attestation::None);
         let ignores = self.files.iter().any(|files| files.ignore.is_some());
@@ -62,15 +62,15 @@ impl TaskSpec {
                 "trust.data",
                 "scratch space is not encrypted yet",
             ),
-            (price.spot == Spot::Only, "price.spot", "there are no spot containers yet"),
             (self.timeouts.idle.is_some(), "timeouts.idle", "idle tasks are not noticed yet"),
         ]
     }
 
     fn service_gaps(&self) -> [(bool, &'static str, &'static str); 9] {
+        let is_periodic = self.checkpoint.as_ref().is_some_and(|kept| kept.every.is_some());
         [
             (!self.volumes.is_empty(), "volumes", "there is no storage that outlives a task yet"),
-            (self.checkpoint.is_some(), "checkpoint", "progress is not kept yet"),
+            (is_periodic, "checkpoint.every", "progress is kept only when a host takes it back"),
             (!self.ports.is_empty(), "ports", "ports of a task can't be reached yet"),
             (self.network.is_some(), "network", "a task has no network yet"),
             (self.health.is_some(), "health", "health is not checked yet"),

@@ -132,6 +132,7 @@ impl TaskSpec {
         }
         if let Some(checkpoint) = &self.checkpoint {
             spans.push(("checkpoint.every", checkpoint.every));
+            spans.push(("checkpoint.on_preempt", checkpoint.on_preempt));
         }
         if let Some(health) = &self.health {
             spans.push(("health.every", health.every));
@@ -152,8 +153,14 @@ impl TaskSpec {
         check_list("volumes", &self.volumes, limits::LIST_MAX, check_volume)?;
         let paths = self.volumes.iter().map(|volume| &volume.path);
         check_unique("volumes", paths)?;
-        let path = self.checkpoint.as_ref().map(|checkpoint| &checkpoint.path);
-        path.map_or(Ok(()), |path| check_inner_path("checkpoint.path", path))
+        let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
+        if let Some(script) = &checkpoint.run {
+            check_bytes("checkpoint.run", script, limits::ARG_BYTES_MAX)?;
+            if script.trim().is_empty() {
+                return Err(KeyError::new("checkpoint.run", "is empty: leave it out"));
+            }
+        }
+        check_inner_path("checkpoint.path", &checkpoint.path)
     }
 
     fn check_network(&self) -> Check {

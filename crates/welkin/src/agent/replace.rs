@@ -89,10 +89,11 @@ async fn attempt(
     task: &KeptTask,
     secrets: &[(String, Secret)],
 ) -> anyhow::Result<Option<Keeper>> {
-    let Some(ask) = task.ask(secrets) else {
+    let Some(mut ask) = task.ask(secrets) else {
         bail!("its secrets were in the memory of an agent that has ended");
     };
-    let entries = task.files.clone();
+    let entries = old.kept().files(&task.files);
+    ask.files = !entries.is_empty();
     let files = match ask.files {
         true => Some(tokio::task::spawn_blocking(move || pack(&entries)).await??),
         false => None,

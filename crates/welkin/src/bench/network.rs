@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use welkin_node::Shutdown;
 use welkin_node::buyer::{Ask, Buyer, Home};
 use welkin_node::network::Network;
+use welkin_proto::Terms;
 use welkin_proto::lease::Launch;
 use welkin_types::task::TaskSpec;
 
@@ -121,6 +122,8 @@ pub(crate) fn ask(argv: &[&str], memory_bytes: u64, disk_bytes: u64, cpu_milli: 
         run_seconds_max: 0,
         start_seconds_max: 120,
         name: "bench".to_owned(),
+        terms: Terms::ON_DEMAND,
+        checkpoint: None,
     };
     Ask {
         needs,

@@ -11,7 +11,7 @@ use welkin_proto::lease::{
 };
 use welkin_proto::{
     ALPN_CHECK, ALPN_INDEX, ALPN_LEASE, ALPN_SETTLE, AccountKey, Delegation, Domain,
-    FRAME_BYTES_MAX, NodeAddr, NodeKey, Offer, Order, SignedByAccount, Voucher, encode,
+    FRAME_BYTES_MAX, NodeAddr, NodeKey, Offer, Order, SignedByAccount, Terms, Voucher, encode,
 };
 use welkin_types::task::TaskSpec;
 use welkin_types::{LeaseId, LeaseState, NodeId, Reason, UnixMillis, Usd};
@@ -98,7 +98,16 @@ impl Raw {
     fn open(&self, order: Order, launch: Vec<u8>) -> Open {
         let order = SignedByAccount::sign(&DOMAIN, &self.account, order).unwrap();
         let secrets = Vec::new();
-        Open { order, offer: None, launch, secrets, tty: None, stdin: false, files: false }
+        Open {
+            order,
+            offer: None,
+            launch,
+            secrets,
+            tty: None,
+            stdin: false,
+            files: false,
+            may_preempt: false,
+        }
     }
 }
 
@@ -142,6 +151,8 @@ fn launch(script: &str) -> Vec<u8> {
         run_seconds_max: 0,
         start_seconds_max: 60,
         name: "raw".to_owned(),
+        terms: Terms::ON_DEMAND,
+        checkpoint: None,
     };
     encode(&launch).unwrap()
 }

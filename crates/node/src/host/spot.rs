@@ -1,0 +1,89 @@
+//! Spot: what a host leases cheaper, to be taken back with a notice.
+
+use serde::{Deserialize, Serialize};
+use welkin_proto::SpotTerms;
+use welkin_types::{BasisPoints, Price, Usd};
+
+/// At which price and with what notice a host leases what is free as spot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpotConfig {
+    /// What an hour costs: US dollars as "0.02", or a share of the price on demand as "60%".
+    pub price: String,
+    /// How long a spot lease goes on when its container is taken back, in seconds.
+    pub notice_seconds: u16,
+}
+
+impl Default for SpotConfig {
+    fn default() -> Self {
+        Self { price: "50%".to_owned(), notice_seconds: 30 }
+    }
+}
+
+impl SpotConfig {
+    /// The spot terms of a container with this price on demand.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the key and says what is wrong with it.
+    pub fn terms(&self, on_demand: Price) -> Result<SpotTerms, String> {
+        let range = SpotTerms::NOTICE_SECONDS;
+        if !range.contains(&self.notice_seconds) {
+            return Err(format!(
+                "`host.spot.notice_seconds` is {}: set it to {} to {}",
+                self.notice_seconds,
+                range.start(),
+                range.end()
+            ));
+        }
+        let price = self.price_of(on_demand)?;
+        if price >= on_demand {
+            return Err(format!(
+                "`host.spot.price` makes it {price}, which is not below {on_demand} on demand: \
+                 nobody would take it; lower it, or leave [host.spot] out"
+            ));
+        }
+        Ok(SpotTerms { price, notice_seconds: self.notice_seconds })
+    }
+
+    fn price_of(&self, on_demand: Price) -> Result<Price, String> {
+        let wrong = |why: String| format!("`host.spot.price`: {why}");
+        let Some(percent) = self.price.strip_suffix('%') else {
+            let usd: Usd = self.price.parse().map_err(|error| wrong(format!("{error}")))?;
+            return Ok(Price::per_hour(usd));
+        };
+        let percent: Option<u16> = percent.trim().parse().ok().filter(|percent| *percent < 100);
+        let share =
+            percent.and_then(|percent| BasisPoints::new(percent * 100)).ok_or_else(|| {
+                wrong(format!("`{}` is not a share below 100%; write it like 60%", self.price))
+            })?;
+        Ok(Price::per_hour(on_demand.hour().split(share).0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(price: &str, notice_seconds: u16) -> Result<SpotTerms, String> {
+        let config = SpotConfig { price: price.to_owned(), notice_seconds };
+        config.terms(Price::per_hour("0.05".parse().unwrap()))
+    }
+
+    #[test]
+    fn a_spot_price_is_below_the_price_on_demand() {
+        for (text, micros) in [("60%", 30_000), ("0%", 0), ("0.049999", 49_999), ("$0.01", 10_000)]
+        {
+            let terms = terms(text, 30).unwrap();
+            assert_eq!(terms.price.hour().micros(), micros, "{text}");
+        }
+        for text in ["0.05", "1", "100%", "-1%", "60 percent", "", "%", "6e1%", "99999999%"] {
+            let why = terms(text, 30).unwrap_err();
+            assert!(why.contains("`host.spot.price`"), "{text}: {why}");
+        }
+        for seconds in [0, 4, 601] {
+            let why = terms("60%", seconds).unwrap_err();
+            assert!(why.starts_with("`host.spot.notice_seconds` is"), "{why}");
+        }
+    }
+}
