@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use welkin_proto::lease::Launch;
-use welkin_proto::{AccountKey, Checkpoint, Delegation, Domain};
+use welkin_proto::{AccountKey, Checkpoint, Delegation, Domain, Terms};
 use welkin_types::{CapacityType, ContainerId, LeaseId, NodeId, Price};
 
 use super::*;

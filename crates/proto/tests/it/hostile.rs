@@ -114,7 +114,8 @@ fn to_host(message: &ToHost) {
         | ToHost::Stop { .. }
         | ToHost::Signal { .. }
         | ToHost::Resize { .. }
-        | ToHost::Remove(_) => (),
+        | ToHost::Remove(_)
+        | ToHost::Fetched(_) => (),
     }
 }
 

@@ -25,6 +25,7 @@ mod queue;
 mod run;
 mod services;
 mod session;
+mod spot;
 #[cfg(feature = "postgres")]
 mod standby;
 mod support;
