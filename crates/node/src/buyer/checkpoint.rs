@@ -111,18 +111,18 @@ async fn fetch(
         .await
         .map_err(|error| text(&error))?;
     let to = to.to_owned();
+    // What comes has the name that it has in the sandbox.
+    let here = Path::new(path).file_name().map_or_else(|| to.clone(), |name| to.join(name));
     let unpacked = tokio::task::spawn_blocking(move || {
         use std::io::Seek as _;
         let mut stream = stream;
         stream.rewind().map_err(|error| crate::chain(&error))?;
         // One of before, of the same lease, would show through.
-        let _ = fs::remove_dir_all(&to).or_else(|_| fs::remove_file(&to));
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder).map_err(|error| crate::chain(&error))?;
-        }
+        let _ = fs::remove_dir_all(&to);
+        fs::create_dir_all(&to).map_err(|error| crate::chain(&error))?;
         match files::unpack(stream, &to) {
             Ok(0) => Err("it is empty".to_owned()),
-            Ok(_) => Ok(to),
+            Ok(_) => Ok(here),
             Err(error) => Err(crate::chain(&error)),
         }
     });

@@ -131,7 +131,7 @@ impl Home {
         self.dir.join("logs").join(lease.to_string())
     }
 
-    /// Where the checkpoint of a lease that was taken back is.
+    /// The folder with the checkpoint of a lease that was taken back.
     pub fn checkpoint_dir(&self, lease: LeaseId) -> PathBuf {
         self.dir.join("checkpoints").join(lease.to_string())
     }
@@ -281,9 +281,7 @@ impl Home {
         self.remove_task(lease)?;
         let path = self.lease_path(lease);
         let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        let checkpoint = self.checkpoint_dir(lease);
-        // A checkpoint may be one file.
-        let checkpoint = fs::remove_dir_all(&checkpoint).or_else(|_| fs::remove_file(&checkpoint));
+        let checkpoint = fs::remove_dir_all(self.checkpoint_dir(lease));
         let logs = fs::remove_dir_all(self.log_dir(lease));
         for result in [fs::remove_file(&path), logs, checkpoint] {
             if let Err(source) = result

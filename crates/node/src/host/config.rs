@@ -45,11 +45,11 @@ pub struct Config {
     /// Whether Vulkan adapters that are programs on the processor count as GPUs, for trials. They
     /// are offered under their own name, such as `llvmpipe`.
     pub software_gpus: bool,
+    /// What it leases; empty: one container for each GPU, and without GPUs one for each core.
+    pub containers: Vec<ContainerConfig>,
     /// Whether what is free is leased as spot, too, and for how much.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spot: Option<SpotConfig>,
-    /// What it leases; empty: one container for each GPU, and without GPUs one for each core.
-    pub containers: Vec<ContainerConfig>,
 }
 
 impl Default for Config {
@@ -68,8 +68,8 @@ impl Default for Config {
             image_store: PathBuf::new(),
             image_dirs: Vec::new(),
             software_gpus: false,
-            spot: None,
             containers: Vec::new(),
+            spot: None,
         }
     }
 }

@@ -330,8 +330,9 @@ impl LeaseTask {
         });
     }
 
-    /// Queues the record for the disk. Ends are waited for; on the way to running they are not:
-    /// after a crash the sandbox itself tells that it runs.
+    /// Queues the record for the disk. Ends are waited for, and that the command is to end: a buyer
+    /// who has heard that pays no more. On the way to running it is not: after a crash the sandbox
+    /// itself tells that it runs.
     async fn save(&self) {
         let record = self.machine.record();
         let mut batch = Batch::default();
@@ -340,7 +341,8 @@ impl LeaseTask {
             Err(error) => warn!(%error, "a lease can't be encoded"),
         }
         let written = self.host.db.queue(batch);
-        if record.state().is_final()
+        let state = record.state();
+        if (state.is_final() || state == LeaseState::Stopping)
             && let Err(error) = written.await
         {
             warn!(%error, lease = %self.lease, "a lease can't be written down");

@@ -265,9 +265,10 @@ fn of_two_orders_for_one_slot_one_waits_and_wrong_terms_are_refused() {
 #[test]
 fn a_host_that_is_killed_during_a_notice_leaves_nothing_behind() {
     let Some(mut market) = Market::start() else { return };
-    let job = market.spot("trap '' TERM; echo begun; while :; do sleep 0.05; done");
+    let mut job = market.spot("trap '' TERM; echo begun; while :; do sleep 0.05; done");
     let waits = market.order_now(market.offer.clone(), "echo done").unwrap();
     assert_eq!(waits.kept().state().0, LeaseState::Placing);
+    job.wait_stderr("stopping (preempted)");
     market.host.take().unwrap().kill_9();
     market.host = Some(market.services.host("host", HERE));
     // What waited was in the memory of the process that is gone; nothing was billed.
