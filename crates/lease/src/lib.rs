@@ -4,6 +4,7 @@
 //! * [`Slots`]: the host's sole authority over its own slots: holds, claims, devices,
 //!   fencing numbers.
 //! * [`Payer`]: the buyer's side of paying: signs for no more than its own clock saw.
+//! * [`Reservation`]: a container kept for a term: what is due, kept and given back.
 //! * [`Placement`]: the buyer's walk through candidates, and when to try again.
 //!
 //! Nothing here reads a clock: `now` is an argument everywhere.
@@ -14,10 +15,15 @@ mod host;
 mod payer;
 mod placement;
 mod record;
+mod reservation;
 mod slots;
 
 pub use host::{Effect, Found, HostLease, Input, Policy, ResourcesUsed};
 pub use payer::Payer;
 pub use placement::{Placement, Retry, Step};
 pub use record::LeaseRecord;
+pub use reservation::{
+    COMMITMENT_SECONDS, DAY_SECONDS, Reservation, ReservationEnd, ReservationError,
+    ReservationTerms, Settlement, TERM_SECONDS_MAX,
+};
 pub use slots::{Claim, ClaimError, Devices, Preemption, Slots, Wanted};

@@ -156,6 +156,9 @@ pub struct PriceAsk {
     /// Whether containers that may be taken back are wanted.
     #[serde(skip_serializing_if = "Spot::is_default")]
     pub spot: Spot,
+    /// For how long the container is reserved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<Text<Span>>,
     /// The most that one hour of one container may cost, in US dollars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_per_hour: Option<Text<Usd>>,

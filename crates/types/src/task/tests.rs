@@ -139,7 +139,7 @@ fn every_documented_key_is_read_and_what_is_not_carried_out_is_listed() {
     assert_eq!(
         keys.join(" "),
         "files.ignore trust.isolation trust.attestation trust.data \
-         timeouts.idle volumes checkpoint ports network health scale model stream notify"
+         timeouts.idle volumes checkpoint.every ports network health scale model stream notify"
     );
     let again = parse("task.json", &spec.to_json().to_string()).unwrap();
     assert_eq!(again, spec);
@@ -156,7 +156,9 @@ fn what_is_not_carried_out_is_listed() {
         ("rootfs: ./dir", "rootfs"),
         ("preset: torch", "preset"),
         ("trust: {isolation: sandbox}", "trust.isolation"),
-        ("price: {spot: only}", "price.spot"),
+        ("price: {spot: only}", ""),
+        ("price: {reserve: 30d}", "price.reserve"),
+        ("checkpoint: {path: /a, every: 5m}", "checkpoint.every"),
         ("resources: {memory: 1GB..2GB}", "resources.memory"),
         ("resources: {cpu: ..2, disk: ..2GB}", "resources.cpu resources.disk"),
         ("network: {egress: []}", "network"),

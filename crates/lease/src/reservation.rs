@@ -1,0 +1,235 @@
+//! A container kept for one buyer for a term, and what that costs.
+//!
+//! Paid is for the reserved time, used or not, at a price that is locked for the term, by cumulative
+//! vouchers as a lease is: so neither side has more at stake than stands here. The buyer pays
+//! [`COMMITMENT_SECONDS`] ahead, which are the last of the term. Who goes early, or stops paying,
+//! leaves them behind: that is the fee, and all of it. A day in which the host failed is not paid for,
+//! from its first second to its last ([`DAY_SECONDS`], counted from the start of the term), and the
+//! service fee is on what is kept only. What was promised already for such a day pays for the days
+//! after it; what is left of that at the end is given back.
+//!
+//! Invariants: kept and refunded add up to what was promised; nothing of a failed day is kept; the
+//! promised seconds never fall and never exceed the term; nothing is kept beyond the reserved time
+//! and, where the buyer ended it, the commitment.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use welkin_types::{BasisPoints, Price, UnixMillis, Usd};
+
+/// What is paid ahead, and lost by who goes early, in seconds.
+pub const COMMITMENT_SECONDS: u64 = 3_600;
+/// The period that is not paid for where the host fails in it, in seconds.
+pub const DAY_SECONDS: u64 = 86_400;
+/// The longest term, in seconds: the number of failed days is bounded by it.
+pub const TERM_SECONDS_MAX: u64 = 3 * 366 * DAY_SECONDS;
+
+/// What both sides agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservationTerms {
+    /// What an hour costs, used or not.
+    pub price: Price,
+    /// When the term begins.
+    pub start: UnixMillis,
+    /// How long it is.
+    pub term_seconds: u64,
+}
+
+/// Why a reservation can't be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReservationError {
+    /// The term is out of range.
+    #[error(
+        "a term of {seconds} s can't be reserved: it has {COMMITMENT_SECONDS} to {TERM_SECONDS_MAX}"
+    )]
+    Term {
+        /// What was asked for.
+        seconds: u64,
+    },
+    /// The first voucher is too small.
+    #[error("a reservation begins once {needed} s are paid ahead; {paid} s are")]
+    Ahead {
+        /// How much is paid ahead.
+        needed: u64,
+        /// How much the voucher covers.
+        paid: u64,
+    },
+}
+
+/// Why a reservation is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReservationEnd {
+    /// The term is over.
+    Term,
+    /// The buyer ended it.
+    Cancelled,
+    /// The buyer paid no more.
+    Unpaid,
+    /// The host can't keep it.
+    HostFailed,
+}
+
+impl ReservationEnd {
+    /// Whether the buyer ended it before its time.
+    const fn is_buyers(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Unpaid)
+    }
+}
+
+/// Who has what once a reservation is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// Seconds that are paid for.
+    pub seconds: u64,
+    /// What they cost, the service fee in it.
+    pub kept: Usd,
+    /// The service fee.
+    pub fee: Usd,
+    /// What was promised beyond it and goes back to the buyer.
+    pub refund: Usd,
+}
+
+/// A reservation, on either side: both come to the same sums from the same facts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    terms: ReservationTerms,
+    /// The seconds that the newest voucher pays for.
+    promised: u64,
+    /// Days of the term in which the host failed, from 0.
+    failed: BTreeSet<u64>,
+    /// When it ended, in seconds of the term, and why.
+    end: Option<(u64, ReservationEnd)>,
+}
+
+impl Reservation {
+    /// Begins a reservation with its first voucher.
+    ///
+    /// # Errors
+    ///
+    /// [`ReservationError`] where the term is out of range or too little is paid ahead.
+    pub fn begin(terms: ReservationTerms, promised: u64) -> Result<Self, ReservationError> {
+        let seconds = terms.term_seconds;
+        if !(COMMITMENT_SECONDS..=TERM_SECONDS_MAX).contains(&seconds) {
+            return Err(ReservationError::Term { seconds });
+        }
+        let reservation = Self { terms, promised: 0, failed: BTreeSet::new(), end: None };
+        let needed = reservation.due(terms.start);
+        if promised < needed {
+            return Err(ReservationError::Ahead { needed, paid: promised });
+        }
+        Ok(Self { promised: promised.min(seconds), ..reservation })
+    }
+
+    /// What was agreed on.
+    pub const fn terms(&self) -> &ReservationTerms {
+        &self.terms
+    }
+
+    /// Seconds that the newest voucher pays for.
+    pub const fn promised(&self) -> u64 {
+        self.promised
+    }
+
+    /// Why it is over, if it is.
+    pub fn end(&self) -> Option<ReservationEnd> {
+        self.end.map(|(_, end)| end)
+    }
+
+    /// When the term is over.
+    pub fn until(&self) -> UnixMillis {
+        self.terms.start.after(Duration::from_secs(self.terms.term_seconds))
+    }
+
+    /// Seconds that have to be promised at this time: the reserved ones without failed days, and the
+    /// commitment, up to the end of the term.
+    pub fn due(&self, now: UnixMillis) -> u64 {
+        let reserved = self.paid_within(self.elapsed(now));
+        (reserved + COMMITMENT_SECONDS).min(self.paid_within(self.terms.term_seconds))
+    }
+
+    /// Takes a voucher for so many seconds in all; says whether it is worth more than the last. One
+    /// for more than is due at this time is not taken: it would be a promise for nothing.
+    pub fn voucher(&mut self, now: UnixMillis, seconds: u64) -> bool {
+        let is_better = self.end.is_none() && seconds > self.promised && seconds <= self.due(now);
+        if is_better {
+            self.promised = seconds;
+        }
+        is_better
+    }
+
+    /// The host failed from one moment to another: each day that this touches is not paid for. Days
+    /// before the start, after the end, or not begun yet don't count.
+    pub fn host_failed(&mut self, now: UnixMillis, from: UnixMillis, to: UnixMillis) {
+        if self.end.is_some() || from >= self.until() || to < self.terms.start || to < from {
+            return;
+        }
+        let last = self.elapsed(to.min(now)).min(self.terms.term_seconds - 1) / DAY_SECONDS;
+        let first = self.elapsed(from) / DAY_SECONDS;
+        self.failed.extend(first..=last);
+    }
+
+    /// The buyer ends it: the commitment stays with the host.
+    pub fn cancel(&mut self, now: UnixMillis) {
+        self.finish(now, ReservationEnd::Cancelled);
+    }
+
+    /// The host ends it: the day is not paid for, and no commitment is kept.
+    pub fn give_up(&mut self, now: UnixMillis) {
+        self.host_failed(now, now, now);
+        self.finish(now, ReservationEnd::HostFailed);
+    }
+
+    /// Time has passed: ends it at the end of the term, or where more than `exposure_seconds` of what
+    /// is due are not promised.
+    pub fn tick(&mut self, now: UnixMillis, exposure_seconds: u64) {
+        if self.elapsed(now) >= self.terms.term_seconds {
+            self.finish(now, ReservationEnd::Term);
+        } else if self.due(now).saturating_sub(self.promised) > exposure_seconds {
+            self.finish(now, ReservationEnd::Unpaid);
+        }
+    }
+
+    fn finish(&mut self, now: UnixMillis, end: ReservationEnd) {
+        let elapsed = self.elapsed(now);
+        let end = if elapsed >= self.terms.term_seconds { ReservationEnd::Term } else { end };
+        self.end.get_or_insert((elapsed, end));
+    }
+
+    /// Who has what; as if the buyer ended it now, while it is not over.
+    pub fn settlement(&self, now: UnixMillis) -> Settlement {
+        let (elapsed, end) =
+            self.end.unwrap_or_else(|| (self.elapsed(now), ReservationEnd::Cancelled));
+        let ahead = if end.is_buyers() { COMMITMENT_SECONDS } else { 0 };
+        let earned = self.paid_within(elapsed) + ahead;
+        let earned = earned.min(self.paid_within(self.terms.term_seconds));
+        let seconds = earned.min(self.promised);
+        let kept = self.terms.price.cost(seconds);
+        let promised = self.terms.price.cost(self.promised);
+        Settlement {
+            seconds,
+            kept,
+            fee: kept.split(BasisPoints::SERVICE_FEE).0,
+            refund: promised.saturating_sub(kept),
+        }
+    }
+
+    /// Whole seconds of the term at this time.
+    fn elapsed(&self, now: UnixMillis) -> u64 {
+        now.since(self.terms.start).as_secs().min(self.terms.term_seconds)
+    }
+
+    /// Of the first seconds of the term those that are paid for.
+    fn paid_within(&self, seconds: u64) -> u64 {
+        let unpaid = |day: &u64| {
+            let begin = day * DAY_SECONDS;
+            seconds.saturating_sub(begin).min(DAY_SECONDS)
+        };
+        seconds.saturating_sub(self.failed.iter().map(unpaid).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests;
