@@ -37,8 +37,8 @@ pub struct Policy {
     /// How long the buyer may take to come back after a restart of the host. It could not pay
     /// while the host was gone, so until then uncovered work is no reason to stop.
     pub buyer_return: Duration,
-    /// How long a spot lease takes at most to leave for one that waits for its slot.
-    pub preempt_max: Duration,
+    /// How long a spot lease goes on at most when its container is taken back.
+    pub notice: Duration,
 }
 
 impl Default for Policy {
@@ -51,7 +51,7 @@ impl Default for Policy {
             start_max: Duration::from_secs(1_800),
             last_voucher: Duration::from_secs(3),
             buyer_return: Duration::from_secs(20),
-            preempt_max: Duration::from_secs(*SpotTerms::NOTICE_SECONDS.end() as u64 + 60),
+            notice: Duration::from_secs(*SpotTerms::NOTICE_SECONDS.end() as u64),
         }
     }
 }
@@ -198,11 +198,10 @@ impl HostLease {
     /// Takes over a lease that has just been accepted and written down.
     pub fn new(record: LeaseRecord, policy: Policy, now: UnixMillis) -> Self {
         let mut lease = Self::bare(record, policy, now);
-        if let Some(stage) = lease.record.stages.last().copied() {
-            lease.effects.push_back(Effect::Tell(stage, None));
-        }
+        let stage = lease.record.stages.last().copied();
+        lease.effects.extend(stage.map(|stage| Effect::Tell(stage, None)));
         if lease.record.state() == LeaseState::Placing {
-            lease.place_by = Some(now.after(lease.policy.preempt_max));
+            lease.wait_for_slot(now);
         } else {
             lease.prepare(now);
         }

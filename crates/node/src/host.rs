@@ -267,7 +267,7 @@ pub async fn start(
         containers,
         gpus,
         _gpus_reserved: gpus_reserved,
-        policy: Policy { exposure_seconds: config.exposure_seconds, ..Policy::default() },
+        policy: policy_of(&config),
         config,
         db,
         slots: Mutex::new(slots),
@@ -294,6 +294,12 @@ pub async fn start(
         warn!("this machine can't isolate tenants: nothing is offered (see `welkin doctor`)");
     }
     Ok(HostHandle(host))
+}
+
+fn policy_of(config: &Config) -> Policy {
+    let usual = Policy { exposure_seconds: config.exposure_seconds, ..Policy::default() };
+    let notice = config.spot.as_ref().map(|spot| Duration::from_secs(spot.notice_seconds.into()));
+    Policy { notice: notice.unwrap_or(usual.notice), ..usual }
 }
 
 /// Old leases and their logs go when their time is over, also where nobody restarts the host.

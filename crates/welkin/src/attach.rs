@@ -183,7 +183,10 @@ impl Attached<'_> {
         self.stages.push(stage);
         let took = before.map_or(Duration::ZERO, |before| stage.at.since(before));
         match stage.state {
-            LeaseState::Placing => self.say("placing: waits for a spot lease to end; not billed"),
+            LeaseState::Placing => {
+                let why = detail.unwrap_or("waits for a container");
+                self.say(&format!("placing: {why}; not billed"));
+            }
             LeaseState::Starting => self.say(&format!("pull   {}", out::duration(took))),
             LeaseState::Running => {
                 self.say(&format!("start  {}", out::duration(took)));

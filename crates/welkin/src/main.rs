@@ -44,6 +44,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, SchemaKind};
 use crate::config::{Config, LogFormat};
+use welkin_node::host::HostError;
 
 /// Leave with this code and say nothing more.
 #[derive(Debug, thiserror::Error)]
@@ -117,14 +118,27 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }) => return money::verify(file, cli.json),
         _ => (),
     }
-    let config = Config::load(cli.config.as_deref())?;
+    let file = cli.config.clone();
+    let config = Config::load(file.as_deref())?;
     init_log(&config.log, &cli)?;
     let dir = config.network_dir(cli.dir.as_deref());
     let mut context =
         Context { config, dir, is_json: cli.json, is_quiet: cli.quiet, launcher: None };
     // Before there is a second thread or a socket.
     context.launcher = unprivileged::give_up_root(&context, &cli.command)?;
-    runtime(&cli.command)?.block_on(command(context, cli.command))
+    let done = runtime(&cli.command)?.block_on(command(context, cli.command));
+    done.map_err(|error| in_file(error, file.as_deref()))
+}
+
+/// Names the file of settings that are read well and can't be carried out.
+fn in_file(error: anyhow::Error, file: Option<&std::path::Path>) -> anyhow::Error {
+    let is_setting = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(HostError::Containers(_)))
+    };
+    match file {
+        Some(file) if error.chain().any(is_setting) => error.context(file.display().to_string()),
+        _ => error,
+    }
 }
 
 /// Roles use every core; a client needs one thread to talk and one to work.

@@ -12,10 +12,25 @@ use welkin_types::{CapacityType, LeaseState, Reason, UnixMillis};
 use super::{Effect, HostLease};
 use crate::slots::Devices;
 
+/// How long it may take beyond its notice until a spot lease is gone: it is killed and wiped.
+const LEAVE_MAX: Duration = Duration::from_secs(60);
+
 impl HostLease {
     /// How long this spot lease goes on after its container is taken back.
     fn notice(&self) -> Duration {
         Duration::from_secs(self.record.launch.terms.notice_seconds.into())
+    }
+
+    /// Begins to wait for a slot.
+    pub(super) fn wait_for_slot(&mut self, now: UnixMillis) {
+        self.place_by = Some(now.after(self.policy.notice + LEAVE_MAX));
+    }
+
+    /// What a lease that has no slot yet waits for, in words.
+    pub fn waits_for(&self) -> Option<String> {
+        let notice = self.policy.notice.as_secs();
+        (self.record.state() == LeaseState::Placing)
+            .then(|| format!("waits for a spot lease to end, at most {notice} s"))
     }
 
     pub(super) fn placed(&mut self, now: UnixMillis, devices: Devices) {

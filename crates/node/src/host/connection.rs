@@ -287,10 +287,11 @@ async fn follow(lease: LeaseId, mut handle: LeaseHandle, out: mpsc::Sender<FromH
 
 fn news(lease: LeaseId, view: &View, told: usize) -> Vec<FromHost> {
     let stages = view.record.stages.get(told..).unwrap_or_default();
+    let last = view.record.stages.last();
     stages
         .iter()
         .map(|stage| {
-            let detail = if stage.state.is_final() { view.detail.clone() } else { None };
+            let detail = view.detail.clone().filter(|_| last == Some(stage));
             FromHost::Stage { lease, stage: *stage, detail }
         })
         .collect()

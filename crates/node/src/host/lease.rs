@@ -80,7 +80,9 @@ pub(crate) fn spawn(
     let order = &record.order.message;
     // Until the settlement service says how it stands.
     let secured = promised.checked_add(hold(order.price, order.budget)).unwrap_or(order.budget);
-    let (publish, view) = watch::channel(View::of(record.clone()));
+    // Before anybody looks.
+    let view = View { detail: machine.waits_for(), ..View::of(record.clone()) };
+    let (publish, view) = watch::channel(view);
     host.registry.insert(lease, LeaseHandle { buyer, commands, view });
     let task = LeaseTask {
         host: Arc::clone(host),
@@ -325,7 +327,11 @@ impl LeaseTask {
     fn show(&self, detail: Option<String>) {
         self.publish.send_modify(|view| {
             view.record = Arc::new(self.machine.record().clone());
-            view.detail = detail.or_else(|| view.detail.take());
+            // More about the present state; that of the last stays.
+            let state = view.record.state();
+            let is_present = state.is_final() || state == LeaseState::Placing;
+            let kept = view.detail.take().filter(|_| is_present);
+            view.detail = detail.or(kept);
             view.terminal = self.pumps.as_ref().map(|pumps| pumps.terminal.clone());
         });
     }

@@ -43,7 +43,7 @@ pub(crate) enum Command {
 pub(crate) struct View {
     /// What is written down.
     pub(crate) record: Arc<LeaseRecord>,
-    /// More about the final state.
+    /// More about the present state.
     pub(crate) detail: Option<String>,
     /// How often a voucher was asked for, and the last question: seconds used, seconds covered.
     pub(crate) asked: (u64, u64, u64),

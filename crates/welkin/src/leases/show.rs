@@ -12,7 +12,7 @@ use welkin_node::settlement::SettlementError;
 use welkin_proto::lease::LeaseInfo;
 use welkin_proto::settle::{LeaseView, SettleRefusal};
 use welkin_proto::{Exit, Receipt, StageTime};
-use welkin_types::{LeaseId, LeaseState, Reason, UnixMillis};
+use welkin_types::{CapacityType, LeaseId, LeaseState, Reason, UnixMillis};
 
 use super::list::Queued;
 use super::{ask_host, exit_text};
@@ -220,6 +220,9 @@ impl Shown {
         lines.line("operator", order.operator);
         lines.line("container", order.container);
         lines.line("price", order.price);
+        if kept.terms.capacity == CapacityType::Spot {
+            lines.line("terms", format!("spot, {} s notice", kept.terms.notice_seconds));
+        }
         lines.line("budget", order.budget);
         let age = out::duration(now.since(order.issued));
         lines.line("ordered", format!("{} ({age} ago)", order.issued));
@@ -232,6 +235,9 @@ impl Shown {
         }
         if let Some(old) = kept.replaces {
             lines.line("replaces", old);
+        }
+        if let Some(here) = kept.checkpoint.as_ref().and_then(|kept| kept.here.as_ref()) {
+            lines.line("checkpoint", here.display());
         }
         if let Some(new) = self.successor {
             lines.line("again", format!("placed again as {new}"));

@@ -11,7 +11,7 @@ use welkin_types::task::TaskSpec;
 use welkin_types::{CapacityType, LeaseState, Price, Reason, Usd};
 
 use crate::services::{HERE, Services};
-use crate::support::{DEADLINE, Observer, Proc};
+use crate::support::{DEADLINE, Observer, Proc, until};
 
 const CONFIG: &str = r#"
 [host.spot]
@@ -123,12 +123,19 @@ impl Market {
         self.observer.runtime.block_on(self.order(offer, script))
     }
 
-    fn receipt(&self, mut keeper: Keeper) -> ReceiptFile {
+    fn receipt(&self, keeper: Keeper) -> ReceiptFile {
+        self.followed(keeper).0
+    }
+
+    /// The receipt, and what else was said of its states.
+    fn followed(&self, mut keeper: Keeper) -> (ReceiptFile, Vec<String>) {
         self.observer.runtime.block_on(async {
+            let mut details = Vec::new();
             loop {
                 let event = tokio::time::timeout(DEADLINE, keeper.next()).await.unwrap();
                 match event {
-                    Some(LeaseEvent::Receipt(file)) => return *file,
+                    Some(LeaseEvent::Receipt(file)) => return (*file, details),
+                    Some(LeaseEvent::Stage(_, detail)) => details.extend(detail),
                     Some(LeaseEvent::Lost(why)) => panic!("lost: {why}"),
                     Some(_) => (),
                     None => panic!("it ended as {:?}", keeper.kept().stages),
@@ -160,9 +167,11 @@ fn an_order_on_demand_ends_a_spot_lease_which_is_told_in_time() {
     let job = market.spot(POLITE);
     let ordered = outside::now();
     let keeper = market.order_now(market.offer.clone(), "echo done").unwrap();
-    let receipt = market.receipt(keeper).verify().unwrap();
+    let (file, details) = market.followed(keeper);
+    let receipt = file.verify().unwrap();
     let states: Vec<_> = receipt.stages.iter().map(|stage| (stage.state, stage.reason)).collect();
     assert_eq!(states[0], (LeaseState::Placing, Reason::AwaitsSpot), "{states:?}");
+    assert_eq!(details, ["waits for a spot lease to end, at most 6 s"]);
     assert_eq!(receipt.stages.last().unwrap().state, LeaseState::Succeeded);
     let placed = receipt.stages[1].at.since(ordered);
     assert!(placed < Duration::from_secs(6), "the slot was given after {placed:?}");
@@ -181,11 +190,7 @@ fn an_order_on_demand_ends_a_spot_lease_which_is_told_in_time() {
     market.is_well();
 }
 
-#[test]
-fn a_checkpoint_goes_with_the_task_to_where_it_is_placed_again() {
-    let Some(mut market) = Market::start() else { return };
-    let task = market.services.place.path().join("task.yaml");
-    let text = r#"
+const TASK: &str = r#"
 name: train
 run: |
   if [ -f /work/ckpt/state ]; then echo "resumed with $(cat /work/ckpt/state)"; exit 0; fi
@@ -202,7 +207,12 @@ checkpoint:
 retry: {max: 1, on: [preempted]}
 timeouts: {queue: 60s}
 "#;
-    std::fs::write(&task, text).unwrap();
+
+#[test]
+fn a_checkpoint_goes_with_the_task_to_where_it_is_placed_again() {
+    let Some(mut market) = Market::start() else { return };
+    let task = market.services.place.path().join("task.yaml");
+    std::fs::write(&task, TASK).unwrap();
     let args = ["run", "--no-stdin", "-f", task.to_str().unwrap()];
     let mut job = market.services.client("buyer", HERE, &args);
     job.wait_stdout("begun");
@@ -215,6 +225,31 @@ timeouts: {queue: 60s}
     let states: Vec<_> = leases.iter().map(|kept| (kept.state().0, kept.terms.capacity)).collect();
     let spot = CapacityType::Spot;
     assert_eq!(states, [(LeaseState::Succeeded, spot), (LeaseState::Preempted, spot)]);
+    market.is_well();
+}
+
+/// The agent does the same for a lease that nobody watches.
+#[test]
+fn a_detached_spot_lease_is_placed_again_with_its_checkpoint() {
+    let Some(mut market) = Market::start() else { return };
+    let task = market.services.place.path().join("task.yaml");
+    std::fs::write(&task, TASK).unwrap();
+    let lease = market.services.run(&["run", "-d", "-f", task.to_str().unwrap()]).expect(0).text();
+    let mut log = market.services.client("buyer", HERE, &["logs", "-f", lease.trim()]);
+    log.wait_stdout("begun");
+    let keeper = market.order_now(market.offer.clone(), "sleep 1; echo done").unwrap();
+    market.receipt(keeper);
+    assert_eq!(log.finish().text(), "begun\nsaved\nterm\n");
+    until(DEADLINE, "it is placed again and ends", || {
+        let leases = market.services.leases().all();
+        leases.len() == 2 && leases[0].state().0 == LeaseState::Succeeded
+    });
+    let shown = market.services.run(&["show", lease.trim()]).expect(0).text();
+    for line in ["terms       spot, 6 s notice", "again       placed again as", "checkpoint  /"] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    let log = market.services.run(&["logs", &market.services.leases().last().lease.to_string()]);
+    assert_eq!(log.expect(0).text(), "resumed with 42\n");
     market.is_well();
 }
 
@@ -295,5 +330,6 @@ fn a_spot_price_that_is_not_below_the_price_on_demand_is_refused() {
     let host = Proc::spawn(services.command("host", HERE, &["host"]));
     let output = host.ended();
     assert_ne!(output.code, 0);
+    let output = output.says("welkin.toml");
     drop(output.says("`host.spot.price` makes it $0.36/h, which is not below $0.36/h"));
 }
