@@ -256,14 +256,22 @@ impl Beater {
 
     /// How each container stands, in the order of the sessions.
     fn vitals(&self) -> Vec<Vitals> {
-        let free = self.host.slots().all_unleased();
+        let (free, spot) = {
+            // One lock for both: they belong together.
+            let slots = self.host.slots();
+            (slots.all_unleased(), slots.all_preemptible())
+        };
         let revision = self.given.as_ref().map_or(0, |given| given.welcome.revision);
         let is_draining = self.host.draining.load(Ordering::Acquire);
         let of = |session: &Session| {
-            let free = free.iter().find(|(id, _)| *id == session.container);
+            let of_its = |counts: &[(ContainerId, u32)]| {
+                let count = counts.iter().find(|(id, _)| *id == session.container);
+                count.map_or(0, |(_, count)| u16::try_from(*count).unwrap_or(u16::MAX))
+            };
             Vitals {
                 is_draining,
-                free: free.map_or(0, |(_, free)| u16::try_from(*free).unwrap_or(u16::MAX)),
+                free: of_its(&free),
+                spot_used: of_its(&spot),
                 #[expect(clippy::cast_possible_truncation, reason = "its lower half is compared")]
                 revision: revision as u32,
                 lease_epoch: self.changes,
