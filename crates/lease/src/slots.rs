@@ -268,6 +268,11 @@ impl Slots {
         self.slots.keys().copied().map(of).filter(|(_, count)| *count > 0).collect()
     }
 
+    /// Whether an order on demand could have a slot of this container that a spot lease has.
+    pub fn is_preemptible(&self, container: ContainerId) -> bool {
+        self.all_preemptible().iter().any(|(one, _)| *one == container)
+    }
+
     fn unleased(&self, container: ContainerId) -> u32 {
         let slots = self.slots.get(&container).map_or(&[][..], Vec::as_slice);
         let leased = self.leases.values().filter(|tenant| tenant.container == container).count();

@@ -252,12 +252,18 @@ pub enum RefusalCode {
     Unknown,
     /// Something failed on the host: try another.
     Internal,
+    /// Only slots of spot leases are left: try the next candidate, and this one again with
+    /// [`Open::may_preempt`] where there is none.
+    OnlySpot,
 }
 
 impl RefusalCode {
     /// Whether another host may well say yes.
     pub const fn try_next(self) -> bool {
-        matches!(self, Self::Busy | Self::Draining | Self::Isolation | Self::Internal)
+        matches!(
+            self,
+            Self::Busy | Self::Draining | Self::Isolation | Self::Internal | Self::OnlySpot
+        )
     }
 }
 

@@ -11,7 +11,7 @@ use welkin_proto::lease::{
 };
 use welkin_proto::settle::SettleRefusal;
 use welkin_proto::{ContainerOffer, Order, decode};
-use welkin_types::{AccountId, Tier, UnixMillis};
+use welkin_types::{AccountId, CapacityType, Tier, UnixMillis};
 
 use super::lease::{self, Fresh};
 use super::registry::LEASES_MAX;
@@ -187,7 +187,14 @@ fn claim(
         }
         claimed => claimed.map(|claim| (claim, None)),
     };
+    let is_on_demand = wanted.capacity != CapacityType::Spot && !open.may_preempt;
+    let is_only_spot = is_on_demand && slots.is_preemptible(order.container);
+    drop(slots);
     claimed.map_err(|error| match error {
+        ClaimError::Busy { .. } if is_only_spot => {
+            let text = "only slots of spot leases are left: other hosts are asked first";
+            (RefusalCode::OnlySpot, text.to_owned())
+        }
         ClaimError::Busy { .. } => (RefusalCode::Busy, error.to_string()),
         _ => invalid(error.to_string()),
     })

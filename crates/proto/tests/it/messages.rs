@@ -84,7 +84,7 @@ impl Make for Reason {
 
 impl Make for RefusalCode {
     fn make(source: &mut Source<'_>) -> Self {
-        const ALL: [RefusalCode; 7] = [
+        const ALL: [RefusalCode; 8] = [
             RefusalCode::Busy,
             RefusalCode::Draining,
             RefusalCode::Invalid,
@@ -92,8 +92,9 @@ impl Make for RefusalCode {
             RefusalCode::Isolation,
             RefusalCode::Unknown,
             RefusalCode::Internal,
+            RefusalCode::OnlySpot,
         ];
-        ALL[usize::from(source.choice(7))]
+        ALL[usize::from(source.choice(8))]
     }
 }
 
