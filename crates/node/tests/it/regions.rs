@@ -145,7 +145,7 @@ async fn an_indexer_that_lies_loses_its_share() {
         hosts.push(PaperHost::start(n, HERE, n.into(), &[&first, &second]).await);
     }
     // It shows one of six, and one that is not there.
-    let liar = Liar::start(66, HERE, &hosts[0], &[first.clone()]).await;
+    let liar = Liar::start(66, HERE, &hosts[0], std::slice::from_ref(&first)).await;
     world.network.indexers.push(liar.addr.clone());
     until_all_know(&[&first, &second], 3).await;
     let buyer = world.buyer().await;
