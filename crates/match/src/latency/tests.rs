@@ -1,3 +1,5 @@
+//! Distances, means that follow, and tables that stay bounded.
+
 use std::net::IpAddr;
 
 use proptest::prelude::*;
