@@ -125,16 +125,17 @@ impl Buyer {
             lost: None,
             pause: Duration::from_millis(50),
         };
-        let mut last = None;
+        let (mut over, mut last) = (None, None);
         for number in 0..place.indexers.len() {
             place.indexer = number;
             match place.join().await {
                 Ok(_) => return Ok(place),
-                Err(Failed::Over(error)) => return Err(error),
+                // The nearest one's reason stands; what it does not have another region may.
+                Err(Failed::Over(error)) => over = over.or(Some(error)),
                 Err(Failed::Call(error)) => last = Some(error),
             }
         }
-        Err(QueueError::NoQueue(last))
+        Err(over.unwrap_or(QueueError::NoQueue(last)))
     }
 }
 
