@@ -4,8 +4,9 @@
 //! `cargo run --release -p welkin-node --example heartbeat [hosts] [beats a second] [rounds]`
 //!
 //! Costs are processor time of the receiving thread, as the kernel counts it, so that the sender and
-//! other programs do not count. Of ten beats one says that something has changed; of six one asks to
-//! be acknowledged. The datagrams are made before the clock runs, and come from 256 addresses.
+//! other programs do not count. Of ten beats one says that a slot is taken, and the next one that it
+//! is free again; of six one asks to be acknowledged. The datagrams are made before the clock runs, and
+//! come from 256 addresses.
 
 #![expect(
     clippy::unwrap_used,
@@ -19,17 +20,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use welkin_match::index::Row;
+use welkin_match::synth::{self, MODELS, SITES};
 use welkin_match::{Fleet, Presence};
 use welkin_node::{Shutdown, identity, indexer, outside};
 use welkin_proto::heartbeat::{BEAT_BYTES, Enrolment, Secret, Vitals};
 use welkin_proto::{AccountKey, Capability, ContainerOffer, Domain, NodeAddr, NodeKey};
-use welkin_types::{ContainerId, NodeId, Price, Resources, Tier, Usd};
+use welkin_types::{ContainerId, Gpu, NodeId, Price, Resources, Tier, Usd};
 
 /// Addresses that beats come from.
 const SOURCES: usize = 256;
 /// Beats that are sent together; then the sender waits until more are due.
 const BURST: usize = 100;
-const SLOTS: u32 = 8;
 
 type Sealed = Vec<[u8; BEAT_BYTES]>;
 
@@ -89,21 +91,22 @@ async fn main() {
     );
 }
 
-/// Announces and enrols so many hosts with one container each.
-fn enrol(presence: &mut Presence, fleet: &mut Fleet, hosts: usize) -> Vec<Enrolment> {
+/// Announces and enrols so many hosts of the synthetic fleet, with one container each; the slots that
+/// are free go with them.
+fn enrol(presence: &mut Presence, fleet: &mut Fleet, hosts: usize) -> Vec<(Enrolment, u16)> {
     let now = outside::now();
     let account = AccountKey::from_secret(&[7; 32]).unwrap();
     let lasting = Duration::from_secs(86_400);
     let node = NodeKey::from_secret(&[7; 32]).id();
     let operator = identity::delegate(&Domain::LOCAL, &account, node, lasting).unwrap();
     let mut enrolled = Vec::with_capacity(hosts);
-    for number in 0..hosts as u64 {
+    for (number, row) in (0_u64..).zip(synth::Fleet::new(7).take(hosts)) {
         let mut id = [0; 32];
         id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
         id[8..16].copy_from_slice(&number.to_le_bytes());
         let node = NodeId::from_bytes(id);
-        let container = offer(number);
-        let id = container.id;
+        let container = offer(number, &row);
+        let (id, free) = (container.id, u32::from(row.free).min(container.slots));
         let capability = Capability {
             addr: NodeAddr {
                 node,
@@ -111,38 +114,43 @@ fn enrol(presence: &mut Presence, fleet: &mut Fleet, hosts: usize) -> Vec<Enrolm
                 direct: vec![SocketAddr::from(([192, 0, 2, 1], 7_400))],
             },
             operator: operator.clone(),
-            region: ["eu-west", "us-east", "ap-south", "sa-east"][(number % 4) as usize]
-                .parse()
-                .unwrap(),
+            region: SITES[usize::from(row.location)].name.parse().unwrap(),
             containers: vec![container],
             revision: 1,
             issued: now,
             expires: now.after(lasting),
         };
         fleet.announce(now, account.id(), capability).unwrap();
-        enrolled.extend(presence.enrol(now, node, &[id], 5).unwrap());
+        let session = presence.enrol(now, node, &[id], 5).unwrap().remove(0);
+        enrolled.push((session, u16::try_from(free).unwrap()));
     }
     enrolled
 }
 
-fn offer(number: u64) -> ContainerOffer {
+fn offer(number: u64, row: &Row) -> ContainerOffer {
+    let model = &MODELS[usize::from(row.class)];
     let mut id = [1; 16];
     id[..8].copy_from_slice(&number.to_le_bytes());
-    let gib = 1 << 30;
+    let gpu = Gpu {
+        model: model.name.to_owned(),
+        form: "pcie".to_owned(),
+        vram_bytes: u64::from(model.vram_gb) << 30,
+        uuid: format!("GPU-{number:08x}-5f6e-4c1b-9d3a-000000000000"),
+    };
     ContainerOffer {
         id: ContainerId::from_bytes(id),
-        class: ["cpu-1", "cpu-8", "cpu-32"][(number % 3) as usize].parse().unwrap(),
+        class: model.name.parse().unwrap(),
         resources: Resources {
-            cpu_milli: 1_000,
-            memory_bytes: (4 + number % 60) * gib,
-            disk_bytes: 64 * gib,
-            gpus: Vec::new(),
+            cpu_milli: u32::from(row.cpu) * 10,
+            memory_bytes: u64::from(row.memory) << 16,
+            disk_bytes: u64::from(row.disk) << 20,
+            gpus: vec![gpu],
         },
-        slots: SLOTS,
-        price: Price::per_hour(Usd::from_micros(10_000 + number % 9_973 * 100)),
-        tier: Tier::Container,
+        slots: if model.is_multiple { 4 } else { 1 },
+        price: Price::per_hour(Usd::from_micros(row.price.into())),
+        tier: Tier::Vm,
         features: Vec::new(),
-        driver: None,
+        driver: Some(550),
         apps: Vec::new(),
         spot: None,
         reserved: None,
@@ -150,16 +158,16 @@ fn offer(number: u64) -> ContainerOffer {
 }
 
 /// A round's beats: one of each session, in an order in which neighbours are far apart.
-fn seal(sessions: &[Enrolment], round: usize) -> Sealed {
+fn seal(sessions: &[(Enrolment, u16)], round: usize) -> Sealed {
     let count = sessions.len();
     let step = (0..).map(|n| 7_919 + n).find(|step| gcd(*step, count) == 1).unwrap();
     let seal = |place: usize| {
         let number = place * step % count;
-        let Enrolment { session, key, .. } = &sessions[number];
-        // The state stays for ten rounds, at another time for each.
-        let free = SLOTS as usize - (number + round) / 10 % SLOTS as usize;
+        let (Enrolment { session, key, .. }, free) = &sessions[number];
+        // One of ten is taken in a round and given back in the next.
+        let is_taken = (number + round).is_multiple_of(10);
         let vitals = Vitals {
-            free: u16::try_from(free).unwrap(),
+            free: if is_taken { free.saturating_sub(1) } else { *free },
             revision: 1,
             wants_note: (number + round).is_multiple_of(6),
             ..Vitals::default()
