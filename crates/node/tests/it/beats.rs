@@ -279,6 +279,22 @@ async fn a_restarted_indexer_hears_its_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_the_next_beat_counts_without_an_enrolment() {
+    let (world, indexer) = world(4_096).await;
+    let mut host = ByHand::enrol(&indexer.addr, 30).await;
+    let own = socket();
+    assert_eq!(host.beat(&own, &ByHand::vitals(3)), Note::Ack);
+    let at = indexer.stop().await;
+    let again = Indexer::start(&world, Some(at), 4_096).await;
+    let note = host.beat(&own, &ByHand::vitals(2));
+    let counters = again.beats.counters();
+    assert_eq!((note, counters.enrolled, counters.dropped()), (Note::Ack, 0, 0), "{counters:?}");
+    let buyer = world.buyer().await;
+    assert_eq!(free(&buyer).await, [2]);
+    buyer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_indexer_that_has_lost_everything_gets_its_hosts_back() {
     let (world, indexer) = world(4_096).await;
     let host = world.host(10).await;
