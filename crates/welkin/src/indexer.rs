@@ -9,7 +9,7 @@ use tracing::info;
 use welkin_net::Endpoint;
 use welkin_node::indexer::directory::{Directory, Embedded, Records};
 use welkin_node::indexer::standby::{self, Contender, Lead, Timing};
-use welkin_node::indexer::{self, Beats, Deps, Kept};
+use welkin_node::indexer::{self, Beats, Deps, Kept, Neighbourhood};
 use welkin_node::network::Network;
 use welkin_node::{Shutdown, identity, outside};
 use welkin_types::NodeId;
@@ -102,13 +102,13 @@ impl Role<'_> {
         let settle = node.remote_settle(&self.context.config.chain, network, shutdown)?;
         let endpoint = node.endpoint.clone();
         let beats = self.beats(&*directory, lead.clone(), &endpoint).await?;
-        let neighbourhood = indexer::Neighbourhood {
+        let neighbourhood = Neighbourhood {
             operator: node.delegation,
             region: self.context.config.indexer.region.clone(),
             seeds: network.indexers.clone(),
         };
-        let deps =
-            Deps { endpoint: node.endpoint, key: node.key, domain, settle, beats, neighbourhood };
+        let (endpoint_of, key) = (node.endpoint, node.key);
+        let deps = Deps { endpoint: endpoint_of, key, domain, settle, beats, neighbourhood };
         let records = Some(Arc::new(Records::open(directory).await?));
         let (addr, _) = indexer::start_kept(deps, Kept { records, lead }, shutdown);
         roles::announce(self.context, "indexer", &addr.to_string())?;

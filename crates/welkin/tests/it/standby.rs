@@ -73,7 +73,7 @@ fn indexer(
     let mut command = services.command("indexer", HERE, &args);
     command.env("WELKIN_INDEXER__LISTEN", format!("127.0.0.1:{}", own.0));
     command.env("WELKIN_INDEXER__HEARTBEAT_PORT", own.1.to_string());
-    command.env("WELKIN_INDEXER__HEARTBEATS_ALSO_TO", format!("[\"127.0.0.1:{}\"]", other.1));
+    command.env("WELKIN_INDEXER__HEARTBEAT_STANDBYS", format!("[\"127.0.0.1:{}\"]", other.1));
     // As in a large network: hosts are kept alive by datagrams, and no stream stays open.
     command.env("WELKIN_INDEXER__STREAMS_MAX", "0");
     command.env("WELKIN_DIRECTORY_DSN", dsn);
