@@ -41,6 +41,9 @@ pub enum DirectoryError {
     Database(#[source] welkin_directory::Trouble),
 }
 
+/// A host's sessions of heartbeats.
+pub type HostSessions = (NodeId, Vec<SessionRow>);
+
 /// What one operator's indexers keep durably.
 pub trait Directory: Send + Sync + fmt::Debug {
     /// Whether other processes may use it too, so that who leads must be known.
@@ -69,7 +72,7 @@ pub trait Directory: Send + Sync + fmt::Debug {
     fn load_sessions(
         &self,
         now: UnixMillis,
-    ) -> BoxFuture<'_, Result<Vec<(NodeId, Vec<SessionRow>)>, DirectoryError>>;
+    ) -> BoxFuture<'_, Result<Vec<HostSessions>, DirectoryError>>;
 
     /// The standing of up to `count` operators.
     fn load_standings(
