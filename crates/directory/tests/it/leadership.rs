@@ -17,7 +17,7 @@ fn term(claim: Claim) -> Term {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a PostgreSQL server's programs"]
+#[ignore = "run by the database stage: needs PostgreSQL"]
 async fn one_leads_until_it_lets_go_or_its_time_is_over() {
     let server = Server::start();
     let (one, two) = (open(&server).await, open(&server).await);
@@ -46,7 +46,7 @@ async fn one_leads_until_it_lets_go_or_its_time_is_over() {
 /// Each believes that it leads from the answer to its claim until so long after it asked. Of all
 /// these times no two overlap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "needs a PostgreSQL server's programs"]
+#[ignore = "run by the database stage: needs PostgreSQL"]
 async fn of_many_that_claim_at_once_never_two_lead() {
     const LASTING: Duration = Duration::from_millis(80);
     let server = Server::start();

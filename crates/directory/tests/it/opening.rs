@@ -12,7 +12,7 @@ fn told(error: &OpenError) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a PostgreSQL server's programs"]
+#[ignore = "run by the database stage: needs PostgreSQL"]
 async fn errors_say_what_to_do_and_no_password() {
     let mut server = Server::start();
     let wrong = server.text().replace(PASSWORD, "hunter2-wrong");
@@ -27,7 +27,7 @@ async fn errors_say_what_to_do_and_no_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a PostgreSQL server's programs"]
+#[ignore = "run by the database stage: needs PostgreSQL"]
 async fn several_may_open_at_once_and_only_one_identity() {
     let server = Server::start();
     let (one, two) =
@@ -39,7 +39,7 @@ async fn several_may_open_at_once_and_only_one_identity() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a PostgreSQL server's programs"]
+#[ignore = "run by the database stage: needs PostgreSQL"]
 async fn a_later_version_of_the_tables_is_left_alone() {
     let server = Server::start();
     drop(open(&server).await);

@@ -48,7 +48,7 @@ async fn hosts(directory: &Postgres) -> Result<Vec<HostRow>, Trouble> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a PostgreSQL server's programs"]
+#[ignore = "run by the database stage: needs PostgreSQL"]
 async fn what_an_earlier_term_still_writes_does_nothing() {
     let server = Server::start();
     let (old, new) = (writing(&server).await, writing(&server).await);
@@ -70,7 +70,7 @@ async fn what_an_earlier_term_still_writes_does_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a PostgreSQL server's programs"]
+#[ignore = "run by the database stage: needs PostgreSQL"]
 async fn changes_wait_while_the_database_is_away() {
     let mut server = Server::start();
     let Writing { directory, .. } = &writing(&server).await;
@@ -97,7 +97,7 @@ async fn changes_wait_while_the_database_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a PostgreSQL server's programs"]
+#[ignore = "run by the database stage: needs PostgreSQL"]
 async fn more_than_one_batch_and_one_piece_come_back() {
     let server = Server::start();
     let Writing { directory, .. } = &writing(&server).await;

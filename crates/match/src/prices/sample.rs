@@ -19,6 +19,8 @@ pub struct Sample {
     spot: BTreeMap<Usd, u64>,
     free: u64,
     total: u64,
+    /// The lowest price on demand of a free slot.
+    cheapest: Option<Usd>,
 }
 
 impl Sample {
@@ -36,6 +38,28 @@ impl Sample {
         }
         self.free += u64::from(free);
         self.total += u64::from(total);
+        let offered = on_demand.filter(|_| free > 0);
+        self.cheapest = self.cheapest.into_iter().chain(offered).min();
+    }
+
+    /// Slots, free or not.
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Slots free.
+    pub const fn free(&self) -> u64 {
+        self.free
+    }
+
+    /// The lowest price on demand of a free slot, an hour.
+    pub const fn cheapest(&self) -> Option<Usd> {
+        self.cheapest
+    }
+
+    /// The median price on demand, slot by slot, an hour.
+    pub fn median(&self) -> Option<Usd> {
+        spread(&self.on_demand).map(|spread| spread.median)
     }
 
     /// The point of this sample.

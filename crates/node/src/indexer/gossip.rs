@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
+use welkin_match::prices::Market;
 use welkin_match::regions::{Config, Input, Output, Regions};
 use welkin_match::trust::Reports;
 use welkin_proto::gossip::{
     ClassSummary, Directory, Evidence, Gossip, IndexerCard, Summary, VERSIONS_PER_MESSAGE,
 };
-use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, LISTED_MAX, Listing};
+use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
 use welkin_proto::{ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, Signed, SignedByAccount};
 use welkin_types::evidence::payer_weight;
-use welkin_types::{AccountId, BasisPoints, Class, NodeId, Price, Region, UnixMillis};
+use welkin_types::{AccountId, BasisPoints, NodeId, Price, Region, UnixMillis};
 
 use super::Indexer;
 use crate::connect::Caller;
@@ -27,8 +28,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 const CARD_LASTING: Duration = Duration::from_secs(10 * 60);
 /// A card is signed anew so often, and whenever the ways to this indexer have changed.
 const CARD_EVERY: Duration = Duration::from_secs(3 * 60);
-/// How often the region is summed up.
-const SUMMARY_EVERY: Duration = Duration::from_secs(15);
+/// The longest pause between two looks at what is to do.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// Questions to others, and look-ups of fees, that are under way at once.
 const UNDER_WAY_MAX: usize = 32;
 /// What an account pays is looked up again after this.
@@ -122,13 +123,19 @@ impl Neighbours {
         }
     }
 
-    fn sign_summary(&self, key: &NodeKey, rows: &[Listing], now: UnixMillis) {
+    /// Says what this region has, once there has been anything.
+    pub(super) fn sum_up(&self, key: &NodeKey, market: &Market, now: UnixMillis) {
+        self.reports().expire(now);
+        let is_first = self.regions().summaries().next().is_none();
+        if is_first && market.is_empty() {
+            return;
+        }
         let summary = Summary {
             region: self.at.region.clone(),
             // Rises over restarts, as time does.
             version: now.0,
             issued: now,
-            classes: classes(rows, &self.at.region),
+            classes: classes(market, &self.at.region),
         };
         match Signed::sign(&self.domain, key, &summary) {
             Ok(signed) => self.regions().handle(now, Input::Summary(Box::new(signed))),
@@ -181,7 +188,6 @@ impl Neighbours {
 pub(super) async fn keep(indexer: Arc<Indexer>) {
     let mut under_way: JoinSet<Done> = JoinSet::new();
     let mut card_at = tokio::time::Instant::now();
-    let mut summary_at = card_at;
     let mut signed_addr = None;
     loop {
         let here = &indexer.neighbours;
@@ -192,15 +198,9 @@ pub(super) async fn keep(indexer: Arc<Indexer>) {
             here.sign_card(&indexer.key, addr.clone(), now);
             signed_addr = Some(addr);
         }
-        if tokio::time::Instant::now() >= summary_at {
-            summary_at = tokio::time::Instant::now() + SUMMARY_EVERY;
-            let rows = indexer.fleet().listing(now, None, LISTED_MAX);
-            here.sign_summary(&indexer.key, &rows, now);
-            here.reports().expire(now);
-        }
         here.regions().handle(now, Input::Tick);
         let wake_at = drain(&indexer, &mut under_way);
-        let wait = wake_at.since(outside::now()).min(SUMMARY_EVERY);
+        let wait = wake_at.since(outside::now()).min(PAUSE_MAX);
         tokio::select! {
             Some(Ok(done)) = under_way.join_next() => {
                 if let Done::Input(input) = done {
@@ -253,40 +253,18 @@ async fn ask(indexer: &Indexer, to: NodeAddr, gossip: Box<Gossip>) -> Input {
 
 /// What there is of each class in a region. At most so many classes as a summary may have, those
 /// with the most slots.
-fn classes(rows: &[Listing], region: &Region) -> Vec<ClassSummary> {
-    let mut by_class: BTreeMap<&Class, Vec<&Listing>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.region == *region) {
-        by_class.entry(&row.container.class).or_default().push(row);
-    }
-    let slots = |rows: &[&Listing]| {
-        rows.iter().fold(0_u64, |sum, row| sum.saturating_add(row.container.slots.into()))
-    };
-    let mut classes: Vec<_> = by_class
-        .into_iter()
-        .map(|(class, rows)| ClassSummary {
-            class: class.clone(),
-            slots: slots(&rows),
-            free: rows.iter().fold(0, |sum: u64, row| {
-                sum.saturating_add(row.free.min(row.container.slots).into())
-            }),
-            cheapest: rows.iter().filter(|row| row.free > 0).map(|row| row.container.price).min(),
-            median: median(&rows, slots(&rows)),
+fn classes(market: &Market, region: &Region) -> Vec<ClassSummary> {
+    let here = market.series().filter(|(series, _)| series.region.as_ref() == Some(region));
+    let mut classes: Vec<_> = here
+        .map(|(series, sample)| ClassSummary {
+            class: series.class.clone(),
+            slots: sample.total(),
+            free: sample.free(),
+            cheapest: sample.cheapest().map(Price::per_hour),
+            median: sample.median().map(Price::per_hour).unwrap_or_default(),
         })
         .collect();
     classes.sort_by(|a, b| b.slots.cmp(&a.slots).then_with(|| a.class.cmp(&b.class)));
     classes.truncate(Summary::CLASSES_MAX);
     classes
-}
-
-/// The price of the slot in the middle.
-fn median(rows: &[&Listing], slots: u64) -> Price {
-    let mut prices: Vec<_> =
-        rows.iter().map(|row| (row.container.price, u64::from(row.container.slots))).collect();
-    prices.sort_unstable();
-    let mut before = 0;
-    let middle = prices.into_iter().find(|(_, slots_of)| {
-        before += slots_of;
-        before > slots.saturating_sub(1) / 2
-    });
-    middle.map(|(price, _)| price).unwrap_or_default()
 }

@@ -229,7 +229,10 @@ pub(super) async fn keep(indexer: Arc<Indexer>) {
     tokio::time::sleep(FIRST_AFTER).await;
     loop {
         let (now, begun) = (outside::now(), Instant::now());
-        let records = prices.record(now, &sample(&indexer, now).await);
+        let market = sample(&indexer, now).await;
+        // The same count is what other indexers hear of this region.
+        indexer.neighbours.sum_up(&indexer.key, &market, now);
+        let records = prices.record(now, &market);
         let history = Arc::clone(&indexer.history);
         let kept = tokio::task::spawn_blocking(move || history.append(&records)).await;
         match kept {

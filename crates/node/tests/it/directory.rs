@@ -223,7 +223,7 @@ async fn a_file_holds_the_contract() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a PostgreSQL server's programs"]
+#[ignore = "run by the database stage: needs PostgreSQL"]
 async fn postgres_holds_the_contract() {
     let server = server::Server::start();
     let dsn = welkin_directory::Dsn::parse(&server.text()).unwrap();

@@ -99,7 +99,7 @@ fn no_secret(processes: &[&Proc]) {
 }
 
 #[test]
-#[ignore = "needs a PostgreSQL server's programs"]
+#[ignore = "run by the database stage: needs PostgreSQL"]
 fn a_standby_answers_soon_after_the_leader_is_killed() {
     let Some((pair, first)) = Pair::start() else { return };
     let second = pair.spawn(1, "this one stands by");
@@ -128,7 +128,7 @@ fn a_standby_answers_soon_after_the_leader_is_killed() {
 }
 
 #[test]
-#[ignore = "needs a PostgreSQL server's programs"]
+#[ignore = "run by the database stage: needs PostgreSQL"]
 fn a_leader_that_was_stopped_and_goes_on_does_not_answer() {
     let Some((pair, first)) = Pair::start() else { return };
     let host = pair.services.host("host", HERE);
