@@ -1,3 +1,5 @@
+//! What waits to be written: by key, within bounds, in order.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -8,7 +8,8 @@
 //! Whatever it still writes is fenced by its term.
 //!
 //! **Architecture invariant:** [`Lead::is_held`] is never true in two processes at once, whatever
-//! is killed, stopped and continued (`only_one_answers_whatever_is_stopped`).
+//! is killed, stopped and continued (`of_many_that_claim_at_once_never_two_lead`,
+//! `a_leader_that_was_stopped_and_goes_on_does_not_answer`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
