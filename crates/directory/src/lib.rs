@@ -4,7 +4,7 @@
 //! the slow copy beside it, from which another indexer of the same operator goes on. [`Queue`]
 //! stands between the two: it takes changes without ever waiting and keeps only the last of each
 //! key, so that a slow database never slows a match. With the feature `postgres` there is
-//! [`Postgres`], which several processes share; the embedded kind is the role's own, on its file.
+//! `Postgres`, which several processes share; the embedded kind is the role's own, on its file.
 
 #![forbid(unsafe_code)]
 
