@@ -291,8 +291,8 @@ mod tests {
     #[test]
     fn a_listing_reads_well() {
         insta::assert_snapshot!(listing_table(&[listing()]), @r"
-        CONTAINER     CLASS        REGION  CPU  MEMORY  DISK     GPU             PRICE/H  FREE  ONLINE   TIER       HOST
-        ctr_05050505  h100-sxm-80  local   8.5  64 GiB  1.5 GiB  2x h100 80 GiB  $4.20    1/2   99.90 %  container  nod_07070707
+        CONTAINER     CLASS        REGION  CPU  MEMORY  DISK     GPU             PRICE/H  SPOT/H  FREE  ONLINE   TIER       HOST
+        ctr_05050505  h100-sxm-80  local   8.5  64 GiB  1.5 GiB  2x h100 80 GiB  $4.20    -       1/2   99.90 %  container  nod_07070707
         ");
     }
 
