@@ -50,6 +50,14 @@ impl Fleet {
         })
     }
 
+    /// Slots that are free of leases on demand, as the host says. What is kept for seconds counts
+    /// as free: this is for counts that stand longer.
+    pub(crate) fn unleased(&self, now: UnixMillis, number: u32) -> u32 {
+        let Some(container) = self.hosts.containers.get(number) else { return 0 };
+        let host = self.hosts.hosts.get(container.host).filter(|host| host.is_offered(now));
+        host.map_or(0, |_| u32::from(container.free + container.spot_used))
+    }
+
     /// The container of a row.
     pub(crate) fn owner(&self, row: RowId) -> Option<u32> {
         self.owners.get(row.number() as usize).copied().filter(|number| *number != NONE)

@@ -126,7 +126,12 @@ impl Market {
             let container = &facts.container;
             let spot = container.price_of(CapacityType::Spot).map(|price| price.hour());
             let prices = (Some(container.price.hour()), spot);
-            self.add(&container.class, facts.region, prices, (facts.free, container.slots));
+            self.add(
+                &container.class,
+                facts.region,
+                prices,
+                (fleet.unleased(now, number), container.slots),
+            );
         }
         self.next = end;
         end < fleet.numbers_end()

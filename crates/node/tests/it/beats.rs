@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
 use welkin_node::buyer::Buyer;
 use welkin_node::{Shutdown, identity, indexer, outside, wire};
@@ -219,6 +220,31 @@ async fn where_an_indexer_takes_no_datagrams_beats_come_over_the_stream() {
     assert_eq!(host.welcomes(), 1, "the stream stays, though the indexer wants few");
 }
 
+/// The stream on which a host announces itself. Its questions, for which it has connections of their
+/// own, are left without an answer.
+async fn host_stream(endpoint: Endpoint) -> (JoinSet<()>, Connection, SendStream, RecvStream) {
+    let (found, mut first) = tokio::sync::mpsc::channel(1);
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Some(incoming) = endpoint.accept().await {
+            let found = found.clone();
+            connections.spawn(async move {
+                let connection = incoming.handshake().await.unwrap();
+                while let Ok((send, mut recv)) = connection.accept().await {
+                    let hello = wire::expect(&mut recv, WITHIN).await;
+                    if let Ok(IndexHello::Host(_)) = hello {
+                        let _ = found.send((connection, send, recv)).await;
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let (connection, send, recv) = first.recv().await.unwrap();
+    (accepting, connection, send, recv)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_datagrams_are_swallowed_beats_come_over_the_stream() {
     let mut world = World::start().await;
@@ -227,10 +253,7 @@ async fn where_datagrams_are_swallowed_beats_come_over_the_stream() {
     let endpoint = endpoint_at([3; 32], None).await;
     world.network.indexers = vec![wire::from_net(&endpoint.addr())];
     let _host = world.host(10).await;
-    let connection = endpoint.accept().await.unwrap().handshake().await.unwrap();
-    let (mut send, mut recv) = connection.accept().await.unwrap();
-    let hello: IndexHello = wire::expect(&mut recv, WITHIN).await.unwrap();
-    assert!(matches!(hello, IndexHello::Host(_)));
+    let (_accepting, _connection, mut send, mut recv) = host_stream(endpoint).await;
     let container = ContainerId::from_bytes([1; 16]);
     let key = welkin_proto::heartbeat::SessionKey::from_bytes([7; 16]);
     let session = welkin_proto::heartbeat::Enrolment { container, session: 5, key: key.clone() };
@@ -348,6 +371,7 @@ async fn strangers_and_liars_change_nothing_and_are_not_answered() {
     let (own, strangers) = (socket(), (0..64).map(|_| socket()).collect::<Vec<_>>());
     let recorded = host.seal(&ByHand::vitals(4));
     own.send_to(&recorded, host.to).unwrap();
+    own.recv(&mut [0; 64]).expect("the first beat is answered, too");
     host.beat(&own, &ByHand::vitals(3));
     // Replayed, altered, cut off, too long, another's session, no session, noise.
     let mut altered = recorded;
