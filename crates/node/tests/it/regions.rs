@@ -109,8 +109,8 @@ async fn a_silent_indexer_costs_no_second_and_other_regions_are_asked_where_noth
     // Near first, though the far one is cheaper; the far one where it is named, or for the price. Who
     // has asked the far one has measured that it is as near as everything on one machine.
     assert_eq!(timed(&buyer, &here(Vec::new())).await.1, [id(20)]);
-    let other = world.buyer().await;
-    assert_eq!(timed(&other, &here(vec![THERE.parse().unwrap()])).await.1, [id(21)]);
+    let far = world.buyer().await;
+    assert_eq!(timed(&far, &here(vec![THERE.parse().unwrap()])).await.1, [id(21)]);
     eventually(async || {
         let known = directory(&first).await.summaries;
         known
@@ -124,6 +124,7 @@ async fn a_silent_indexer_costs_no_second_and_other_regions_are_asked_where_noth
             == 3
     })
     .await;
+    let other = world.buyer().await;
     assert_eq!(timed(&other, &here(vec!["any".parse().unwrap()])).await.1, [id(21)]);
     // One dies without a word.
     running.ask();
@@ -132,8 +133,9 @@ async fn a_silent_indexer_costs_no_second_and_other_regions_are_asked_where_noth
         assert!(took < Duration::from_secs(1), "{took:?}");
         assert_eq!(hosts, [id(20)]);
     }
-    buyer.close().await;
-    other.close().await;
+    for buyer in [buyer, other, far] {
+        buyer.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
