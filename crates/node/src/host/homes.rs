@@ -100,7 +100,13 @@ fn wanted(host: &Host, seeds: &[NodeAddr], known: &BTreeMap<NodeId, Known>) -> V
         return chosen.into_iter().filter_map(addr).collect();
     }
     let chosen = homes(host.key.id(), &candidates, count);
-    chosen.iter().filter_map(|node| known.get(node)).map(|known| known.addr.clone()).collect()
+    // One key may stand for several machines, of which the leading one shows its own address only:
+    // the network's file names all of them, and hosts must not start anew when another one leads.
+    let addr = |node: &NodeId| {
+        let named = seeds.iter().find(|seed| seed.node == *node);
+        named.or_else(|| known.get(node).map(|known| &known.addr)).cloned()
+    };
+    chosen.iter().filter_map(addr).collect()
 }
 
 /// Asks some indexers for all of them; nobody is believed about another.
