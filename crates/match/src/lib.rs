@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod checksum;
 mod filter;
 mod find;
 mod fleet;

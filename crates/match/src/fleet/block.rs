@@ -7,6 +7,8 @@
 
 use welkin_types::UnixMillis;
 
+use crate::checksum::sum_of;
+
 const MAGIC: [u8; 4] = *b"wkf1";
 /// Rises when what hosts announce is encoded otherwise, or a body.
 const VERSION: u8 = 1;
@@ -82,7 +84,7 @@ impl<'a> Block<'a> {
             return Err(BlockError::Alien);
         }
         let (body, rest) = head.0.split_at_checked(length).ok_or(BlockError::Torn)?;
-        if sum != sum_of(&bytes[..20], body) {
+        if sum != sum_of(sum_of(0, &bytes[..20]), body) {
             return Err(BlockError::Sum);
         }
         Ok((Self { kind, body, at }, rest))
@@ -97,36 +99,9 @@ pub(super) fn append(out: &mut Vec<u8>, kind: Kind, now: UnixMillis, body: &[u8]
     out.extend([kind.number(), VERSION, 0, 0]);
     out.extend(u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend(now.0.to_le_bytes());
-    let sum = sum_of(&out[begin..], body);
+    let sum = sum_of(sum_of(0, &out[begin..]), body);
     out.extend(sum.to_le_bytes());
     out.extend_from_slice(body);
-}
-
-/// A checksum of 64 bits, in four lanes that do not wait for each other.
-fn sum_of(head: &[u8], body: &[u8]) -> u64 {
-    let mut lanes = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 3, head.len() as u64];
-    let mut rest = body;
-    while let Some((chunk, after)) = rest.split_first_chunk::<32>() {
-        for (lane, word) in lanes.iter_mut().zip(chunk.chunks_exact(8)) {
-            *lane = stir(*lane, word_of(word));
-        }
-        rest = after;
-    }
-    let tail = rest.chunks(8).chain(head.chunks(8)).map(word_of);
-    let sum = lanes.into_iter().chain(tail).fold(body.len() as u64, stir);
-    sum ^ sum >> 29
-}
-
-/// For each value of one argument all values of the other give different results.
-const fn stir(state: u64, word: u64) -> u64 {
-    let mixed = (state ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed.rotate_left(31)
-}
-
-fn word_of(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
 }
 
 /// Reads numbers one after the other.

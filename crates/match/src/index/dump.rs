@@ -15,6 +15,7 @@ use super::row::{
     ROWS_MAX, Record, SLOTS_MAX,
 };
 use super::{Index, VACANT};
+use crate::checksum::sum_of;
 
 /// How the bytes begin; the last two are the version.
 const MAGIC: [u8; 8] = *b"wk-idx\0\x01";
@@ -76,7 +77,7 @@ impl Index {
             bytes.extend_from_slice(&u16::try_from(apps.len()).unwrap_or(0).to_le_bytes());
             apps.iter().for_each(|app| bytes.extend_from_slice(&app.to_le_bytes()));
         }
-        let sum = sum_of(&bytes[begin..]);
+        let sum = sum_of(0, &bytes[begin..]);
         bytes.extend_from_slice(&sum.to_le_bytes());
     }
 
@@ -162,7 +163,7 @@ fn parts_of(bytes: &[u8]) -> Result<Parts<'_>, LoadError> {
     if expected != given || count > ROWS_MAX {
         return Err(torn(expected));
     }
-    if sum_of(&bytes[..given - SUM_BYTES]) != u64::from_le_bytes(*sum) {
+    if sum_of(0, &bytes[..given - SUM_BYTES]) != u64::from_le_bytes(*sum) {
         return Err(LoadError::Sum);
     }
     let (records, rest) = body.split_at(count * RECORD_BYTES);
@@ -261,21 +262,4 @@ fn record_of(bytes: &[u8; RECORD_BYTES]) -> Record {
 
 const fn pair(low: u16, high: u16) -> u32 {
     low as u32 | (high as u32) << 16
-}
-
-/// A checksum: four lanes of words, each step of which can be undone, so that no change of one
-/// word is missed.
-pub(super) fn sum_of(bytes: &[u8]) -> u64 {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let step = |sum: u64, word: u64| (sum ^ word).wrapping_mul(ODD).rotate_left(29);
-    let mut lanes = [1, 2, 3, 4_u64].map(|lane| lane.wrapping_mul(ODD));
-    let (blocks, rest) = bytes.as_chunks::<32>();
-    for block in blocks {
-        let (words, _) = block.as_chunks();
-        for (lane, word) in lanes.iter_mut().zip(words) {
-            *lane = step(*lane, u64::from_le_bytes(*word));
-        }
-    }
-    let sum = rest.iter().fold(bytes.len() as u64, |sum, byte| step(sum, u64::from(*byte)));
-    lanes.into_iter().fold(sum, step)
 }

@@ -28,8 +28,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 const CARD_LASTING: Duration = Duration::from_secs(10 * 60);
 /// A card is signed anew so often, and whenever the ways to this indexer have changed.
 const CARD_EVERY: Duration = Duration::from_secs(3 * 60);
-/// The longest pause between two looks at what is to do.
-const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// How often the region is summed up.
+const SUMMARY_EVERY: Duration = Duration::from_secs(15);
 /// Questions to others, and look-ups of fees, that are under way at once.
 const UNDER_WAY_MAX: usize = 32;
 /// What an account pays is looked up again after this.
@@ -54,6 +54,8 @@ pub(super) struct Neighbours {
     domain: Domain,
     regions: Mutex<Regions>,
     reports: Mutex<Reports>,
+    /// What the region had when all containers were last counted, by class.
+    counted: Mutex<Option<Vec<ClassSummary>>>,
     /// What accounts have paid in fees, in micro-dollars, and when that was looked up.
     fees: Mutex<BTreeMap<AccountId, (UnixMillis, u64)>>,
     settle: Settle,
@@ -74,6 +76,7 @@ impl Neighbours {
             domain,
             regions: Mutex::new(Regions::new(config)),
             reports: Mutex::default(),
+            counted: Mutex::default(),
             fees: Mutex::default(),
             settle,
         }
@@ -123,24 +126,31 @@ impl Neighbours {
         }
     }
 
-    /// Says what this region has, once there has been anything.
-    pub(super) fn sum_up(&self, key: &NodeKey, market: &Market, now: UnixMillis) {
-        self.reports().expire(now);
-        let is_first = self.regions().summaries().next().is_none();
-        if is_first && market.is_empty() {
-            return;
+    /// Takes a count of all containers; a region of which nothing was ever counted says nothing.
+    pub(super) fn counted(&self, market: &Market) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.is_some() || !market.is_empty() {
+            *counted = Some(classes(market, &self.at.region));
         }
+    }
+
+    /// Says what this region had at the last count: a large fleet is counted less often than
+    /// a summary ends. Returns whether anything was counted yet.
+    fn sign_summary(&self, key: &NodeKey, now: UnixMillis) -> bool {
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(classes) = counted else { return false };
         let summary = Summary {
             region: self.at.region.clone(),
             // Rises over restarts, as time does.
             version: now.0,
             issued: now,
-            classes: classes(market, &self.at.region),
+            classes,
         };
         match Signed::sign(&self.domain, key, &summary) {
             Ok(signed) => self.regions().handle(now, Input::Summary(Box::new(signed))),
             Err(error) => warn!(%error, "this region's summary can't be signed"),
         }
+        true
     }
 
     /// Counts a report by the fees that its account pays, and carries it on if it pays any.
@@ -188,6 +198,7 @@ impl Neighbours {
 pub(super) async fn keep(indexer: Arc<Indexer>) {
     let mut under_way: JoinSet<Done> = JoinSet::new();
     let mut card_at = tokio::time::Instant::now();
+    let mut summary_at = card_at;
     let mut signed_addr = None;
     loop {
         let here = &indexer.neighbours;
@@ -198,9 +209,13 @@ pub(super) async fn keep(indexer: Arc<Indexer>) {
             here.sign_card(&indexer.key, addr.clone(), now);
             signed_addr = Some(addr);
         }
+        if tokio::time::Instant::now() >= summary_at && here.sign_summary(&indexer.key, now) {
+            summary_at = tokio::time::Instant::now() + SUMMARY_EVERY;
+            here.reports().expire(now);
+        }
         here.regions().handle(now, Input::Tick);
         let wake_at = drain(&indexer, &mut under_way);
-        let wait = wake_at.since(outside::now()).min(PAUSE_MAX);
+        let wait = wake_at.since(outside::now()).min(SUMMARY_EVERY);
         tokio::select! {
             Some(Ok(done)) = under_way.join_next() => {
                 if let Done::Input(input) = done {

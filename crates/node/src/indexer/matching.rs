@@ -91,7 +91,7 @@ fn find(
     let digest = request.receipt.then(|| query_digest(request));
     let mut fleet = indexer.fleet();
     let (candidates, receipt) = match &request.gang {
-        Some(gang) => (fleet.find_gang(now, query, gang, &round_trip)?, None),
+        Some(gang) => (fleet.find_gang(now, query, gang, &default_rtt)?, None),
         None => fleet.candidates(now, query, digest)?,
     };
     let offer_of =
@@ -115,11 +115,6 @@ fn find(
     Some(Found { offers, held, receipt })
 }
 
-/// The round trip between two regions, in microseconds, as far as it is known.
-pub(super) fn round_trip(from: &Region, to: &Region) -> Option<u32> {
-    default_rtt(from, to)
-}
-
 /// Round trips as the buyer measured them, and others as the table has them from where it is.
 fn round_trips(indexer: &Indexer, request: &MatchRequest) -> Vec<(Region, u32)> {
     let mut known = request.round_trips_us.clone();
@@ -128,7 +123,7 @@ fn round_trips(indexer: &Indexer, request: &MatchRequest) -> Vec<(Region, u32)> 
     let regions: Vec<_> = indexer.fleet().regions().take(REGIONS_MAX).cloned().collect();
     for region in regions {
         if !known.iter().any(|(measured, _)| *measured == region) {
-            known.extend(round_trip(from, &region).map(|us| (region, us)));
+            known.extend(default_rtt(from, &region).map(|us| (region, us)));
         }
     }
     known

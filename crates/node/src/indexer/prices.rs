@@ -231,7 +231,7 @@ pub(super) async fn keep(indexer: Arc<Indexer>) {
         let (now, begun) = (outside::now(), Instant::now());
         let market = sample(&indexer, now).await;
         // The same count is what other indexers hear of this region.
-        indexer.neighbours.sum_up(&indexer.key, &market, now);
+        indexer.neighbours.counted(&market);
         let records = prices.record(now, &market);
         let history = Arc::clone(&indexer.history);
         let kept = tokio::task::spawn_blocking(move || history.append(&records)).await;

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::dump::sum_of;
 use super::history::{World, draw, some, some_row, some_search};
 use super::*;
+use crate::checksum::sum_of;
 use crate::spread::Stream;
 use crate::synth::{Demand, Fleet};
 
@@ -74,7 +74,7 @@ fn what_makes_no_sense_is_refused_or_harmless() {
             let place = 40 + stream.below(end - 40);
             bytes[place] = some(&mut stream, &[0, 1, 0x7f, 0x80, 0xff]);
         }
-        let sum = sum_of(&bytes[..end]);
+        let sum = sum_of(0, &bytes[..end]);
         bytes[end..].copy_from_slice(&sum.to_le_bytes());
         let Ok(mut index) = Index::load(&bytes) else {
             refused += 1;

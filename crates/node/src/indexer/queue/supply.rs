@@ -1,5 +1,6 @@
 //! What the fleet has for those who wait.
 
+use welkin_match::latency::default_rtt;
 use welkin_match::queue::{Supply, Wish};
 use welkin_match::{Candidate, Fleet, Query};
 use welkin_proto::Offer;
@@ -7,7 +8,6 @@ use welkin_proto::index::{CANDIDATES_MAX, EXCLUDED_MAX, GangAsk, Hold, IndexerTo
 use welkin_types::task::Needs;
 use welkin_types::{AccountId, NodeId, OfferId, Region, UnixMillis};
 
-use super::super::matching::round_trip;
 use super::super::{Indexer, OFFER_LASTING};
 use crate::outside;
 
@@ -97,7 +97,7 @@ impl<'a> Slots<'a> {
     /// Keeps slots for a whole gang, or none.
     fn whole(&mut self, buyer: AccountId, wish: &Wish, gang: &GangAsk) -> Option<Vec<Kept>> {
         let query = query(wish, &wish.needs, &wish.exclude, 1);
-        let members = self.fleet.find_gang(self.now, &query, gang, &round_trip)?;
+        let members = self.fleet.find_gang(self.now, &query, gang, &default_rtt)?;
         let mut kept = Vec::with_capacity(members.len());
         for member in members {
             let Some(slot) = self.hold(buyer, member) else {
