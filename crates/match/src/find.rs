@@ -132,7 +132,7 @@ impl Fleet {
         query: &Query<'_>,
         digest: Option<[u8; 32]>,
     ) -> Option<(Vec<Candidate>, Option<Receipt>)> {
-        let is_settled = self.settle(now);
+        let is_settled = self.settle_a_little(now);
         let (mut chosen, mut receipt) = self.find_free(now, query, (is_settled, digest));
         if chosen.is_empty() {
             (chosen, receipt) = (self.find_held(now, query), None);

@@ -31,12 +31,13 @@ use welkin_types::{
     AccountId, AppId, CapacityType, ContainerId, NodeId, OfferId, Region, UnixMillis,
 };
 
-pub use block::{Block, BlockError};
+pub use block::{Block, BlockError, Head as BlockHead};
+pub use restore::{ReadHosts, Restoring};
 
-use crate::index::Index;
+use crate::index::{Index, RowId};
 use crate::score::{ReportRefusal, Score};
 use holds::Holds;
-use hosts::{Hosts, Kind};
+use hosts::{Host, Hosts, Kind};
 use numbers::Numbers;
 use scores::Scores;
 use slab::NONE;
@@ -65,8 +66,10 @@ pub const STALE_MS: u64 = 120_000;
 /// By how much the online score of a host counts less that is known from before a restart and has
 /// not been heard since, in hundredths of a percent.
 pub const UNCONFIRMED_CUT_BP: u16 = 100;
-/// How much one call does of what the passing of time brings about: well below a millisecond.
-const WORK_MAX: usize = 512;
+/// How much one call does of what the passing of time brings about: a fraction of a millisecond …
+const WORK_MAX: usize = 256;
+/// … and how much a search does of it, which waits for it.
+const SEARCH_WORK_MAX: usize = 16;
 
 /// Why an announcement is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -198,8 +201,16 @@ impl Fleet {
     /// A fleet whose tables are ordered by a secret random number, so that nobody can choose names
     /// that all fall into one place.
     pub fn new(seed: u64) -> Self {
-        let (hosts, scores) = (Hosts::new(seed), Scores::new(seed.rotate_left(32) ^ 1));
-        Self { hosts, scores, ..Self::default() }
+        let other = |number: u64| seed.rotate_left(32) ^ number;
+        Self {
+            hosts: Hosts::new(seed),
+            scores: Scores::new(other(1)),
+            operators: Numbers::new(other(2)),
+            regions: Numbers::new(other(3)),
+            kinds: Numbers::new(other(4)),
+            apps: Numbers::new(other(5)),
+            ..Self::default()
+        }
     }
 
     /// Takes a host's present state. More than its slots are never free; a container that is not
@@ -249,12 +260,35 @@ impl Fleet {
     pub fn beat_one(
         &mut self,
         now: UnixMillis,
-        (node, id): (NodeId, ContainerId),
+        named: (NodeId, ContainerId),
         state: &State,
     ) -> Result<(), BeatRefusal> {
-        let number = self.hosts.number(node).ok_or(BeatRefusal::Unknown)?;
+        self.beat_at(now, None, named, state).map(drop)
+    }
+
+    /// Does the same for a container that was at a place; returns where it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fleet::beat_one`].
+    pub fn beat_at(
+        &mut self,
+        now: UnixMillis,
+        place: Option<u32>,
+        (node, id): (NodeId, ContainerId),
+        state: &State,
+    ) -> Result<u32, BeatRefusal> {
+        let known = place.and_then(|place| Some((place, self.hosts.at(place, (node, id))?)));
+        let (place, number) = match known {
+            Some(known) => known,
+            None => {
+                let number = self.hosts.number(node).ok_or(BeatRefusal::Unknown)?;
+                let host = self.hosts.hosts.get(number).ok_or(BeatRefusal::Unknown)?;
+                let (place, _) = self.hosts.container(host, id).ok_or(BeatRefusal::Container)?;
+                (place, number)
+            }
+        };
         let host = self.hosts.hosts.get(number).ok_or(BeatRefusal::Unknown)?;
-        let (place, _) = self.hosts.container(host, id).ok_or(BeatRefusal::Container)?;
         if u64::from(state.revision) != host.revision & u64::from(u32::MAX) {
             let (known, given) = (host.revision, state.revision.into());
             return Err(BeatRefusal::Revision { known, given });
@@ -266,7 +300,22 @@ impl Fleet {
         }
         self.say(now, place, (state.free, state.spot_used), false);
         self.arm(now, number);
-        Ok(())
+        Ok(place)
+    }
+
+    /// Reads a little of what beats at these places will need, as [`crate::Presence::fetch`] does.
+    pub fn fetch(&self, places: impl Iterator<Item = (u32, State)> + Clone) -> u64 {
+        let containers = places.filter_map(|(place, state)| {
+            self.hosts.containers.get(place).map(|container| (container, state))
+        });
+        let hosts = containers.clone().fold(0, |sum, (container, _)| sum ^ container.touched());
+        let containers = containers.fold(0, |sum, (container, state)| {
+            let host = self.hosts.hosts.get(container.host).map_or(0, Host::touched);
+            let is_other = state.free != u32::from(container.free);
+            let row = if is_other { self.index.touched(RowId(container.rows[0])) } else { 0 };
+            sum ^ host ^ row
+        });
+        hosts ^ containers
     }
 
     /// A host was heard. Returns whether all of its containers stand otherwise than before.
@@ -426,7 +475,7 @@ impl Fleet {
     /// that have ended and checks that are too old. Returns whether there is more to do now. To be
     /// called several times a second, and again while there is more.
     pub fn expire(&mut self, now: UnixMillis) -> bool {
-        let is_settled = self.settle(now);
+        let is_settled = self.settle(now, WORK_MAX);
         for (node, id) in self.scores.sweep(now, WORK_MAX / 8) {
             self.forget_score(now, node, id);
         }
@@ -446,9 +495,13 @@ impl Fleet {
         !is_settled
     }
 
-    /// Brings the index up to date with the time, as far as one call goes; whether it is.
-    pub(crate) fn settle(&mut self, now: UnixMillis) -> bool {
-        let mut budget = WORK_MAX;
+    /// As [`Self::settle`], as far as a search goes.
+    pub(crate) fn settle_a_little(&mut self, now: UnixMillis) -> bool {
+        self.settle(now, SEARCH_WORK_MAX)
+    }
+
+    /// Brings the index up to date with the time, with so much work; whether it is.
+    fn settle(&mut self, now: UnixMillis, mut budget: usize) -> bool {
         while let Some((host, container, _)) = self.holds.pop_ended(now) {
             self.count_less(now, host, container);
             budget -= 1;

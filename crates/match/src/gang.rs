@@ -22,7 +22,7 @@ impl Fleet {
         ask: &GangAsk,
         between: &dyn Fn(&Region, &Region) -> Option<u32>,
     ) -> Option<Vec<Candidate>> {
-        let is_settled = self.settle(now);
+        let is_settled = self.settle_a_little(now);
         let round_trips = match ask.together {
             Together::Site => Vec::new(),
             Together::WithinUs(_) => self.round_trips(between),

@@ -248,6 +248,13 @@ impl Index {
         self.is_known(row).then(|| self.records[row.0 as usize].host)
     }
 
+    /// Something of a container's record, to have it in the processor's cache.
+    pub(crate) fn touched(&self, row: RowId) -> u64 {
+        self.records
+            .get(row.0 as usize)
+            .map_or(0, |record| u64::from(record.price ^ record.ring) ^ u64::from(record.free))
+    }
+
     /// Seconds since the last beat at `second`, of the last 18 hours.
     pub fn silence(&self, row: RowId, second: u64) -> u16 {
         let seen = self.records.get(row.0 as usize).map_or(0, |record| record.seen);

@@ -11,8 +11,9 @@ use crate::checksum::sum_of;
 
 const MAGIC: [u8; 4] = *b"wkf1";
 /// Rises when what hosts announce is encoded otherwise, or a body.
-const VERSION: u8 = 1;
-const HEAD_BYTES: usize = 28;
+const VERSION: u8 = 2;
+/// So much of the head is in the checksum.
+const SUMMED_BYTES: usize = 20;
 /// The longest body.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
@@ -37,12 +38,23 @@ impl Kind {
 }
 
 /// A block as it was read: whole, by its checksum.
-#[derive(Clone, Copy, Debug)]
-pub struct Block<'a> {
+#[derive(Clone, Debug)]
+pub struct Block {
     pub(super) kind: Kind,
-    pub(super) body: &'a [u8],
+    pub(super) body: Vec<u8>,
     /// When it was written.
     pub at: UnixMillis,
+}
+
+/// What stands before a block's body.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    kind: Kind,
+    at: UnixMillis,
+    length: usize,
+    /// The checksum of what stands here, and of everything.
+    begun: u64,
+    sum: u64,
 }
 
 /// Why reading ends before the end of the bytes.
@@ -60,18 +72,16 @@ pub enum BlockError {
     Sum,
 }
 
-impl<'a> Block<'a> {
-    /// Whether it holds hosts, not what is read when there is time.
-    pub fn has_hosts(&self) -> bool {
-        self.kind == Kind::Hosts
-    }
+impl Head {
+    /// How long it is.
+    pub const BYTES: usize = 28;
 
-    /// Splits the first block off.
+    /// Reads what stands before a body.
     ///
     /// # Errors
     ///
-    /// [`BlockError`] where there is no whole one.
-    pub fn split(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), BlockError> {
+    /// [`BlockError::Alien`] where it is of no such block.
+    pub fn parse(bytes: &[u8; Self::BYTES]) -> Result<Self, BlockError> {
         let mut head = Reader(bytes);
         let begin = head.take::<8>().ok_or(BlockError::Torn)?;
         let [m0, m1, m2, m3, kind, VERSION, 0, 0] = begin else { return Err(BlockError::Alien) };
@@ -83,18 +93,53 @@ impl<'a> Block<'a> {
         if length > BODY_BYTES_MAX {
             return Err(BlockError::Alien);
         }
-        let (body, rest) = head.0.split_at_checked(length).ok_or(BlockError::Torn)?;
-        if sum != sum_of(sum_of(0, &bytes[..20]), body) {
+        Ok(Self { kind, at, length, begun: sum_of(0, &bytes[..SUMMED_BYTES]), sum })
+    }
+
+    /// How long the body is.
+    pub const fn body_bytes(&self) -> usize {
+        self.length
+    }
+
+    /// The block with its body.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`] where the body is another.
+    pub fn with(self, body: Vec<u8>) -> Result<Block, BlockError> {
+        if body.len() != self.length {
+            return Err(BlockError::Torn);
+        }
+        if self.sum != sum_of(self.begun, &body) {
             return Err(BlockError::Sum);
         }
-        Ok((Self { kind, body, at }, rest))
+        Ok(Block { kind: self.kind, body, at: self.at })
+    }
+}
+
+impl Block {
+    /// Whether it holds hosts, not what is read when there is time.
+    pub fn has_hosts(&self) -> bool {
+        self.kind == Kind::Hosts
+    }
+
+    /// Splits the first block off.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`] where there is no whole one.
+    pub fn split(bytes: &[u8]) -> Result<(Self, &[u8]), BlockError> {
+        let (head, rest) = bytes.split_first_chunk().ok_or(BlockError::Torn)?;
+        let head = Head::parse(head)?;
+        let (body, rest) = rest.split_at_checked(head.length).ok_or(BlockError::Torn)?;
+        Ok((head.with(body.to_vec())?, rest))
     }
 }
 
 /// Appends a block.
 pub(super) fn append(out: &mut Vec<u8>, kind: Kind, now: UnixMillis, body: &[u8]) {
     let begin = out.len();
-    out.reserve(HEAD_BYTES + body.len());
+    out.reserve(Head::BYTES + body.len());
     out.extend(MAGIC);
     out.extend([kind.number(), VERSION, 0, 0]);
     out.extend(u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());

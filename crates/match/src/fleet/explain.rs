@@ -29,7 +29,7 @@ impl Fleet {
         needs: Option<&Needs>,
         count_max: usize,
     ) -> Vec<Listing> {
-        self.settle(now);
+        self.settle_a_little(now);
         let count_max = count_max.min(LISTED_MAX);
         let way = needs.map_or(CapacityType::OnDemand, |needs| needs.capacity);
         let is_wanted = |facts: &Facts<'_>| needs.is_none_or(|needs| facts.is_wanted(needs));

@@ -62,6 +62,26 @@ pub(super) enum Words {
     },
 }
 
+impl Host {
+    /// Something of each part of it.
+    pub(super) fn touched(&self) -> u64 {
+        let words = match &self.words {
+            Words::Own(_) => 0,
+            Words::Page { page, .. } => u64::from(*page),
+        };
+        let named = u64::from(self.node.as_bytes()[0]);
+        named ^ self.heard.0 ^ self.revision ^ self.expires.0 ^ self.due ^ words
+    }
+}
+
+impl Container {
+    /// Something of each part of it.
+    pub(super) fn touched(&self) -> u64 {
+        let named = u64::from(self.id.as_bytes()[0]);
+        named ^ u64::from(self.host ^ self.score) ^ u64::from(self.free ^ self.kept)
+    }
+}
+
 /// One container.
 #[derive(Clone, Debug)]
 pub(crate) struct Container {
@@ -138,6 +158,35 @@ impl Hosts {
         number
     }
 
+    /// Adds a host that is not found by its name before [`Self::enter_all`].
+    pub(super) fn insert_nameless(&mut self, host: Host) -> u32 {
+        self.hosts.insert(host)
+    }
+
+    /// Enters all hosts under their names. Returns the numbers of those whose name another has that
+    /// was announced later, or under a higher number.
+    pub(super) fn enter_all(&mut self) -> Vec<u32> {
+        let mut doubles = Vec::new();
+        self.by_node.reserve(self.hosts.len());
+        for number in 0..self.hosts.end() {
+            let Some(host) = self.hosts.get(number) else { continue };
+            let print = self.by_node.print(&[host.node.as_bytes()]);
+            let is_it = |other| self.hosts.get(other).is_some_and(|known| known.node == host.node);
+            if let Some(other) = self.by_node.find(print, is_it) {
+                let is_older =
+                    self.hosts.get(other).is_some_and(|known| known.issued > host.issued);
+                if is_older {
+                    doubles.push(number);
+                    continue;
+                }
+                self.by_node.remove(print, other);
+                doubles.push(other);
+            }
+            self.by_node.insert(print, number);
+        }
+        doubles
+    }
+
     /// Takes a host out, whose containers have been taken out.
     pub(super) fn remove(&mut self, number: u32) -> Option<Host> {
         let host = self.hosts.remove(number)?;
@@ -200,6 +249,13 @@ impl Hosts {
         self.of(host).find(|(_, container)| container.id == id)
     }
 
+    /// The number of the host of the container at a place, if the two have these names.
+    pub(super) fn at(&self, place: u32, (node, id): (NodeId, ContainerId)) -> Option<u32> {
+        let container = self.containers.get(place).filter(|container| container.id == id)?;
+        let host = self.hosts.get(container.host)?;
+        (host.node == node).then_some(container.host)
+    }
+
     /// The host of a container.
     pub(crate) fn host_of(&self, container: u32) -> Option<u32> {
         self.containers.get(container).map(|container| container.host)
@@ -257,21 +313,5 @@ impl Kind {
     pub(super) fn of(resources: &Resources) -> Self {
         let gpus = resources.gpus.iter();
         Self(gpus.map(|gpu| Gpu { uuid: String::new(), ..gpu.clone() }).collect())
-    }
-
-    fn key(&self) -> impl Iterator<Item = (&str, &str, u64)> {
-        self.0.iter().map(|gpu| (gpu.model.as_str(), gpu.form.as_str(), gpu.vram_bytes))
-    }
-}
-
-impl Ord for Kind {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(other.key())
-    }
-}
-
-impl PartialOrd for Kind {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
     }
 }

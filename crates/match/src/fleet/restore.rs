@@ -12,7 +12,7 @@ use super::hosts::{Container, Host, Kind, Page, WAYS, Words};
 use super::rows::{CAPACITIES, app_of, class_of, location_of};
 use super::slab::NONE;
 use super::{CONTAINERS_MAX, Fleet, HOSTS_MAX, SCORES_MAX, rows};
-use crate::index::{Features, Index, PRICE_MAX, QUALITY_MAX, Row, RowId};
+use crate::index::{Features, PRICE_MAX, QUALITY_MAX, Row, RowId};
 use crate::score::{Run, Score};
 
 /// The numbers of a block's names, each in use once for as long as the block is read.
@@ -23,90 +23,120 @@ struct Numbers {
     apps: Vec<u32>,
 }
 
-/// Rows that are put into the index together at the end, with the container of each.
-type Rows = Vec<(Row, u32, usize)>;
+/// How rows get into the index: at once, or all together at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    AtOnce,
+    AtTheEnd,
+}
 
-impl Fleet {
-    /// A fleet from the blocks of a snapshot, in which no host comes twice. A block that can't be
-    /// read is left out. `most` says for how many hosts there is to be room.
-    pub fn restore<'a>(
-        now: UnixMillis,
-        seed: u64,
-        most: usize,
-        blocks: impl Iterator<Item = Block<'a>>,
-    ) -> Self {
-        let mut fleet = Self::new(seed);
-        let most = most.min(HOSTS_MAX);
+/// A block of hosts whose names have been read, which needs no fleet.
+#[derive(Debug)]
+pub struct ReadHosts {
+    block: Block,
+    names: Names,
+}
+
+impl ReadHosts {
+    /// Reads the names of a block of hosts; `None` where it is none, or not sound.
+    pub fn of(block: Block) -> Option<Self> {
+        let mut reader = Reader(&block.body);
+        let _words = reader.bytes()?;
+        let names = decode(reader.bytes().filter(|_| block.has_hosts())?).ok()?;
+        Some(Self { block, names })
+    }
+}
+
+/// A fleet that is being read from a snapshot, in which no host comes twice.
+#[derive(Debug)]
+pub struct Restoring(Fleet);
+
+impl Restoring {
+    /// Begins with nothing. `most` says for how many hosts there is to be room.
+    pub fn new(seed: u64, most: usize) -> Self {
+        let (mut fleet, most) = (Fleet::new(seed), most.min(HOSTS_MAX));
         fleet.hosts.reserve(most);
-        let mut rows = Vec::with_capacity(most);
-        for block in blocks {
-            if block.kind == What::Hosts {
-                fleet.take_hosts(now, block, &mut rows);
+        fleet.index.reserve(most);
+        fleet.owners.reserve(most);
+        Self(fleet)
+    }
+
+    /// Takes a block of hosts in; returns whether it could be read.
+    pub fn take(&mut self, now: UnixMillis, hosts: ReadHosts) -> bool {
+        self.0.take_hosts(now, hosts, Listed::AtTheEnd).is_some()
+    }
+
+    /// The fleet. What is left to be done has two parts that share nothing: `both` runs them, best
+    /// at once; what it does not run is run after it.
+    pub fn finish(
+        self,
+        both: impl FnOnce(&mut (dyn FnMut() + Send), &mut (dyn FnMut() + Send)),
+    ) -> Fleet {
+        let Self(mut fleet) = self;
+        let (mut doubles, mut is_listed) = (None, false);
+        let (hosts, index) = (&mut fleet.hosts, &mut fleet.index);
+        let mut name = || {
+            doubles.get_or_insert_with(|| hosts.enter_all());
+        };
+        let mut list = || {
+            if !std::mem::replace(&mut is_listed, true) {
+                index.list_all();
             }
-        }
-        fleet.insert_all(rows);
+        };
+        both(&mut name, &mut list);
+        name();
+        list();
+        doubles.unwrap_or_default().into_iter().for_each(|number| fleet.forget(number));
         fleet
     }
+}
 
+impl Fleet {
     /// Takes in a further block: of a log, or of scores. Returns whether it could be read.
-    pub fn take_up(&mut self, now: UnixMillis, block: Block<'_>) -> bool {
+    pub fn take_up(&mut self, now: UnixMillis, block: Block) -> bool {
         match block.kind {
             What::Hosts => {
-                let mut rows = Vec::new();
-                let is_read = self.take_hosts(now, block, &mut rows).is_some();
-                for (row, container, way) in rows {
-                    if let Ok(row) = self.index.insert(&row) {
-                        self.place_row(row, container, way);
-                    }
-                }
-                is_read
+                let hosts = ReadHosts::of(block);
+                hosts.and_then(|hosts| self.take_hosts(now, hosts, Listed::AtOnce)).is_some()
             }
-            What::Left => self.take_leave(block).is_some(),
-            What::Scores => self.take_scores(now, block).is_some(),
+            What::Left => self.take_leave(&block.body).is_some(),
+            What::Scores => self.take_scores(now, &block.body).is_some(),
         }
     }
 
-    fn insert_all(&mut self, rows: Rows) {
-        let places: Vec<_> = rows.iter().map(|(_, container, way)| (*container, *way)).collect();
-        // Every row is within bounds, and there is room for all.
-        let Ok(index) = Index::build(rows.into_iter().map(|(row, ..)| row)) else { return };
-        self.index = index;
-        self.owners.reserve(places.len());
-        for (number, (container, way)) in (0_u32..).zip(places) {
-            self.place_row(RowId(number), container, way);
-        }
-    }
-
-    fn place_row(&mut self, row: RowId, container: u32, way: usize) {
-        self.own_row(row, container);
-        if let Some(container) = self.hosts.containers.get_mut(container) {
-            container.rows[way] = row.number();
-        }
-    }
-
-    fn take_hosts(&mut self, now: UnixMillis, block: Block<'_>, rows: &mut Rows) -> Option<()> {
-        let mut reader = Reader(block.body);
-        let names: Names = decode(reader.bytes()?).ok()?;
+    fn take_hosts(&mut self, now: UnixMillis, hosts: ReadHosts, listed: Listed) -> Option<()> {
+        let ReadHosts { block, names } = hosts;
+        let mut reader = Reader(&block.body);
+        let words = u32::try_from(reader.bytes()?.len()).ok()?;
+        // Behind its length.
+        let begin = u32::try_from(size_of::<u32>()).ok()?;
+        let words = begin..begin.checked_add(words)?;
+        let _names = reader.bytes()?;
         let count = reader.u32()?;
-        let (mut hosts, words) = (Reader(reader.bytes()?), reader.bytes()?);
-        let numbers = self.take_names(&names);
-        let page = Page { bytes: words.into(), used: 1 };
-        let page = self.hosts.pages.insert(page);
-        let mut at = 0;
+        let mut hosts = Reader(reader.bytes()?);
+        let numbers = self.take_names(names);
+        let page = self.hosts.pages.insert(Page { bytes: Box::default(), used: 1 });
+        let mut at = words.start;
         let mut is_read = Some(());
         for _ in 0..count {
-            is_read = self.take_host(now, (&mut hosts, &numbers), (page, &mut at, words), rows);
+            let place = (page, &mut at, words.end);
+            is_read = self.take_host(now, (&mut hosts, &numbers), place, listed);
             if is_read.is_none() {
                 break;
             }
         }
         self.give_back_names(&numbers);
+        let mut bytes = block.body;
+        bytes.truncate(words.end as usize);
+        if let Some(page) = self.hosts.pages.get_mut(page) {
+            page.bytes = bytes.into_boxed_slice();
+        }
         self.hosts.drop_words(&Words::Page { page, at: 0, len: 0 });
         is_read
     }
 
-    fn take_names(&mut self, names: &Names) -> Numbers {
-        let kinds = names.kinds.iter().map(|gpus| self.kinds.take(&Kind(gpus.clone())));
+    fn take_names(&mut self, names: Names) -> Numbers {
+        let kinds = names.kinds.into_iter().map(|gpus| self.kinds.take(&Kind(gpus)));
         Numbers {
             operators: names.operators.iter().map(|name| self.operators.take(name)).collect(),
             regions: names.regions.iter().map(|name| self.regions.take(name)).collect(),
@@ -126,8 +156,8 @@ impl Fleet {
         &mut self,
         now: UnixMillis,
         (reader, numbers): (&mut Reader<'_>, &Numbers),
-        (page, at, words): (u32, &mut u32, &[u8]),
-        rows: &mut Rows,
+        (page, at, end): (u32, &mut u32, u32),
+        listed: Listed,
     ) -> Option<()> {
         let node = NodeId::from_bytes(reader.take()?);
         let operator = *numbers.operators.get(reader.u32()? as usize)?;
@@ -138,7 +168,7 @@ impl Fleet {
         let (flags, count, len) = (reader.u8()?, reader.u8()?, reader.u32()?);
         let words_at = *at;
         *at = at.checked_add(len)?;
-        if *at as usize > words.len() || usize::from(count) > Capability::CONTAINERS_MAX {
+        if *at > end || usize::from(count) > Capability::CONTAINERS_MAX {
             return None;
         }
         let host = Host {
@@ -157,11 +187,14 @@ impl Fleet {
             is_unconfirmed: true,
             words: Words::Page { page, at: words_at, len },
         };
-        let is_wanted = self.make_way(&host);
-        let number = if is_wanted { self.add_host(host) } else { NONE };
-        let (mut first, rows_before, mut is_read) = (NONE, rows.len(), Some(()));
+        let is_wanted = match listed {
+            Listed::AtOnce => self.make_way(&host),
+            Listed::AtTheEnd => self.hosts.hosts.len() < HOSTS_MAX,
+        };
+        let number = if is_wanted { self.add_host(host, listed) } else { NONE };
+        let (mut first, mut is_read) = (NONE, Some(()));
         for _ in 0..count {
-            match self.take_container((reader, numbers), (number, first), len, rows) {
+            match self.take_container((reader, numbers), (number, first), len, listed) {
                 Some(taken) => first = taken,
                 None => {
                     is_read = None;
@@ -175,10 +208,26 @@ impl Fleet {
         }
         if is_read.is_none() {
             // Half a host is none.
-            rows.truncate(rows_before);
+            self.take_back(number, listed);
             self.forget(number);
         }
         is_read
+    }
+
+    /// Takes back the rows of a host that are not listed yet.
+    fn take_back(&mut self, host: u32, listed: Listed) {
+        if listed == Listed::AtOnce {
+            return;
+        }
+        for number in self.hosts.numbers(host) {
+            let Some(container) = self.hosts.containers.get_mut(number) else { continue };
+            for row in std::mem::replace(&mut container.rows, [NONE; WAYS]) {
+                if row != NONE {
+                    self.index.take_back(RowId(row));
+                    self.owners[row as usize] = NONE;
+                }
+            }
+        }
     }
 
     /// Forgets an older announcement of the host; whether there is room and none newer.
@@ -193,7 +242,7 @@ impl Fleet {
         self.hosts.hosts.len() < HOSTS_MAX
     }
 
-    fn add_host(&mut self, host: Host) -> u32 {
+    fn add_host(&mut self, host: Host, listed: Listed) -> u32 {
         self.operators.take_again(host.operator, 1);
         self.regions.take_again(host.region, 1);
         if let Words::Page { page, .. } = host.words
@@ -201,7 +250,10 @@ impl Fleet {
         {
             page.used += 1;
         }
-        self.hosts.insert(host)
+        match listed {
+            Listed::AtOnce => self.hosts.insert(host),
+            Listed::AtTheEnd => self.hosts.insert_nameless(host),
+        }
     }
 
     /// Reads one container; with no host it is only passed over.
@@ -210,7 +262,7 @@ impl Fleet {
         (reader, numbers): (&mut Reader<'_>, &Numbers),
         (host, next): (u32, u32),
         words: u32,
-        rows: &mut Rows,
+        listed: Listed,
     ) -> Option<u32> {
         let id = ContainerId::from_bytes(reader.take()?);
         let kind = *numbers.kinds.get(reader.u32()? as usize)?;
@@ -225,12 +277,10 @@ impl Fleet {
             }
         };
         let count = reader.u8()?;
-        if usize::from(count) > ContainerOffer::APPS_MAX {
-            return None;
-        }
-        let mut apps = Vec::with_capacity(count.into());
-        for _ in 0..count {
-            apps.push(*numbers.apps.get(reader.u32()? as usize)?);
+        let mut apps = [NONE; ContainerOffer::APPS_MAX];
+        let apps = apps.get_mut(..usize::from(count))?;
+        for app in &mut *apps {
+            *app = *numbers.apps.get(reader.u32()? as usize)?;
         }
         let slots = rows::small(slots.into());
         let free = free.min(slots);
@@ -244,7 +294,7 @@ impl Fleet {
         self.kinds.take_again(kind, 1);
         apps.iter().for_each(|app| self.apps.take_again(*app, 1));
         let node = self.hosts.hosts.get(host)?.node;
-        let apps = Some(apps.into_boxed_slice()).filter(|apps| !apps.is_empty());
+        let apps = (!apps.is_empty()).then(|| Box::from(&*apps));
         let container = Container {
             id,
             host,
@@ -266,44 +316,56 @@ impl Fleet {
         let number = self.hosts.containers.insert(container);
         if let Some((cpu, [memory, disk, features, ring])) = sizes {
             let row = Row { cpu, memory, disk, features: Features(features), ring, ..EMPTY };
-            self.rows_again(number, (&row, prices), rows);
+            self.rows_again(number, row, prices, listed);
         }
         Some(number)
     }
 
     /// The rows of a container, with what is free.
-    fn rows_again(&mut self, number: u32, (row, prices): (&Row, [u32; WAYS]), rows: &mut Rows) {
+    fn rows_again(&mut self, number: u32, row: Row, prices: [u32; WAYS], listed: Listed) {
         let Some(container) = self.hosts.containers.get(number) else { return };
         let Some(host) = self.hosts.hosts.get(container.host) else { return };
         let now = host.heard;
         let quality = self.quality(now, host, container);
         let apps = container.apps.as_deref().unwrap_or_default().iter();
         let ways = CAPACITIES.iter().fold(Features::default(), |all, (_, way)| all | *way);
-        let row = Row {
+        let features = row.features.without(ways);
+        let mut row = Row {
             host: container.host,
             operator: host.operator,
             class: class_of(container.kind),
             location: location_of(host.region),
             quality,
-            features: row.features.without(ways),
             apps: apps.filter_map(|app| app_of(*app)).collect(),
-            ..row.clone()
+            ..row
         };
-        for (way, price) in prices.into_iter().enumerate().filter(|(_, price)| *price <= PRICE_MAX)
-        {
-            let (capacity, feature) = CAPACITIES[way];
-            let free = self.free(now, (host, container), (None, capacity));
-            let features = row.features | feature;
-            let row = Row { price, free: rows::small(free), features, ..row.clone() };
-            rows.push((row, number, way));
+        let mut rows = [NONE; WAYS];
+        for (way, (capacity, feature)) in CAPACITIES.into_iter().enumerate() {
+            row.price = prices[way];
+            if row.price > PRICE_MAX {
+                continue;
+            }
+            let Some(container) = self.hosts.containers.get(number) else { return };
+            let Some(host) = self.hosts.hosts.get(container.host) else { return };
+            row.free = rows::small(self.free(now, (host, container), (None, capacity)));
+            row.features = features | feature;
+            let entered = match listed {
+                Listed::AtOnce => self.index.insert(&row),
+                Listed::AtTheEnd => self.index.push(&row),
+            };
+            // A row within bounds is refused only where the index is full.
+            if let Ok(row) = entered {
+                rows[way] = row.number();
+                self.own_row(row, number);
+            }
         }
         if let Some(container) = self.hosts.containers.get_mut(number) {
-            container.quality = quality;
+            (container.rows, container.quality) = (rows, quality);
         }
     }
 
-    fn take_leave(&mut self, block: Block<'_>) -> Option<()> {
-        let mut reader = Reader(block.body);
+    fn take_leave(&mut self, body: &[u8]) -> Option<()> {
+        let mut reader = Reader(body);
         let (node, issued) = (NodeId::from_bytes(reader.take()?), reader.u64()?);
         if let Some(number) = self.hosts.number(node)
             && self.hosts.hosts.get(number).is_some_and(|host| host.issued.0 <= issued)
@@ -313,8 +375,8 @@ impl Fleet {
         Some(())
     }
 
-    fn take_scores(&mut self, now: UnixMillis, block: Block<'_>) -> Option<()> {
-        let mut reader = Reader(block.body);
+    fn take_scores(&mut self, now: UnixMillis, body: &[u8]) -> Option<()> {
+        let mut reader = Reader(body);
         while !reader.0.is_empty() {
             let node = NodeId::from_bytes(reader.take()?);
             let id = ContainerId::from_bytes(reader.take()?);

@@ -19,7 +19,7 @@ const EMPTY: Place = Place { print: 0, number: NONE };
 
 /// A table that is searched along a line from where the hash says.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Table {
+pub(crate) struct Table {
     places: Vec<Place>,
     len: usize,
     seed: u64,
@@ -31,7 +31,7 @@ impl Table {
     }
 
     /// The print of a name that consists of these parts.
-    pub(super) fn print(&self, parts: &[&[u8]]) -> u32 {
+    pub(crate) fn print(&self, parts: &[&[u8]]) -> u32 {
         let mut state = self.seed;
         for part in parts {
             for chunk in part.chunks(8) {

@@ -1,8 +1,6 @@
 //! An index built at once: every list is sorted once instead of growing entry by entry.
 
-use std::collections::BTreeMap;
-
-use super::row::{Entry, LOCATIONS_MAX, NO_APP, ROWS_MAX, Record, Row};
+use super::row::{Entry, LOCATIONS_MAX, NO_APP, ROWS_MAX, Record, Row, RowId};
 use super::run::Run;
 use super::{Index, RowError, TIERS, VACANT, check, distinct, print_with, ready, tier_of};
 
@@ -23,28 +21,51 @@ impl Index {
     /// [`RowError`] of the first container that is out of bounds.
     pub fn build(rows: impl IntoIterator<Item = Row>) -> Result<Self, RowError> {
         let rows = rows.into_iter();
-        let mut records = Vec::with_capacity(rows.size_hint().0.min(ROWS_MAX));
-        let mut more_apps = BTreeMap::new();
+        let mut index = Self { epoch: 1, ..Self::default() };
+        index.records.reserve_exact(rows.size_hint().0.min(ROWS_MAX));
         for row in rows {
-            check(&row)?;
-            let id = u32::try_from(records.len()).ok().filter(|id| (*id as usize) < ROWS_MAX);
-            let id = id.ok_or(RowError::Full)?;
-            let apps = distinct(&row.apps);
-            records.push(Record {
-                free: row.free,
-                ..Record::new(&row, apps.first().copied().unwrap_or(NO_APP))
-            });
-            if apps.len() > 1 {
-                more_apps.insert(id, apps[1..].to_vec());
-            }
+            index.push(&row)?;
         }
-        let mut index = Self { records, more_apps, epoch: 1, ..Self::default() };
         index.list_all();
         Ok(index)
     }
 
+    /// Takes in a container that is found once everything is listed.
+    pub(crate) fn push(&mut self, row: &Row) -> Result<RowId, RowError> {
+        check(row)?;
+        let id = u32::try_from(self.records.len()).ok().filter(|id| (*id as usize) < ROWS_MAX);
+        let id = id.ok_or(RowError::Full)?;
+        let app = match &row.apps[..] {
+            [] => NO_APP,
+            [app] => *app,
+            several => {
+                let apps = distinct(several);
+                if apps.len() > 1 {
+                    self.more_apps.insert(id, apps[1..].to_vec());
+                }
+                apps.first().copied().unwrap_or(NO_APP)
+            }
+        };
+        self.records.push(Record { free: row.free, ..Record::new(row, app) });
+        Ok(RowId(id))
+    }
+
+    /// Makes room for so many more containers.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.records.reserve_exact(more.min(ROWS_MAX));
+    }
+
+    /// Takes back what [`Self::push`] did, before anything is listed.
+    pub(crate) fn take_back(&mut self, row: RowId) {
+        if let Some(record) = self.records.get_mut(row.0 as usize) {
+            (record.location, record.app, record.free) = (VACANT, NO_APP, 0);
+            self.more_apps.remove(&row.0);
+            self.vacant.push(row.0);
+        }
+    }
+
     /// Makes the lists and bounds of what is free, where there are none yet.
-    pub(super) fn list_all(&mut self) {
+    pub(crate) fn list_all(&mut self) {
         self.make_room();
         let cell_of = |record: &Record| {
             let row = usize::from(record.class) * TIERS + tier_of(record.quality);

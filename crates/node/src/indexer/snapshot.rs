@@ -11,7 +11,7 @@
 //! | `fleet.log.new` | the same, while the next snapshot is being written |
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, BufReader, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
-use welkin_match::{Block, Fleet};
+use welkin_match::{Block, BlockError, BlockHead, Fleet, ReadHosts, Restoring};
 use welkin_types::{NodeId, UnixMillis};
 
 use crate::{Shutdown, outside};
@@ -34,6 +34,9 @@ const WAITING_MAX: usize = 8_192;
 const LOG_BYTES_MAX: u64 = 1 << 30;
 /// So much is written at once.
 const WRITTEN_AT_ONCE: usize = 1 << 20;
+
+/// Blocks that are read ahead.
+const BLOCKS_AHEAD: usize = 64;
 
 const SNAPSHOT: &str = "fleet.snapshot";
 const SNAPSHOT_DRAFT: &str = "fleet.snapshot.new";
@@ -80,84 +83,141 @@ impl Log {
 pub(super) struct Before {
     pub(super) fleet: Fleet,
     /// Blocks of scores, which are taken up when there is time.
-    pub(super) scores: Vec<u8>,
+    pub(super) scores: Option<Blocks>,
 }
 
-/// Reads what was known before.
+/// Reads what was known before: one thread reads and sums up, another takes in.
 pub(super) fn read(dir: &Path, now: UnixMillis) -> Before {
     let seed = u64::from_le_bytes(outside::random());
-    let mut bytes = read_file(&dir.join(SNAPSHOT));
-    let path = dir.join(SNAPSHOT);
-    // About what a host and its container take, so that nothing grows while it is read.
-    let most = bytes.len() / 256;
-    let mut blocks = Blocks { rest: &bytes, path: &path };
-    let mut end = 0;
-    let hosts = std::iter::from_fn(|| {
-        let block = blocks.next().filter(Block::has_hosts)?;
-        end = blocks.path_len(&bytes);
-        Some(block)
-    });
-    let mut fleet = Fleet::restore(now, seed, most, hosts);
-    let scores = bytes.split_off(end);
-    drop(bytes);
+    let mut before = Before { fleet: Fleet::new(seed), scores: None };
+    if let Some(blocks) = Blocks::open(&dir.join(SNAPSHOT)) {
+        match read_hosts(now, seed, blocks) {
+            Ok(read) => before = read,
+            Err(error) => {
+                warn!(%error, "what was known before is not read: hosts announce themselves again")
+            }
+        }
+    }
+    let fleet = &mut before.fleet;
     for name in [LOG, LOG_NEXT] {
-        let path = dir.join(name);
-        let bytes = read_file(&path);
-        let mut blocks = Blocks { rest: &bytes, path: &path };
-        while let Some(block) = blocks.next() {
+        for block in Blocks::open(&dir.join(name)).into_iter().flatten() {
             fleet.take_up(now, block);
         }
     }
     if fleet.hosts() > 0 {
         info!(hosts = fleet.hosts(), "hosts of before are taken in, unconfirmed");
     }
-    Before { fleet, scores }
+    before
 }
 
-fn read_file(path: &Path) -> Vec<u8> {
-    fs::read(path).unwrap_or_else(|error| {
-        if error.kind() != io::ErrorKind::NotFound {
-            warn!(%error, path = %path.display(), "what was known before can't be read: hosts announce themselves again");
+fn read_hosts(now: UnixMillis, seed: u64, mut blocks: Blocks) -> io::Result<Before> {
+    let mut restoring = Restoring::new(seed, hosts_of(blocks.left));
+    let (sender, hosts) = sync_channel(BLOCKS_AHEAD);
+    let thread = || std::thread::Builder::new().name("fleet-read".to_owned());
+    let scores = std::thread::scope(|scope| {
+        let reader = thread().spawn_scoped(scope, move || {
+            while let Some(block) = blocks.next() {
+                if !block.has_hosts() {
+                    blocks.ahead = Some(block);
+                    break;
+                }
+                // What is not sound is left out.
+                if ReadHosts::of(block).is_some_and(|hosts| sender.send(hosts).is_err()) {
+                    break;
+                }
+            }
+            blocks
+        })?;
+        for hosts in hosts {
+            restoring.take(now, hosts);
         }
-        Vec::new()
-    })
+        reader.join().map_err(|_| io::Error::other("the reader has ended"))
+    })?;
+    let fleet = restoring.finish(|names, rows| {
+        std::thread::scope(|scope| {
+            // What no thread does is done by the fleet itself.
+            let _ = thread().spawn_scoped(scope, names);
+            rows();
+        });
+    });
+    Ok(Before { fleet, scores: Some(scores) })
+}
+
+/// About how many hosts a snapshot of this length has, so that nothing grows while it is read.
+fn hosts_of(bytes: u64) -> usize {
+    usize::try_from(bytes / 256).unwrap_or(usize::MAX)
 }
 
 /// The whole blocks of a file.
-struct Blocks<'a> {
-    rest: &'a [u8],
-    path: &'a Path,
+#[derive(Debug)]
+pub(super) struct Blocks {
+    file: BufReader<File>,
+    path: PathBuf,
+    /// Bytes that have not been read.
+    left: u64,
+    /// The next block, where it has been read.
+    ahead: Option<Block>,
 }
 
-impl<'a> Blocks<'a> {
-    fn next(&mut self) -> Option<Block<'a>> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        match Block::split(self.rest) {
-            Ok((block, rest)) => {
-                self.rest = rest;
-                Some(block)
+impl Blocks {
+    /// Opens a file that may be missing.
+    fn open(path: &Path) -> Option<Self> {
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((left, file)) => {
+                let (file, path) = (BufReader::new(file), path.to_owned());
+                Some(Self { file, path, left, ahead: None })
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                let (left, path) = (self.rest.len(), self.path.display());
-                warn!(%error, left, %path, "the rest of the file is left out");
-                self.rest = &[];
+                warn!(%error, path = %path.display(), "what was known before can't be read: hosts announce themselves again");
                 None
             }
         }
     }
 
-    /// How much of the file has been read.
-    fn path_len(&self, bytes: &[u8]) -> usize {
-        bytes.len() - self.rest.len()
+    fn read(&mut self) -> io::Result<Block> {
+        let invalid = |error: BlockError| io::Error::new(io::ErrorKind::InvalidData, error);
+        let mut head = [0; BlockHead::BYTES];
+        self.file.read_exact(&mut head)?;
+        self.left = self.left.saturating_sub(head.len() as u64);
+        let head = BlockHead::parse(&head).map_err(invalid)?;
+        // No more room is made than the file can fill.
+        let length = head.body_bytes() as u64;
+        if length > self.left {
+            return Err(invalid(BlockError::Torn));
+        }
+        let mut body = Vec::with_capacity(head.body_bytes());
+        self.file.by_ref().take(length).read_to_end(&mut body)?;
+        self.left -= length;
+        head.with(body).map_err(invalid)
+    }
+}
+
+impl Iterator for Blocks {
+    type Item = Block;
+
+    fn next(&mut self) -> Option<Block> {
+        if self.ahead.is_some() {
+            return self.ahead.take();
+        }
+        if self.left == 0 {
+            return None;
+        }
+        let read = self.read();
+        if let Err(error) = &read {
+            let (left, path) = (self.left, self.path.display());
+            warn!(%error, left, %path, "the rest of the file is left out");
+            self.left = 0;
+        }
+        read.ok()
     }
 }
 
 /// Begins to keep what is known; scores of before are taken up besides.
 pub(super) fn keep(
     dir: PathBuf,
-    scores: Vec<u8>,
+    scores: Option<Blocks>,
     fleet: &Arc<Mutex<Fleet>>,
     shutdown: &Shutdown,
 ) -> Log {
@@ -192,12 +252,14 @@ pub(super) fn keep(
 }
 
 /// A block at a time, between which others have the fleet.
-async fn take_scores(fleet: &Mutex<Fleet>, scores: Vec<u8>) {
-    let mut blocks = Blocks { rest: &scores, path: Path::new(SNAPSHOT) };
-    while let Some(block) = blocks.next() {
-        lock(fleet).take_up(outside::now(), block);
-        tokio::task::yield_now().await;
-    }
+async fn take_scores(fleet: &Arc<Mutex<Fleet>>, scores: Option<Blocks>) {
+    let (Some(scores), fleet) = (scores, Arc::clone(fleet)) else { return };
+    let taking = tokio::task::spawn_blocking(move || {
+        for block in scores {
+            lock(&fleet).take_up(outside::now(), block);
+        }
+    });
+    let _ = taking.await;
 }
 
 fn lock(fleet: &Mutex<Fleet>) -> std::sync::MutexGuard<'_, Fleet> {

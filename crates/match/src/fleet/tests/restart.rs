@@ -1,7 +1,7 @@
 //! What is known survives a restart; what is torn or altered is left out.
 
 use super::*;
-use crate::{Block, BlockError};
+use crate::{Block, BlockError, ReadHosts, Restoring};
 
 const NOW: UnixMillis = UnixMillis(1_000_000_000);
 
@@ -43,7 +43,7 @@ fn snapshot(fleet: &Fleet) -> Vec<u8> {
     bytes
 }
 
-fn blocks(mut bytes: &[u8]) -> (Vec<Block<'_>>, Option<BlockError>) {
+fn blocks(mut bytes: &[u8]) -> (Vec<Block>, Option<BlockError>) {
     let mut blocks = Vec::new();
     while !bytes.is_empty() {
         match Block::split(bytes) {
@@ -60,11 +60,21 @@ fn blocks(mut bytes: &[u8]) -> (Vec<Block<'_>>, Option<BlockError>) {
 fn restored(bytes: &[u8]) -> Fleet {
     let (blocks, error) = blocks(bytes);
     assert_eq!(error, None);
-    let mut fleet = Fleet::restore(NOW, 9, 100, blocks.iter().copied());
-    for scores in blocks.into_iter().filter(|block| !block.has_hosts()) {
-        assert!(fleet.take_up(NOW, scores));
-    }
+    let (hosts, scores): (Vec<_>, Vec<_>) = blocks.into_iter().partition(Block::has_hosts);
+    let mut fleet = restored_of(NOW, hosts);
+    assert!(scores.into_iter().all(|scores| fleet.take_up(NOW, scores)));
     fleet
+}
+
+fn restored_of(now: UnixMillis, hosts: Vec<Block>) -> Fleet {
+    let mut restoring = Restoring::new(9, 100);
+    for hosts in hosts.into_iter().filter_map(ReadHosts::of) {
+        restoring.take(now, hosts);
+    }
+    restoring.finish(|first, second| {
+        second();
+        first();
+    })
 }
 
 fn market(fleet: &mut Fleet) -> Vec<Listing> {
@@ -116,6 +126,25 @@ fn whoever_does_not_beat_after_a_restart_is_dropped() {
 }
 
 #[test]
+fn of_a_host_that_comes_twice_the_later_announcement_counts() {
+    let older = fleet(&[(1, vec![offer(1, 1, 10)]), (2, vec![offer(1, 1, 20)])]);
+    let mut newer = Fleet::new(1);
+    let cheap = Capability { issued: UnixMillis(5), ..capability(1, 2, vec![offer(1, 1, 3)]) };
+    newer.announce(NOW, account(1), cheap).unwrap();
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    older.dump_hosts(UnixMillis(0), 0, &mut one);
+    newer.dump_hosts(UnixMillis(0), 0, &mut other);
+    for parts in [[&one, &other], [&other, &one]] {
+        let read = parts.into_iter().flat_map(|bytes| blocks(bytes).0).collect();
+        let mut fleet = restored_of(UnixMillis(0), read);
+        assert_eq!((fleet.hosts(), fleet.containers(), fleet.index.len()), (2, 2, 2));
+        let price = |row: &Listing| row.container.price;
+        let prices: Vec<_> = fleet.listing(UnixMillis(0), None, 9).iter().map(price).collect();
+        assert_eq!(prices, [offer(1, 1, 3).price, offer(1, 1, 20).price]);
+    }
+}
+
+#[test]
 fn a_log_is_taken_up_in_its_order() {
     let mut fleet = before();
     let bytes = snapshot(&fleet);
@@ -157,7 +186,7 @@ fn torn_and_altered_bytes_are_left_out_at_every_byte() {
         assert_eq!(whole.len(), usize::from(place >= first), "{place}");
         assert!(error.is_some(), "{place}");
         // What is still read whole makes a fleet that works.
-        let mut fleet = Fleet::restore(UnixMillis(0), 1, 9, whole.into_iter());
+        let mut fleet = restored_of(UnixMillis(0), whole);
         assert!(fleet.names(0, &small(), 1).len() <= 1);
     }
 }
