@@ -99,6 +99,8 @@ pub struct Taken {
     pub was: Standing,
     /// Whether its key is so old that the host should enrol again.
     pub has_old_key: bool,
+    /// What [`Presence::set_place`] gave the session, if anything.
+    pub place: Option<u32>,
 }
 
 /// Whose a session is, and the next one of the same host.
@@ -299,8 +301,32 @@ impl Presence {
         row.heard = row.heard.max(now);
         row.standing = Some(Standing::Alive);
         let has_old_key = row.epoch.saturating_add(1) < epoch_of(now);
+        let place = Some(row.place).filter(|place| *place != NONE);
         self.suspects -= usize::from(was == Standing::Suspect);
-        Ok(Taken { session, counter, host, container, vitals, was, has_old_key })
+        Ok(Taken { session, counter, host, container, vitals, was, has_old_key, place })
+    }
+
+    /// Reads a little of what each of these beats will need, and returns something of it. Nothing here
+    /// waits for anything else, so a processor fetches all of it from memory at once, where the beats
+    /// one after the other would wait for each.
+    pub fn fetch<'a>(&self, datagrams: impl Iterator<Item = &'a [u8]>) -> u64 {
+        let sessions = datagrams.filter_map(|datagram| Header::of_beat(datagram).ok());
+        sessions.fold(0, |sum, Header { session, .. }| {
+            let Some(row) = self.rows.get(session as usize) else { return sum };
+            let [first, .., last] = *row.key.as_bytes();
+            let owner = self
+                .owners
+                .get(session as usize)
+                .map_or(0, |owner| u64::from(owner.host.as_bytes()[0]) ^ u64::from(owner.next));
+            sum ^ u64::from(first ^ last) ^ row.heard.0 ^ u64::from(row.mean_ms) ^ owner
+        })
+    }
+
+    /// Notes where the caller has a session's container: it comes with the next beat.
+    pub fn set_place(&mut self, session: u32, place: Option<u32>) {
+        if let Some(row) = self.rows.get_mut(session as usize) {
+            row.place = place.unwrap_or(NONE);
+        }
     }
 
     /// An answer to a beat that was taken.
@@ -317,7 +343,7 @@ impl Presence {
     }
 
     /// Looks at the next `count` sessions, from the first again after the last: so that a sweep of a
-    /// million holds nothing up. All are to be looked at about once a second.
+    /// million holds nothing up. All are to be looked at about every two seconds.
     pub fn sweep_part(&mut self, now: UnixMillis, count: usize) -> Vec<(u32, Standing)> {
         let begin = if self.cursor < self.rows.len() { self.cursor } else { 0 };
         let end = begin.saturating_add(count).min(self.rows.len());

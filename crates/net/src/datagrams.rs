@@ -142,7 +142,7 @@ impl DatagramBatch {
     }
 
     /// What the last [`DatagramSocket::receive`] took.
-    pub fn iter(&self) -> impl Iterator<Item = (DatagramPath, &[u8])> {
+    pub fn iter(&self) -> impl Iterator<Item = (DatagramPath, &[u8])> + Clone {
         let runs = self.metas.iter().zip(self.buffers.chunks_exact(RUN_BYTES_MAX));
         runs.take(self.count).flat_map(|(meta, buffer)| {
             let path = DatagramPath { peer: meta.addr, local: meta.dst_ip };

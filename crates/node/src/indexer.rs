@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::MissedTickBehavior;
 use tracing::{debug, info};
 use welkin_match::Fleet;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX};
-use welkin_proto::{ALPN_INDEX, Domain, NodeAddr, NodeKey};
-use welkin_types::{NodeId, Region};
+use welkin_proto::{ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, SignedByAccount};
+use welkin_types::{AccountId, NodeId, Region};
 
 use crate::gate::{Gate, GateLimits, Pass};
 use crate::settlement::Settle;
@@ -49,8 +48,11 @@ pub use gossip::Neighbourhood;
 const OFFER_LASTING: Duration = Duration::from_secs(5);
 /// How long a question may take to arrive.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often stale state is cleared.
+/// How often stale state is cleared …
 const EXPIRE_EVERY: Duration = Duration::from_millis(200);
+/// … and while there is more of it: with a million hosts that is most of the time, and whoever asks
+/// has his turn between.
+const EXPIRE_PAUSE: Duration = Duration::from_millis(4);
 /// The most connections at once.
 const CONNECTIONS_MAX: usize = 8_192;
 
@@ -219,14 +221,9 @@ pub fn start_kept(deps: Deps, kept: Kept, shutdown: &Shutdown) -> (NodeAddr, Arc
 }
 
 async fn expire(indexer: Arc<Indexer>) {
-    let mut ticks = tokio::time::interval(EXPIRE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        // In small parts, between which others have their turn.
-        while indexer.fleet().expire(outside::now()) {
-            tokio::task::yield_now().await;
-        }
+        let has_more = indexer.fleet().expire(outside::now());
+        tokio::time::sleep(if has_more { EXPIRE_PAUSE } else { EXPIRE_EVERY }).await;
     }
 }
 
@@ -245,13 +242,15 @@ async fn serve(indexer: &Arc<Indexer>, connection: Connection, pass: Arc<Pass>) 
     let peer = NodeId::from_bytes(connection.peer());
     let mut streams = tokio::task::JoinSet::new();
     let mut is_first = true;
+    let vouched = Arc::new(Mutex::default());
     while let Some((send, recv)) =
         indexer.gate.next_stream(&connection, is_first, &mut streams).await
     {
         is_first = false;
         while streams.try_join_next().is_some() {}
         let (indexer, connection) = (Arc::clone(indexer), connection.clone());
-        let peer = Peer { node: peer, pass: Arc::clone(&pass) };
+        let (pass, vouched) = (Arc::clone(&pass), Arc::clone(&vouched));
+        let peer = Peer { node: peer, pass, vouched };
         streams.spawn(async move {
             let served = stream(&indexer, &peer, send, recv).await;
             if !indexer.kept.lead.is_held() {
@@ -267,10 +266,31 @@ async fn serve(indexer: &Arc<Indexer>, connection: Connection, pass: Arc<Pass>) 
     }
 }
 
+/// A delegation whose signature was checked, and who gave it.
+type Vouched = Option<(SignedByAccount<Delegation>, AccountId)>;
+
 /// Who is at the other end of a connection.
 struct Peer {
     node: NodeId,
     pass: Arc<Pass>,
+    /// The last delegation whose signature was checked, which costs more than a match.
+    vouched: Arc<Mutex<Vouched>>,
+}
+
+impl Peer {
+    /// The account that vouches for this node, if one does.
+    fn account(&self, domain: &Domain, given: &SignedByAccount<Delegation>) -> Option<AccountId> {
+        let mut vouched = self.vouched.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = outside::now();
+        if let Some((known, account)) = &*vouched
+            && known == given
+        {
+            return (given.message.expires >= now).then_some(*account);
+        }
+        let account = given.account(domain, self.node, now).ok()?;
+        *vouched = Some((given.clone(), account));
+        Some(account)
+    }
 }
 
 async fn stream(
@@ -299,8 +319,7 @@ async fn stream(
 async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexReply {
     match request {
         IndexRequest::Match(request) => {
-            let vouched = request.buyer.account(&indexer.domain, peer.node, outside::now());
-            let Ok(buyer) = vouched else {
+            let Some(buyer) = peer.account(&indexer.domain, &request.buyer) else {
                 return IndexReply::Refused("no account vouches for this node".to_owned());
             };
             if let Err(why) = peer.pass.identify(buyer) {

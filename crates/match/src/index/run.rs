@@ -23,7 +23,54 @@ pub(crate) struct Run {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Rest(Vec<Vec<Entry>>);
+struct Rest {
+    chunks: Vec<Vec<Entry>>,
+    /// The first key of each chunk, side by side: a search among them waits for memory once or
+    /// twice, not for each chunk that it looks at.
+    firsts: Vec<u128>,
+}
+
+impl Rest {
+    fn of(chunks: Vec<Vec<Entry>>) -> Self {
+        let firsts = chunks.iter().map(|chunk| first_key(chunk)).collect();
+        Self { chunks, firsts }
+    }
+
+    /// The chunk's first entry may be another.
+    fn renew(&mut self, place: usize) {
+        if let (Some(first), Some(chunk)) = (self.firsts.get_mut(place), self.chunks.get(place)) {
+            *first = first_key(chunk);
+        }
+    }
+
+    fn insert(&mut self, place: usize, chunk: Vec<Entry>) {
+        self.firsts.insert(place, first_key(&chunk));
+        self.chunks.insert(place, chunk);
+    }
+
+    fn remove(&mut self, place: usize) -> Vec<Entry> {
+        self.firsts.remove(place);
+        self.chunks.remove(place)
+    }
+}
+
+fn first_key(chunk: &[Entry]) -> u128 {
+    chunk.first().map_or(u128::MAX, Entry::key)
+}
+
+/// The first place whose key is at least `key`. Steps of one length don't wait for each other as
+/// those of a binary search do, and what they read is rarely in the cache.
+fn place_of(entries: &[Entry], key: u128) -> usize {
+    let is_below = |at: usize| entries.get(at).is_some_and(|entry| entry.key() < key);
+    let mut at = 0;
+    while is_below(at + STEP) {
+        at += STEP;
+    }
+    while is_below(at) {
+        at += 1;
+    }
+    at
+}
 
 /// A place in a run: a chunk and an entry in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +91,7 @@ impl Run {
         }
         let mut chunks = entries.chunks(CHUNK_FILLED).map(<[Entry]>::to_vec);
         let head = chunks.next().unwrap_or_default();
-        Self { head, rest: Some(Box::new(Rest(chunks.collect()))) }
+        Self { head, rest: Some(Box::new(Rest::of(chunks.collect()))) }
     }
 
     pub(crate) fn first(&self) -> Option<&Entry> {
@@ -52,7 +99,7 @@ impl Run {
     }
 
     pub(crate) fn len(&self) -> usize {
-        let rest = self.rest.as_ref().map_or(0, |rest| rest.0.iter().map(Vec::len).sum());
+        let rest = self.rest.as_ref().map_or(0, |rest| rest.chunks.iter().map(Vec::len).sum());
         self.head.len() + rest
     }
 
@@ -60,7 +107,7 @@ impl Run {
     pub(crate) fn chunk(&self, chunk: usize) -> Option<&[Entry]> {
         match chunk {
             0 => Some(&self.head),
-            _ => self.rest.as_ref()?.0.get(chunk - 1).map(Vec::as_slice),
+            _ => self.rest.as_ref()?.chunks.get(chunk - 1).map(Vec::as_slice),
         }
     }
 
@@ -82,7 +129,7 @@ impl Run {
     pub(crate) fn seek(&self, key: u128) -> Cursor {
         let chunk = self.chunk_of(key);
         let entries = self.chunk(chunk).unwrap_or_default();
-        let at = entries.partition_point(|entry| entry.key() < key);
+        let at = place_of(entries, key);
         if at < entries.len() { Cursor { chunk, at } } else { Cursor { chunk: chunk + 1, at: 0 } }
     }
 
@@ -107,7 +154,7 @@ impl Run {
         let key = entry.key();
         let chunk = self.chunk_of(key);
         let Some(entries) = self.chunk_mut(chunk) else { return };
-        let at = entries.partition_point(|other| other.key() < key);
+        let at = place_of(entries, key);
         if entries.len() == entries.capacity() {
             // Lists grow by an eighth, not by half: there are many of them.
             entries.reserve_exact(entries.len() / 8 + 1);
@@ -117,7 +164,10 @@ impl Run {
             let mut upper = entries.split_off(CHUNK_MAX / 2);
             upper.shrink_to_fit();
             entries.shrink_to(CHUNK_MAX / 2 + CHUNK_MAX / 8);
-            self.rest.get_or_insert_default().0.insert(chunk, upper);
+            self.rest.get_or_insert_default().insert(chunk, upper);
+        }
+        if at == 0 {
+            self.renew(chunk);
         }
     }
 
@@ -125,12 +175,18 @@ impl Run {
     pub(crate) fn remove(&mut self, key: u128) -> Option<Cursor> {
         let chunk = self.chunk_of(key);
         let entries = self.chunk_mut(chunk)?;
-        let at = entries.binary_search_by_key(&key, Entry::key).ok()?;
+        let at = place_of(entries, key);
+        if entries.get(at).is_none_or(|entry| entry.key() != key) {
+            return None;
+        }
         entries.remove(at);
         if entries.len() * 2 + 8 < entries.capacity() {
             entries.shrink_to(entries.len() + entries.len() / 8 + 1);
         }
         let length = entries.len();
+        if at == 0 {
+            self.renew(chunk);
+        }
         if length < CHUNK_SHORT {
             self.join(chunk);
         }
@@ -138,46 +194,59 @@ impl Run {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        let rest = self.rest.as_ref().map(|rest| rest.0.as_slice()).unwrap_or_default();
+        let rest = self.rest.as_ref().map(|rest| rest.chunks.as_slice()).unwrap_or_default();
         self.head.iter().chain(rest.iter().flatten())
     }
 
     /// What it takes beyond itself.
     pub(crate) fn bytes(&self) -> usize {
-        let rest = self.rest.as_ref().map(|rest| rest.0.as_slice()).unwrap_or_default();
-        let entries: usize = rest.iter().map(Vec::capacity).sum();
-        (self.head.capacity() + entries) * size_of::<Entry>() + size_of_val(rest)
+        let Some(rest) = &self.rest else { return self.head.capacity() * size_of::<Entry>() };
+        let entries: usize = rest.chunks.iter().map(Vec::capacity).sum();
+        (self.head.capacity() + entries) * size_of::<Entry>()
+            + rest.chunks.capacity() * size_of::<Vec<Entry>>()
+            + rest.firsts.capacity() * size_of::<u128>()
+            + size_of::<Rest>()
     }
 
     /// Appends the next chunk to this one, if both are short; an empty one goes.
     fn join(&mut self, chunk: usize) {
         let length = self.chunk(chunk).map_or(0, <[Entry]>::len);
-        let Some(Rest(rest)) = self.rest.as_deref_mut() else { return };
-        let next = rest.get(chunk).map(Vec::len);
+        let Some(rest) = self.rest.as_deref_mut() else { return };
+        let next = rest.chunks.get(chunk).map(Vec::len);
         if next.is_some_and(|next| length == 0 || length + next <= CHUNK_JOINED_MAX) {
             let mut moved = rest.remove(chunk);
             let entries = match chunk.checked_sub(1) {
                 None => &mut self.head,
-                Some(place) => &mut rest[place],
+                Some(place) => &mut rest.chunks[place],
             };
             entries.append(&mut moved);
+            if let Some(place) = chunk.checked_sub(1) {
+                rest.renew(place);
+            }
         } else if length == 0 && chunk > 0 {
             rest.remove(chunk - 1);
         }
-        if rest.is_empty() {
+        if rest.chunks.is_empty() {
             self.rest = None;
         }
     }
 
     fn chunk_of(&self, key: u128) -> usize {
         let Some(rest) = &self.rest else { return 0 };
-        rest.0.partition_point(|chunk| chunk.first().is_some_and(|first| first.key() <= key))
+        rest.firsts.partition_point(|first| *first <= key)
     }
 
     fn chunk_mut(&mut self, chunk: usize) -> Option<&mut Vec<Entry>> {
         match chunk {
             0 => Some(&mut self.head),
-            _ => self.rest.as_mut()?.0.get_mut(chunk - 1),
+            _ => self.rest.as_mut()?.chunks.get_mut(chunk - 1),
+        }
+    }
+
+    /// A chunk's first entry may be another.
+    fn renew(&mut self, chunk: usize) {
+        if let (Some(rest), Some(place)) = (&mut self.rest, chunk.checked_sub(1)) {
+            rest.renew(place);
         }
     }
 }

@@ -8,7 +8,7 @@ use welkin_proto::heartbeat::{Secret, SessionKey};
 use welkin_types::{ContainerId, NodeId, UnixMillis};
 
 use super::row::Row;
-use super::{Owner, Presence, SESSIONS_MAX, Standing};
+use super::{NONE, Owner, Presence, SESSIONS_MAX, Standing};
 
 const MAGIC: [u8; 5] = *b"whb1\x01";
 const HEAD_BYTES: usize = MAGIC.len() + 4;
@@ -87,6 +87,7 @@ impl Presence {
         let host = NodeId::from_bytes(take(&mut rest)?);
         let container = ContainerId::from_bytes(take(&mut rest)?);
         let row = Row {
+            place: NONE,
             key: SessionKey::from_bytes([0; 16]),
             counter: u64::from_le_bytes(take(&mut rest)?),
             heard: now,

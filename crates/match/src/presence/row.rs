@@ -4,7 +4,7 @@ use welkin_proto::heartbeat::SessionKey;
 use welkin_types::UnixMillis;
 
 use super::{
-    DEVIATION_MS_MIN, GONE_DEVIATIONS, GONE_PERIODS, PERIOD_MS, SUSPECT_DEVIATIONS,
+    DEVIATION_MS_MIN, GONE_DEVIATIONS, GONE_PERIODS, NONE, PERIOD_MS, SUSPECT_DEVIATIONS,
     SUSPECT_PERIODS, Standing,
 };
 
@@ -20,6 +20,8 @@ pub(super) struct Row {
     pub(super) heard: UnixMillis,
     /// What the key follows from, beside the owner.
     pub(super) salt: u32,
+    /// Where the caller has its container.
+    pub(super) place: u32,
     pub(super) epoch: u16,
     /// Mean and mean deviation of the times between regular beats, in milliseconds.
     pub(super) mean_ms: u16,
@@ -35,6 +37,7 @@ impl Row {
             counter: 0,
             heard: now,
             salt,
+            place: NONE,
             epoch,
             mean_ms: clamped(PERIOD_MS),
             deviation_ms: DEVIATION_MS_MIN,
@@ -48,6 +51,7 @@ impl Row {
             counter: 0,
             heard: UnixMillis(0),
             salt: 0,
+            place: NONE,
             epoch: 0,
             mean_ms: 0,
             deviation_ms: 0,
@@ -76,6 +80,9 @@ impl Row {
     /// What its silence alone says.
     pub(super) fn silence(&self, now: UnixMillis) -> Standing {
         let silent = now.0.saturating_sub(self.heard.0);
+        if silent <= SUSPECT_PERIODS * PERIOD_MS {
+            return Standing::Alive;
+        }
         let beyond = silent.saturating_sub(u64::from(self.mean_ms));
         let is_beyond = |deviations: u64, periods: u64| {
             beyond > deviations * u64::from(self.deviation_ms) && silent > periods * PERIOD_MS

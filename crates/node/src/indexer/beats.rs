@@ -103,7 +103,17 @@ struct Shared {
 
 /// Beats that are being worked on, with the ways on which they came; used again and again.
 #[derive(Debug)]
-struct Work<P>(Vec<(P, Taken, Option<Note>)>);
+struct Work<P>(Vec<Heard<P>>);
+
+/// A beat that was taken, and what is to be done about it.
+#[derive(Debug)]
+struct Heard<P> {
+    way: P,
+    taken: Taken,
+    note: Option<Note>,
+    /// Whether its container is elsewhere in the fleet than its session says.
+    is_moved: bool,
+}
 
 impl Beats {
     /// Opens the secret and the sessions of before, and binds the socket.
@@ -238,7 +248,7 @@ impl Beats {
         &self,
         work: &mut Work<P>,
         fleet: &Mutex<Fleet>,
-        datagrams: impl Iterator<Item = (P, &'a [u8])>,
+        datagrams: impl Iterator<Item = (P, &'a [u8])> + Clone,
         mut answer: impl FnMut(P, &[u8; NOTE_BYTES]),
     ) {
         let now = outside::now();
@@ -249,9 +259,10 @@ impl Beats {
         }
         {
             let mut presence = self.presence();
+            std::hint::black_box(presence.fetch(datagrams.clone().map(|(_, datagram)| datagram)));
             for (way, datagram) in datagrams {
                 match presence.beat(now, datagram) {
-                    Ok(taken) => work.push((way, taken, None)),
+                    Ok(taken) => work.push(Heard { way, taken, note: None, is_moved: false }),
                     Err(why) => self.0.tally.dropped(why),
                 }
             }
@@ -262,16 +273,28 @@ impl Beats {
         self.0.tally.taken.add(work.len() as u64);
         {
             let mut fleet = fleet.lock().unwrap_or_else(PoisonError::into_inner);
-            for (_, taken, note) in work.iter_mut() {
+            let places = work.iter().filter_map(|Heard { taken, .. }| {
+                taken.place.map(|place| (place, apply::state_of(taken)))
+            });
+            std::hint::black_box(fleet.fetch(places));
+            for Heard { taken, note, is_moved, .. } in work.iter_mut() {
+                let before = taken.place;
                 let is_known = apply::beat(&mut fleet, now, taken);
+                *is_moved = taken.place != before;
                 *note = self.note(now, taken, is_known);
             }
         }
-        if work.iter().all(|(_, taken, note)| note.is_none() && !taken.vitals.is_leaving) {
+        let is_over = |heard: &Heard<P>| {
+            heard.note.is_none() && !heard.is_moved && !heard.taken.vitals.is_leaving
+        };
+        if work.iter().all(is_over) {
             return;
         }
         let mut presence = self.presence();
-        for (way, taken, note) in work.iter() {
+        for Heard { way, taken, note, is_moved } in work.iter() {
+            if *is_moved {
+                presence.set_place(taken.session, taken.place);
+            }
             let sealed = note.and_then(|note| presence.answer(taken, note));
             if let Some(note) = sealed {
                 self.0.tally.answered.add(1);

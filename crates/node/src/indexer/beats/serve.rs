@@ -17,9 +17,9 @@ use crate::Shutdown;
 const GATHER: Duration = Duration::from_millis(1);
 /// Batches until the thread looks at anything else.
 const BATCHES_MAX: usize = 256;
-/// How often a part of the sessions is looked at, and how many parts there are: one second for all.
+/// How often a part of the sessions is looked at, and how many parts there are: two seconds for all.
 const SWEEP_EVERY: Duration = Duration::from_millis(125);
-const SWEEP_PARTS: usize = 8;
+const SWEEP_PARTS: usize = 16;
 /// The pause after a failure of the socket.
 const FAULT_PAUSE: Duration = Duration::from_millis(200);
 /// How often sessions are written down and dropped datagrams are told of.

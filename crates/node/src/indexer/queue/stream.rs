@@ -119,9 +119,8 @@ fn admit<'a>(
 ) -> Result<Admitted<'a>, Box<WaitEvent>> {
     let now = outside::now();
     let MatchRequest { buyer, needs, exclude, from, round_trips_us, gang, .. } = *wait.request;
-    let buyer = buyer
-        .account(&indexer.domain, peer.node, now)
-        .map_err(|_| refused("no account vouches for this node"))?;
+    let buyer = peer.account(&indexer.domain, &buyer);
+    let buyer = buyer.ok_or_else(|| refused("no account vouches for this node"))?;
     peer.pass.identify(buyer).map_err(refused)?;
     let lists = [needs.regions.len(), needs.operators_allow.len(), needs.operators_deny.len()];
     let is_long = lists.into_iter().chain([needs.features.len()]).any(|length| length > LISTED_MAX);
