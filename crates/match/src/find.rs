@@ -1,5 +1,7 @@
 //! Who can run a task: filter, rank, choose; or why nobody can.
 
+use std::collections::BTreeSet;
+
 use welkin_proto::Offer;
 use welkin_proto::index::{CANDIDATES_MAX, Listing, WhyNot};
 use welkin_types::task::{GpuAsk, Needs};
@@ -125,7 +127,7 @@ impl Fleet {
     }
 
     /// The same without a word on why there are none, and with a receipt if a digest of the query
-    /// is given. What is found again because it is kept for the buyer has none.
+    /// is given.
     pub fn candidates(
         &mut self,
         now: UnixMillis,
@@ -135,7 +137,7 @@ impl Fleet {
         let is_settled = self.settle_a_little(now);
         let (mut chosen, mut receipt) = self.find_free(now, query, (is_settled, digest));
         if chosen.is_empty() {
-            (chosen, receipt) = (self.find_held(now, query), None);
+            (chosen, receipt) = self.find_held(now, query, digest);
         }
         let chosen = self.as_candidates(now, query, chosen);
         (!chosen.is_empty()).then_some((chosen, receipt))
@@ -314,12 +316,44 @@ impl Fleet {
     }
 
     /// Containers of which something is kept for the buyer.
-    fn find_held(&self, now: UnixMillis, query: &Query<'_>) -> Vec<u32> {
+    fn find_held(
+        &self,
+        now: UnixMillis,
+        query: &Query<'_>,
+        digest: Option<[u8; 32]>,
+    ) -> (Vec<u32>, Option<Receipt>) {
         let (wish, way) = (query.wish(), (Some(query.buyer), query.needs.capacity));
         let held = self.held_for(now, query.buyer).into_iter();
         let facts = held.filter_map(|number| Some((number, self.facts_of(now, number, way)?)));
         let fits = |facts: &Facts<'_>| facts.fails(&wish).next().is_none();
-        rank(&facts.filter(|(_, facts)| fits(facts)).collect::<Vec<_>>(), query)
+        let held: Vec<_> = facts.filter(|(_, facts)| fits(facts)).collect();
+        let (search, facts) = (query.search(Search::ANY), considered_of(&held, query));
+        let chosen = rank(&held, &facts, &search);
+        let receipt = digest.map(|query| {
+            let lists = drawn_from(&search, &facts);
+            let at = |place: &usize| {
+                let numbered = (0_u8..).zip(&lists);
+                numbered.into_iter().find_map(|(number, list)| {
+                    let at = list.iter().position(|other| other == place)?;
+                    Some((number, u8::try_from(at).ok()?))
+                })
+            };
+            let chosen = chosen.iter().filter_map(at).collect();
+            let of = |list: &Vec<usize>| list.iter().map(|place| facts[*place]).collect();
+            Receipt {
+                epoch: self.index.epoch(),
+                query,
+                weights: search.weights,
+                count: search.count,
+                width: search.width,
+                slack: search.slack,
+                request: search.request,
+                considered: lists.iter().map(of).collect(),
+                chosen,
+            }
+        });
+        let number = |place: usize| held.get(place).map(|(number, _)| *number);
+        (chosen.into_iter().filter_map(number).collect(), receipt)
     }
 }
 
@@ -347,14 +381,38 @@ pub(crate) fn considered(facts: &Facts<'_>, query: &Query<'_>) -> Considered {
     }
 }
 
-/// Chooses among containers that fit as the index does.
-fn rank(held: &[(u32, Facts<'_>)], query: &Query<'_>) -> Vec<u32> {
-    let search = query.search(Search::ANY);
-    let ranked = held.iter().map(|(_, facts)| {
-        let terms = considered(facts, query);
-        (terms.terms(&search.weights).sum(), terms.ring)
-    });
+fn considered_of(held: &[(u32, Facts<'_>)], query: &Query<'_>) -> Vec<Considered> {
+    held.iter().map(|(_, facts)| considered(facts, query)).collect()
+}
+
+/// Chooses among containers that fit as the index does; their places.
+fn rank(held: &[(u32, Facts<'_>)], facts: &[Considered], search: &Search<'_>) -> Vec<usize> {
+    let ranked = facts.iter().map(|one| (one.terms(&search.weights).sum(), one.ring));
     let hosts: Vec<_> = held.iter().map(|(_, facts)| facts.node).collect();
-    let chosen = choose_among(&search, &ranked.collect::<Vec<_>>(), &hosts);
-    chosen.into_iter().filter_map(|place| held.get(place).map(|(number, _)| *number)).collect()
+    choose_among(search, &ranked.collect::<Vec<_>>(), &hosts)
+}
+
+/// The lists that [`choose_among`] draws from, as places, best first: what a receipt shows.
+fn drawn_from(search: &Search<'_>, facts: &[Considered]) -> Vec<Vec<usize>> {
+    let cost = |place: usize| facts[place].terms(&search.weights).sum();
+    let mut left: Vec<usize> = (0..facts.len()).collect();
+    left.sort_by_key(|place| {
+        (cost(*place), facts[*place].ring.wrapping_sub(search.point()), *place)
+    });
+    let (mut lists, mut hosts) = (Vec::new(), BTreeSet::new());
+    let count = usize::from(search.count);
+    // All of a list are drawn unless there are enough hosts in it, and then there is no other.
+    while let Some(best) = left.first().filter(|_| hosts.len() < count) {
+        let near_max = search.near(cost(*best));
+        let near = left.partition_point(|place| cost(*place) <= near_max);
+        let near = near.min(search.width.into()).max(count).min(left.len());
+        let (list, is_last) = (left[..near].to_vec(), left.len() < count);
+        hosts.extend(list.iter().map(|place| facts[*place].host));
+        left.retain(|place| !hosts.contains(&facts[*place].host));
+        lists.push(list);
+        if is_last {
+            break;
+        }
+    }
+    lists
 }

@@ -278,6 +278,11 @@ impl Buyer {
     pub(super) fn found(&self, offer: &Offer, finding: Finding) {
         self.indexers.found(offer.id, finding);
         self.indexers.save();
+        self.publish_aside();
+    }
+
+    /// Tells indexers what was met with, at most once a minute.
+    fn publish_aside(&self) {
         if self.indexers.is_time_to_publish() {
             let indexers = Arc::clone(&self.indexers);
             self.shutdown.spawn_until_asked("publish", async move { indexers.publish().await });
@@ -321,6 +326,7 @@ impl Buyer {
             self.indexers.probe().await;
         }
         let request = self.match_request(needs, count, hold, exclude);
+        let request = MatchRequest { receipt: true, ..request };
         let is_compared = u16::from_le_bytes(outside::random()) % COMPARED_ONE_IN == 0;
         if is_compared && hold {
             let needs = request.needs.clone();
@@ -348,6 +354,11 @@ impl Buyer {
             let order = groups.iter().skip(first).flatten().cloned().collect();
             match self.indexers.ask(order, asked).await {
                 Ok((by, IndexReply::Candidates(found))) => {
+                    let (buyer, request, found) = (self.account(), &request, &found);
+                    let answer = indexers::Answer { by, buyer, request, found };
+                    if !self.indexers.check_receipt(&answer) {
+                        self.publish_aside();
+                    }
                     let mut offers = self.open_offers(&found.offers);
                     // An indexer's word is not taken for what this side can see itself.
                     offers.retain(|offer| is_within(&request.needs, offer));

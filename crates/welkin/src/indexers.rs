@@ -30,8 +30,10 @@ pub(crate) async fn indexers(context: &Context, args: &cli::Indexers) -> anyhow:
 }
 
 fn table(rows: &[KnownIndexer]) -> String {
-    let head =
-        ["INDEXER", "REGION", "OPERATOR", "RTT", "FREE", "TRUST", "SHARE", "OFFERS", "GOOD", "WHY"];
+    let head = [
+        "INDEXER", "REGION", "OPERATOR", "RTT", "FREE", "TRUST", "SHARE", "OFFERS", "GOOD",
+        "RECEIPTS", "WHY",
+    ];
     let text = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let percent = |ppm: u32| out::percent(Some(Ppm::new(ppm).basis_points()));
     let cells = |row: &KnownIndexer| {
@@ -45,10 +47,17 @@ fn table(rows: &[KnownIndexer]) -> String {
             percent(row.share_ppm),
             (row.offers_milli / 1_000).to_string(),
             percent(row.offers_good_ppm),
+            receipts(row),
             if row.why.is_empty() { "-".to_owned() } else { row.why.join(", ") },
         ]
     };
     out::table(&head, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+/// How many of the receipts that were computed again hold.
+fn receipts(row: &KnownIndexer) -> String {
+    let all = row.receipts_proved.saturating_add(row.receipts_disproved);
+    if all == 0 { "-".to_owned() } else { format!("{}/{all}", row.receipts_proved) }
 }
 
 #[cfg(test)]
@@ -70,13 +79,15 @@ mod tests {
             weight_ppm: 100_000,
             offers_good_ppm: 512_300,
             offers_milli: 12_000,
+            receipts_proved: 11,
+            receipts_disproved: 1,
             why: vec!["its offers fail", "hides containers"],
             rtt_us: Some(12_345),
             free: None,
         };
         insta::assert_snapshot!(table(&[row]), @r"
-        INDEXER       REGION  OPERATOR      RTT      FREE  TRUST    SHARE   OFFERS  GOOD     WHY
-        nod_07070707  local   0x0202020202  12.3 ms  -     10.00 %  9.00 %  12      51.23 %  its offers fail, hides containers
+        INDEXER       REGION  OPERATOR      RTT      FREE  TRUST    SHARE   OFFERS  GOOD     RECEIPTS  WHY
+        nod_07070707  local   0x0202020202  12.3 ms  -     10.00 %  9.00 %  12      51.23 %  11/12     its offers fail, hides containers
         ");
     }
 }

@@ -7,6 +7,7 @@
 
 mod compare;
 mod known;
+mod receipts;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,7 @@ use crate::outside;
 pub(super) use compare::compare_aside;
 pub use known::KnownIndexer;
 pub(super) use known::add;
+pub(super) use receipts::Answer;
 
 /// How long an indexer may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);

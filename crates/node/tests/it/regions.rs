@@ -1,5 +1,6 @@
 //! Several indexers of several operators and regions, one of which dies and one of which lies.
 
+mod favours;
 mod liar;
 mod paper;
 
@@ -14,6 +15,7 @@ use welkin_types::task::Needs;
 use welkin_types::{NodeId, Region};
 
 use crate::world::{World, endpoint};
+use favours::Favours;
 use liar::Liar;
 use paper::PaperHost;
 
@@ -176,4 +178,46 @@ async fn an_indexer_that_lies_loses_its_share() {
     let list = next.indexers().await.unwrap();
     assert!(list.iter().any(|row| row.node == id(66) && row.share_ppm == after), "{list:?}");
     next.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_indexer_that_favours_a_host_is_disproved_by_its_own_receipts() {
+    let mut world = World::start_in(HERE).await;
+    let honest = world.network.indexers[0].clone();
+    let mut hosts = Vec::new();
+    for n in 20..28 {
+        hosts.push(PaperHost::start(n, HERE, 100, &[&honest]).await);
+    }
+    let known = async || {
+        let buyer = world.buyer().await;
+        let rows = buyer.offers(None).await.unwrap();
+        buyer.close().await;
+        rows.len() == 8
+    };
+    eventually(known).await;
+    let favours = Favours::start(67, HERE, &hosts, id(27)).await;
+    world.network.indexers.push(favours.addr.clone());
+    let buyer = world.buyer().await;
+    let row = async |n: u8| {
+        let list = buyer.indexers().await.unwrap();
+        list.into_iter().find(|row| row.node == id(n)).unwrap()
+    };
+    let mut asked = 0;
+    while row(2).await.receipts_proved < 40 {
+        buyer.candidates(&anything(), 6, false, Vec::new()).await.unwrap();
+        asked += 1;
+        assert!(asked < 1_000, "the honest one is asked");
+    }
+    let (liar, other) = (row(67).await, row(2).await);
+    assert!(liar.receipts_disproved > 0 && liar.weight_ppm < 10_000, "{liar:?}");
+    assert!(liar.why.contains(&"its receipts don't recompute"), "{liar:?}");
+    assert_eq!(other.receipts_disproved, 0, "{other:?}");
+    // What proves it is kept, and no more of it than is useful.
+    let evidence = buyer.home().dir().join("evidence");
+    let files: Vec<_> = std::fs::read_dir(evidence).unwrap().flatten().collect();
+    let disproved = usize::try_from(liar.receipts_disproved).unwrap();
+    assert!((1..=disproved.min(64)).contains(&files.len()), "{files:?}");
+    let proof = std::fs::read_to_string(files[0].path()).unwrap();
+    assert!(proof.contains("draws choose other containers"), "{proof}");
+    buyer.close().await;
 }

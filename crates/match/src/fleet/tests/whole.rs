@@ -1,5 +1,6 @@
 //! Gangs, receipts, and what is refused or bounded.
 
+use proptest::{prop_assert_eq, proptest};
 use welkin_proto::index::{GangAsk, MatchReceipt, Together};
 use welkin_proto::{Offer, encode};
 
@@ -95,6 +96,37 @@ fn a_receipt_is_checked_against_offers_and_question() {
     let mut other = receipt(&body);
     other.body.truncate(9);
     assert_eq!(verify_receipt(&other, &offers, (asked, Policy::Best)), Err(ReceiptFault::Body));
+}
+
+proptest! {
+    #[test]
+    fn what_is_kept_for_the_buyer_has_a_receipt_too(
+        hosts in 1_u8..20, containers in 1_u8..4, count in 1_u8..8, tie: u64, spread in 0_u64..3,
+    ) {
+        let price_of = |host: u8, id: u8| 100_000 + u64::from(host / 3 + id) * spread * 900;
+        let offers = |host: u8| (1..=containers).map(|id| offer(id, 1, price_of(host, id))).collect();
+        let all: Vec<_> = (1..=hosts).map(|host| (host, offers(host))).collect();
+        let mut fleet = fleet(&all);
+        let mut holds = Vec::new();
+        for host in 1..=hosts {
+            holds.extend((1..=containers).map(|id| (node(host), hold_of(host ^ id << 6, id, 9, 5_000))));
+        }
+        fleet.hold_all(UnixMillis(0), &holds).unwrap();
+        let (needs, asked) = (small(), [7; 32]);
+        let query = query(&needs, count, tie);
+        let (found, body) = fleet.candidates(UnixMillis(0), &query, Some(asked)).unwrap();
+        let offers: Vec<Offer> = (0_u8..)
+            .zip(&found)
+            .map(|(n, c)| c.offer(OfferId::from_bytes([n; 16]), UnixMillis(9)))
+            .collect();
+        let receipt = MatchReceipt {
+            at: UnixMillis(0),
+            buyer: account(9),
+            offers: offers.iter().map(|offer| offer.id).collect(),
+            body: encode(&body.unwrap()).unwrap(),
+        };
+        prop_assert_eq!(verify_receipt(&receipt, &offers, (asked, needs.policy)), Ok(()));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use welkin_match::latency;
 use welkin_match::regions::{RegionView, view};
 use welkin_match::trust::{Standing, draw, standing};
 use welkin_proto::NodeAddr;
-use welkin_proto::gossip::Reported;
+use welkin_proto::gossip::{Reported, Tally};
 use welkin_proto::index::WhyNot;
 use welkin_types::evidence::Ppm;
 use welkin_types::{AccountId, NodeId, Region};
@@ -44,6 +44,10 @@ pub struct KnownIndexer {
     pub offers_good_ppm: u32,
     /// Offers that count, in thousandths.
     pub offers_milli: u64,
+    /// Receipts of its choices that recompute, as long as this account remembers.
+    pub receipts_proved: u32,
+    /// Those that don't.
+    pub receipts_disproved: u32,
     /// What lowered its weight, the worst first.
     pub why: Vec<&'static str>,
     /// The round trip to its region in microseconds, measured or by distance.
@@ -82,6 +86,14 @@ impl State {
             .filter(|(from, _)| **from != indexer && (own.is_none() || operator(from) != own));
         let about = others.flat_map(|(_, said)| said.iter());
         about.filter(|said| said.indexer == indexer).copied().collect()
+    }
+
+    /// Receipts of an indexer that this account has computed again: those that hold, and others.
+    fn receipts(&self, indexer: NodeId) -> (u32, u32) {
+        let sum = |sum: (u32, u32), tally: &Tally| {
+            (sum.0.saturating_add(tally.proved), sum.1.saturating_add(tally.disproved))
+        };
+        self.ledger.days_of(indexer).map(|(_, tally)| tally).fold((0, 0), sum)
     }
 
     fn standing(&self, indexer: NodeId) -> Standing {
@@ -228,17 +240,17 @@ impl Indexers {
             all.into_iter()
                 .map(|(node, (addr, region))| {
                     let operator = state.cards.get(&node).map(|carded| carded.operator);
-                    (node, addr, region, operator, state.standing(node))
+                    (node, addr, region, operator, state.standing(node), state.receipts(node))
                 })
                 .collect()
         };
         let mut sums: BTreeMap<Option<Region>, u64> = BTreeMap::new();
-        for (_, _, region, _, standing) in &rows {
+        for (_, _, region, _, standing, _) in &rows {
             *sums.entry(region.clone()).or_default() += u64::from(standing.weight.ppm());
         }
         let mut list: Vec<_> = rows
             .into_iter()
-            .map(|(node, addr, region, operator, standing)| KnownIndexer {
+            .map(|(node, addr, region, operator, standing, receipts)| KnownIndexer {
                 node,
                 addr,
                 share_ppm: Ppm::of(
@@ -249,6 +261,8 @@ impl Indexers {
                 weight_ppm: standing.weight.ppm(),
                 offers_good_ppm: standing.offers.ppm(),
                 offers_milli: standing.offers_milli,
+                receipts_proved: receipts.0,
+                receipts_disproved: receipts.1,
                 why: standing.marks.iter().map(|mark| mark.as_str()).collect(),
                 rtt_us: region.as_ref().and_then(|region| self.rtt(region)),
                 free: region.as_ref().and_then(|region| views.get(region)).map(RegionView::free),

@@ -31,14 +31,7 @@ impl Liar {
         let key = NodeKey::from_secret(&[n; 32]);
         let endpoint = endpoint([n; 32], &[ALPN_INDEX]).await;
         let addr = wire::from_net(&endpoint.addr());
-        let now = outside::now();
-        let card = IndexerCard {
-            addr: addr.clone(),
-            operator: neighbourhood(n, region, Vec::new()).operator,
-            region: region.parse().unwrap(),
-            issued: now,
-            expires: now.after(Duration::from_secs(600)),
-        };
+        let card = card(n, region, addr.clone());
         let card = Signed::sign(&Domain::LOCAL, &key, &card).unwrap();
         let lies = Arc::new(Lies { card, rows: rows(shown) });
         for indexer in known {
@@ -51,6 +44,18 @@ impl Liar {
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(endpoint, lies));
         Self { addr, _tasks: tasks }
+    }
+}
+
+/// The card of indexer `n`, run by account `n`.
+pub(super) fn card(n: u8, region: &str, addr: NodeAddr) -> IndexerCard {
+    let issued = outside::now();
+    IndexerCard {
+        addr,
+        operator: neighbourhood(n, region, Vec::new()).operator,
+        region: region.parse().unwrap(),
+        issued,
+        expires: issued.after(Duration::from_secs(600)),
     }
 }
 
