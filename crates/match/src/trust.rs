@@ -2,9 +2,12 @@
 //!
 //! An indexer has three ways to cheat: it offers what is not there, it does not show what is there,
 //! and it prefers its own operator's containers. Each is met with by those who ask it, and counted
-//! in a [`Tally`] of a day. Evidence loses half its weight in [`HALF_LIFE_DAYS`].
+//! in a [`Tally`] of an hour. Evidence loses half its weight in [`HALF_LIFE_DAYS`], and with
+//! every [`HALF_LIFE_EVENTS`] later observations of its kind: whoever begins to lie is found out by
+//! what it does now, however long it was honest, and as fast as it is asked.
 //!
-//! * *Offers* count for what is certain (Wilson's lower bound), so a newcomer begins low and climbs.
+//! * *Offers* count for what is certain (Wilson's lower bound), so a newcomer begins low and climbs;
+//!   and once more for what is certain against them (the upper bound).
 //! * *Accusations* (hidden containers, receipts that don't recompute, favour) count for what is
 //!   certain against it (the upper bound), so who was never compared is not suspected.
 //!
@@ -28,6 +31,8 @@ use crate::spread::Stream;
 
 /// After so many days evidence counts half.
 pub const HALF_LIFE_DAYS: u64 = 3;
+/// After so many later observations of the same kind evidence counts half, too.
+pub const HALF_LIFE_EVENTS: u32 = 300;
 /// Good offers that a newcomer is taken to have made, so that it is asked at times.
 pub const PRIOR: u32 = 8;
 /// Observations of a kind that others' reports may stand for, where there are none of one's own.
@@ -42,7 +47,13 @@ const WELL_SHOWN: Ppm = Ppm::new(930_000);
 const DISPROVED_COUNTS: u32 = 5;
 /// An indexer's own containers may be preferred by so much before it counts.
 const FAVOUR_SLACK: Ppm = Ppm::new(100_000);
-const DAY: u64 = 86_400;
+const HALF_LIFE: u64 = HALF_LIFE_DAYS * 86_400;
+/// An observation makes those before it older by so many seconds.
+const STEP: u64 = HALF_LIFE / HALF_LIFE_EVENTS as u64;
+/// Of more observations at a time nothing is left of those before.
+const FORGETS: u32 = 10 * HALF_LIFE_EVENTS;
+/// Observations that are added at a time.
+const PART: u32 = 32;
 const WHOLE: u32 = 1_000_000;
 
 /// What lowered an indexer's weight.
@@ -92,41 +103,87 @@ pub struct Standing {
     pub marks: Vec<Mark>,
 }
 
-/// Aged evidence of every kind.
+/// Evidence of one kind, aged by time and by what came after.
 #[derive(Clone, Debug, Default)]
-struct Aged {
-    offers: Beta,
-    shown: Beta,
-    proved: Beta,
-    own: Beta,
-    expected: Beta,
+struct Kind {
+    beta: Beta,
+    observed: u64,
 }
 
-impl Aged {
-    /// Adds a day's evidence, at most so many observations of each kind.
-    fn add(&mut self, at: u64, tally: &Tally, most: [u32; 4]) {
-        let sum = |parts: &[u32]| parts.iter().fold(0, |sum: u32, part| sum.saturating_add(*part));
-        // A container that is taken since is half a failure: seconds pass between offer and lease.
-        let bad = sum(&[tally.dead, tally.wrong, tally.stale.div_ceil(2)]);
-        let of = |good: u32, all: u32, most: u32| (Ppm::of(good.into(), all.into()), all.min(most));
-        let compared = u64::from(tally.compared);
-        let expected = Ppm::of(tally.own_expected_milli.into(), compared * 1_000);
-        observe(&mut self.offers, at, of(tally.good, sum(&[tally.good, bad]), most[0]));
-        observe(&mut self.shown, at, of(tally.shown, sum(&[tally.shown, tally.hidden]), most[1]));
-        let disproved = tally.disproved.saturating_mul(DISPROVED_COUNTS);
-        observe(&mut self.proved, at, of(tally.proved, sum(&[tally.proved, disproved]), most[2]));
-        observe(&mut self.own, at, of(tally.own, tally.compared, most[3]));
-        observe(&mut self.expected, at, (expected, tally.compared.min(most[3])));
+impl Kind {
+    /// A clock that every observation sets forward.
+    const fn clock(&self, seconds: u64) -> u64 {
+        seconds.saturating_add(self.observed.saturating_mul(STEP))
+    }
+
+    /// Adds so many observations of a share.
+    fn observe(&mut self, seconds: u64, (share, count): (Ppm, u32)) {
+        let mut left = count.min(FORGETS);
+        while left > 0 {
+            let part = left.min(PART);
+            self.observed += u64::from(part);
+            self.beta.observe(HALF_LIFE, self.clock(seconds), share, part * WHOLE);
+            left -= part;
+        }
+    }
+
+    /// Adds what others have observed, at most [`REPORTED_MAX`]: it makes nothing older.
+    fn hear(&mut self, seconds: u64, (share, count): (Ppm, u32)) {
+        let weight = count.min(REPORTED_MAX) * WHOLE;
+        self.beta.observe(HALF_LIFE, self.clock(seconds), share, weight);
+    }
+
+    fn now(&self, seconds: u64) -> Beta {
+        self.beta.aged(HALF_LIFE, self.clock(seconds))
     }
 }
 
-/// Adds so many observations of a share.
-fn observe(beta: &mut Beta, at: u64, (share, mut left): (Ppm, u32)) {
-    // A weight is of 32 bits: four thousand whole observations at a time.
-    while left > 0 {
-        let part = left.min(4_000);
-        beta.observe(HALF_LIFE_DAYS * DAY, at, share, part * WHOLE);
-        left -= part;
+/// Aged evidence of every kind.
+#[derive(Clone, Debug, Default)]
+struct Aged {
+    offers: Kind,
+    shown: Kind,
+    proved: Kind,
+    own: Kind,
+    expected: Kind,
+}
+
+/// A tally as shares of so many observations, in the order of [`Aged::kinds`].
+fn shares(tally: &Tally) -> [(Ppm, u32); 5] {
+    let sum = |parts: &[u32]| parts.iter().fold(0, |sum: u32, part| sum.saturating_add(*part));
+    let of = |good: u32, all: u32| (Ppm::of(good.into(), all.into()), all);
+    // A container that is taken since is half a failure: seconds pass between offer and lease.
+    let bad = sum(&[tally.dead, tally.wrong, tally.stale.div_ceil(2)]);
+    let disproved = tally.disproved.saturating_mul(DISPROVED_COUNTS);
+    let compared = u64::from(tally.compared);
+    let expected = Ppm::of(tally.own_expected_milli.into(), compared * 1_000);
+    [
+        of(tally.good, sum(&[tally.good, bad])),
+        of(tally.shown, sum(&[tally.shown, tally.hidden])),
+        of(tally.proved, sum(&[tally.proved, disproved])),
+        of(tally.own, tally.compared),
+        (expected, tally.compared),
+    ]
+}
+
+impl Aged {
+    const fn kinds(&mut self) -> [&mut Kind; 5] {
+        [&mut self.offers, &mut self.shown, &mut self.proved, &mut self.own, &mut self.expected]
+    }
+
+    /// Adds what was met with oneself.
+    fn add(&mut self, seconds: u64, tally: &Tally) {
+        for (kind, observed) in self.kinds().into_iter().zip(shares(tally)) {
+            kind.observe(seconds, observed);
+        }
+    }
+
+    /// Adds what others report, at most so many observations of each kind.
+    fn hear(&mut self, seconds: u64, tally: &Tally, most: [u32; 5]) {
+        for ((kind, (share, count)), most) in self.kinds().into_iter().zip(shares(tally)).zip(most)
+        {
+            kind.hear(seconds, (share, count.min(most)));
+        }
     }
 }
 
@@ -139,38 +196,36 @@ pub fn standing(
 ) -> Standing {
     let seconds = now.0 / 1_000;
     let mut aged = Aged::default();
-    for (day, tally) in ledger.days_of(indexer) {
-        // Evidence of a day is as old as the day's end, and of today as now.
-        let at = ((u64::from(day) + 1) * DAY).min(seconds);
-        aged.add(at, tally, [u32::MAX; 4]);
+    for (hour, tally) in ledger.hours_of(indexer) {
+        // Evidence of an hour is as old as the hour's end, and of this hour as now.
+        aged.add(((u64::from(hour) + 1) * 3_600).min(seconds), tally);
     }
     let about: Vec<_> = reported.iter().filter(|report| report.indexer == indexer).collect();
     let sources = u32::try_from(about.len().max(1)).unwrap_or(u32::MAX);
-    let own = [&aged.offers, &aged.shown, &aged.proved, &aged.own];
-    let room = own.map(|own| {
-        let own = own.aged(HALF_LIFE_DAYS * DAY, seconds).count_milli() / 1_000;
+    let room = aged.kinds().map(|own| {
+        let own = own.now(seconds).count_milli() / 1_000;
         REPORTED_MAX.saturating_sub(u32::try_from(own).unwrap_or(u32::MAX)) / sources
     });
     for report in about {
-        aged.add(seconds, &report.tally, room);
+        aged.hear(seconds, &report.tally, room);
     }
     judge(&aged, seconds)
 }
 
 fn judge(aged: &Aged, seconds: u64) -> Standing {
-    let half_life = HALF_LIFE_DAYS * DAY;
-    let now = |beta: &Beta| beta.aged(half_life, seconds);
+    let now = |kind: &Kind| kind.now(seconds);
     let mut offers = now(&aged.offers);
     let offers_milli = offers.count_milli();
-    observe(&mut offers, seconds, (Ppm::ONE, PRIOR));
+    let at_best = offers.upper();
+    offers.observe(HALF_LIFE, offers.at(), Ppm::ONE, PRIOR * WHOLE);
     let (shown, proved) = (now(&aged.shown).upper(), now(&aged.proved).upper());
     let (own, expected) = (now(&aged.own), now(&aged.expected));
     let allowed = expected.mean().ppm().saturating_add(FAVOUR_SLACK.ppm());
     let certain = own.lower().ppm();
     let favour = Ppm::new(certain.saturating_sub(allowed));
     let factors = [
-        (Mark::Offers, reached(offers.lower(), WELL)),
-        (Mark::Hides, reached(shown, WELL_SHOWN)),
+        (Mark::Offers, product(reached(offers.lower(), WELL), square(reached(at_best, WELL)))),
+        (Mark::Hides, square(reached(shown, WELL_SHOWN))),
         (Mark::Receipts, reached(proved, WELL_SHOWN)),
         (Mark::Favours, square(Ppm::of(allowed.into(), certain.max(allowed).into()))),
     ];

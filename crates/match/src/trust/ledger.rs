@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use welkin_proto::gossip::{Evidence, Tally, day_of};
+use welkin_proto::gossip::{Evidence, Tally};
 use welkin_types::evidence::Ppm;
 use welkin_types::{NodeId, UnixMillis};
 
@@ -35,45 +35,71 @@ pub enum Finding {
     },
 }
 
-/// One's own experience with indexers, by day.
+/// One's own experience with indexers, by hour; that of earlier days by day.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Entry>", into = "Vec<Entry>")]
 pub struct Ledger {
-    days: BTreeMap<(u32, NodeId), Tally>,
+    hours: BTreeMap<(u32, NodeId), Tally>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
-    day: u32,
+    /// The hour since 1970.
+    #[serde(default)]
+    hour: Option<u32>,
+    /// In files of earlier versions the day instead.
+    #[serde(default, skip_serializing)]
+    day: Option<u32>,
     indexer: NodeId,
     tally: Tally,
+}
+
+impl Entry {
+    fn hour(&self) -> u32 {
+        let of_day = || last_hour_of(self.day.unwrap_or(0));
+        self.hour.unwrap_or_else(of_day)
+    }
 }
 
 impl From<Vec<Entry>> for Ledger {
     fn from(entries: Vec<Entry>) -> Self {
         let possible = entries.into_iter().filter(|entry| entry.tally.is_possible());
-        let days = possible.map(|entry| ((entry.day, entry.indexer), entry.tally));
-        Self { days: days.take(Self::ENTRIES_MAX).collect() }
+        let hours = possible.map(|entry| ((entry.hour(), entry.indexer), entry.tally));
+        Self { hours: hours.take(Self::ENTRIES_MAX).collect() }
     }
 }
 
 impl From<Ledger> for Vec<Entry> {
     fn from(ledger: Ledger) -> Self {
-        let days = ledger.days.into_iter();
-        days.map(|((day, indexer), tally)| Entry { day, indexer, tally }).collect()
+        let hours = ledger.hours.into_iter();
+        hours
+            .map(|((hour, indexer), tally)| Entry { hour: Some(hour), day: None, indexer, tally })
+            .collect()
     }
+}
+
+/// The hour (since 1970) of a moment.
+fn hour_of(at: UnixMillis) -> u32 {
+    u32::try_from(at.0 / 3_600_000).unwrap_or(u32::MAX)
+}
+
+const fn last_hour_of(day: u32) -> u32 {
+    day.saturating_mul(24).saturating_add(23)
 }
 
 impl Ledger {
     /// The most entries; beyond it the oldest go.
-    pub const ENTRIES_MAX: usize = 1_024;
+    pub const ENTRIES_MAX: usize = 2_048;
     /// Days that are kept: ten half-lives.
     pub const DAYS_MAX: u32 = 30;
+    /// A report goes back from now, by whole hours, until it has so many offers.
+    pub const REPORTED_OFFERS_MIN: u32 = 64;
 
     /// Counts what was met with.
     pub fn note(&mut self, now: UnixMillis, indexer: NodeId, finding: Finding) {
-        let today = day_of(now);
-        let tally = self.days.entry((today, indexer)).or_default();
+        let hour = hour_of(now);
+        let is_first = !self.hours.contains_key(&(hour, indexer));
+        let tally = self.hours.entry((hour, indexer)).or_default();
         let count = |number: &mut u32, by: u32| {
             *number = number.saturating_add(by).min(Tally::COUNT_MAX);
         };
@@ -94,55 +120,84 @@ impl Ledger {
                 }
             }
         }
-        self.prune(today);
+        if is_first {
+            self.prune(hour);
+        }
     }
 
-    /// What was met with at an indexer, by day.
-    pub fn days_of(&self, indexer: NodeId) -> impl Iterator<Item = (u32, &Tally)> {
-        let its = self.days.iter().filter(move |((_, of), _)| *of == indexer);
-        its.map(|((day, _), tally)| (*day, tally))
+    /// What was met with at an indexer, by hour (since 1970), the oldest first; of days before
+    /// yesterday all is in their last hour.
+    pub fn hours_of(&self, indexer: NodeId) -> impl Iterator<Item = (u32, &Tally)> {
+        let its = self.hours.iter().filter(move |((_, of), _)| *of == indexer);
+        its.map(|((hour, _), tally)| (*hour, tally))
     }
 
-    /// What there is to report of a day.
-    pub fn about(&self, day: u32) -> Vec<(NodeId, Tally)> {
-        let days = self.days.iter().filter(|((of, _), tally)| *of == day && !tally.is_empty());
-        days.map(|((_, indexer), tally)| (*indexer, *tally)).take(Evidence::INDEXERS_MAX).collect()
+    /// What there is to report now, of today: the last hours, so that an indexer that has begun to
+    /// lie is not excused by its morning.
+    pub fn about(&self, now: UnixMillis) -> Vec<(NodeId, Tally)> {
+        let hour = hour_of(now);
+        let mut about: BTreeMap<NodeId, Tally> = BTreeMap::new();
+        let today = self.hours.range((hour - hour % 24, NodeId::from_bytes([0; 32]))..);
+        for ((_, indexer), tally) in today.rev().filter(|((of, _), _)| *of <= hour) {
+            let sum = about.entry(*indexer).or_default();
+            let offers = [sum.good, sum.dead, sum.stale, sum.wrong];
+            let offers = offers.iter().fold(0, |sum: u32, part| sum.saturating_add(*part));
+            if offers < Self::REPORTED_OFFERS_MIN {
+                *sum = together(sum, tally);
+            }
+        }
+        let some = about.into_iter().filter(|(_, tally)| !tally.is_empty());
+        some.take(Evidence::INDEXERS_MAX).collect()
     }
 
     /// Adds the other's counts: two processes of one account have each met with something.
     pub fn add(&mut self, other: &Self) {
-        for (key, tally) in &other.days {
-            let into = self.days.entry(*key).or_default();
-            let before = into.numbers();
-            let sum = |at: usize| before[at].saturating_add(tally.numbers()[at]);
-            let capped = |at: usize| sum(at).min(Tally::COUNT_MAX);
-            *into = Tally {
-                good: capped(0),
-                dead: capped(1),
-                stale: capped(2),
-                wrong: capped(3),
-                proved: capped(4),
-                disproved: capped(5),
-                shown: capped(6),
-                hidden: capped(7),
-                compared: capped(8),
-                own: capped(9),
-                own_expected_milli: sum(10).min(capped(8).saturating_mul(1_000)),
-            };
+        for (key, tally) in &other.hours {
+            let into = self.hours.entry(*key).or_default();
+            *into = together(into, tally);
         }
-        let newest = self.days.keys().next_back().map_or(0, |(day, _)| *day);
+        let newest = self.hours.keys().next_back().map_or(0, |(hour, _)| *hour);
         self.prune(newest);
     }
 
     /// Whether nothing was met with.
     pub fn is_empty(&self) -> bool {
-        self.days.is_empty()
+        self.hours.is_empty()
     }
 
-    fn prune(&mut self, today: u32) {
-        self.days.retain(|(day, _), _| day.saturating_add(Self::DAYS_MAX) >= today);
-        while self.days.len() > Self::ENTRIES_MAX {
-            self.days.pop_first();
+    /// Folds days before yesterday, and forgets what is too old or too much.
+    fn prune(&mut self, now: u32) {
+        let today = now / 24;
+        let is_late = |hour: u32| hour / 24 + 1 < today && hour != last_hour_of(hour / 24);
+        let late: Vec<_> = self.hours.keys().copied().filter(|(hour, _)| is_late(*hour)).collect();
+        for key in late {
+            let Some(tally) = self.hours.remove(&key) else { continue };
+            let into = self.hours.entry((last_hour_of(key.0 / 24), key.1)).or_default();
+            *into = together(into, &tally);
         }
+        self.hours.retain(|(hour, _), _| (hour / 24).saturating_add(Self::DAYS_MAX) >= today);
+        while self.hours.len() > Self::ENTRIES_MAX {
+            self.hours.pop_first();
+        }
+    }
+}
+
+/// The sum of two tallies, each number within its bound.
+fn together(one: &Tally, other: &Tally) -> Tally {
+    let (one, other) = (one.numbers(), other.numbers());
+    let sum = |at: usize| one[at].saturating_add(other[at]);
+    let capped = |at: usize| sum(at).min(Tally::COUNT_MAX);
+    Tally {
+        good: capped(0),
+        dead: capped(1),
+        stale: capped(2),
+        wrong: capped(3),
+        proved: capped(4),
+        disproved: capped(5),
+        shown: capped(6),
+        hidden: capped(7),
+        compared: capped(8),
+        own: capped(9),
+        own_expected_milli: sum(10).min(capped(8).saturating_mul(1_000)),
     }
 }

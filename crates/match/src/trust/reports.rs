@@ -63,17 +63,20 @@ impl Reports {
     }
 
     /// What is reported of each indexer, each report within its weight, at most `most` indexers.
+    /// What an account observed counts half of what it observed of the same kind on a later day.
     pub fn together(&self, most: usize) -> Vec<Reported> {
         let mut sums: BTreeMap<NodeId, (std::collections::BTreeSet<AccountId>, [u64; 11])> =
             BTreeMap::new();
-        for ((_, account), kept) in &self.kept {
+        let mut later: BTreeMap<(NodeId, AccountId), [u32; KINDS.len()]> = BTreeMap::new();
+        for ((_, account), kept) in self.kept.iter().rev() {
             for (indexer, tally) in &kept.about {
                 if sums.len() >= most && !sums.contains_key(indexer) {
                     continue;
                 }
                 let (accounts, sum) = sums.entry(*indexer).or_default();
                 accounts.insert(*account);
-                let scaled = scaled(tally, kept.weight);
+                let later = later.entry((*indexer, *account)).or_default();
+                let scaled = scaled(tally, kept.weight, later);
                 sum.iter_mut().zip(scaled).for_each(|(sum, part)| *sum = sum.saturating_add(part));
             }
         }
@@ -89,12 +92,17 @@ impl Reports {
     }
 }
 
-/// A tally's numbers in thousandths, so that no kind counts more observations than the weight.
-fn scaled(tally: &Tally, weight: u32) -> [u64; 11] {
+/// The places of the numbers that count the observations of each kind.
+const KINDS: [&[usize]; 4] = [&[0, 1, 2, 3], &[4, 5], &[6, 7], &[8]];
+
+/// A tally's numbers in thousandths, so that no kind counts more observations than the weight, and
+/// half of that for each later report of the same kind.
+fn scaled(tally: &Tally, weight: u32, later: &mut [u32; KINDS.len()]) -> [u64; 11] {
     let numbers = tally.numbers();
-    let kinds: [&[usize]; 4] = [&[0, 1, 2, 3], &[4, 5], &[6, 7], &[8]];
     let mut out = [0; 11];
-    for kind in kinds {
+    for (kind, later) in KINDS.into_iter().zip(later) {
+        let weight = weight.checked_shr(*later).unwrap_or(0);
+        *later += u32::from(kind.iter().any(|at| numbers[*at] > 0));
         let all: u64 = kind.iter().map(|at| u64::from(numbers[*at])).sum();
         // In thousandths of an observation, all together.
         let most = (u64::from(weight) / 1_000).min(all * 1_000);

@@ -1,5 +1,6 @@
 //! Buyers among indexers of which some lie, by simulation.
 
+use proptest::prelude::*;
 use welkin_proto::gossip::{Evidence, HOMES_MIN, Home, day_of, homes};
 use welkin_proto::index::Listing;
 use welkin_proto::{AccountKey, ContainerOffer, Delegation, NodeAddr, SignedByAccount};
@@ -81,7 +82,7 @@ fn simulate(natures: &[Nature], buyers: usize, requests: usize, seed: u64) -> Ve
                 }
             }
             if request % 12 == 11 {
-                let about = ledger.about(day_of(now));
+                let about = ledger.about(now);
                 let report = evidence(&accounts[buyer], now, about);
                 reports.add(accounts[buyer].id(), report, payer_weight(4_000_000));
             }
@@ -204,12 +205,12 @@ fn a_ledger_survives_its_text_and_forgets() {
     for day in 0..40_u64 {
         ledger.note(UnixMillis(START + day * DAY_MS), node(0), Finding::Good);
     }
-    assert_eq!(ledger.days_of(node(0)).count(), 31);
+    assert_eq!(ledger.hours_of(node(0)).count(), 31);
     let text = serde_json::to_string(&ledger).unwrap();
     assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);
     let mut both = ledger.clone();
     both.add(&ledger);
-    assert!(both.days_of(node(0)).all(|(_, tally)| tally.good == 2));
+    assert!(both.hours_of(node(0)).all(|(_, tally)| tally.good == 2));
 }
 
 fn row(host: u8, operator: u8, cents: u64, free: u32) -> Listing {
@@ -284,4 +285,100 @@ fn draws_follow_weights() {
         first[usize::from(order[0].as_bytes()[0]) - 1] += 1;
     }
     assert!((1_500..1_700).contains(&first[0]) && first[2] == 0, "{first:?}");
+}
+
+/// Asks three indexers of one region by weight for so many minutes, `per_minute` requests each, and
+/// counts how often each was first; all buyers write into one ledger.
+fn ordinary_traffic(
+    (ledger, from): (&mut Ledger, u64),
+    (minutes, per_minute): (u64, u64),
+    natures: &[Nature; 3],
+    chance: &mut Stream,
+) -> [u64; 3] {
+    let mut asked = [0; 3];
+    for minute in from..from + minutes {
+        let now = UnixMillis(START + minute * 60_000);
+        let weigh = |n| (node(n), standing(ledger, &[], node(n), now).weight);
+        let weights: Vec<_> = (0..3).map(weigh).collect();
+        for _ in 0..per_minute {
+            let first = draw(weights.clone(), chance.word())[0];
+            let place = usize::from(first.as_bytes()[0]) - 1;
+            asked[place] += 1;
+            let luck = chance.word() % 1_000;
+            let finding = match natures[place] {
+                of if luck < of.dead => Finding::Dead,
+                of if luck < of.dead + of.stale => Finding::Stale,
+                _ => Finding::Good,
+            };
+            ledger.note(now, first, finding);
+        }
+    }
+    asked
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 4, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_offers_dead_hosts_is_hardly_asked_an_hour_later(
+        seed: u64, honest_for in 60_u64..400, dead in 300_u64..=1_000, per_minute in 40_u64..90,
+    ) {
+        let (mut chance, mut ledger) = (Stream::new(seed), Ledger::default());
+        let liar = Nature { dead, ..HONEST };
+        let mut run = |ledger: &mut Ledger, from, minutes, natures| {
+            ordinary_traffic((ledger, from), (minutes, per_minute), natures, &mut chance)
+        };
+        let before = run(&mut ledger, 0, honest_for, &[HONEST; 3]);
+        prop_assert!(before.iter().all(|asked| *asked > before.iter().sum::<u64>() / 4));
+        let lying = [HONEST, HONEST, liar];
+        run(&mut ledger, honest_for, 60, &lying);
+        let after = run(&mut ledger, honest_for + 60, 120, &lying);
+        let all: u64 = after.iter().sum();
+        prop_assert!(after[2] * 50 < all, "{after:?} after {honest_for} honest minutes");
+    }
+
+    #[test]
+    fn who_is_on_a_bad_network_is_asked_as_the_others_are(
+        seed: u64, dead in 0_u64..50, stale in 0_u64..100, per_minute in 1_u64..60,
+    ) {
+        let (mut chance, mut ledger) = (Stream::new(seed), Ledger::default());
+        let natures = [HONEST, HONEST, Nature { dead, stale, ..HONEST }];
+        let mut last = [0; 3];
+        for hour in 0..8 {
+            let asked = ordinary_traffic(
+                (&mut ledger, hour * 60), (60, per_minute), &natures, &mut chance,
+            );
+            // At first all are new.
+            if hour >= 4 {
+                last.iter_mut().zip(asked).for_each(|(sum, asked)| *sum += asked);
+            }
+        }
+        let all: u64 = last.iter().sum();
+        prop_assert!(last[2] * 4 > all, "{last:?} of {:?}", natures[2]);
+    }
+}
+
+#[test]
+fn a_report_is_of_the_last_hours() {
+    let mut ledger = Ledger::default();
+    let at = |hour: u64| UnixMillis(START + hour * 3_600_000);
+    for (hour, finding) in [(1, Finding::Good), (8, Finding::Dead), (9, Finding::Dead)] {
+        (0..50).for_each(|_| ledger.note(at(hour), node(0), finding));
+    }
+    let said = ledger.about(at(9));
+    assert_eq!(said, [(node(0), Tally { dead: 100, ..Tally::default() })]);
+    assert_eq!(ledger.about(at(4))[0].1.good, 50);
+    assert_eq!(ledger.about(at(33)), [], "of another day");
+    // Days before yesterday are kept as one.
+    ledger.note(at(60), node(0), Finding::Good);
+    let hours: Vec<_> = ledger.hours_of(node(0)).map(|(hour, tally)| (hour % 24, *tally)).collect();
+    let folded = Tally { good: 50, dead: 100, ..Tally::default() };
+    assert_eq!(hours, [(23, folded), (12, Tally { good: 1, ..Tally::default() })]);
+    // A file of an earlier version counts by days.
+    let text = format!(r#"[{{"day":20000,"indexer":"{}","tally":{{"good":7}}}}]"#, node(0));
+    let old: Ledger = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        old.hours_of(node(0)).map(|(hour, tally)| (hour, tally.good)).collect::<Vec<_>>(),
+        [(20_000 * 24 + 23, 7)]
+    );
 }

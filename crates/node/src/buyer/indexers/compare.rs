@@ -164,7 +164,7 @@ impl Indexers {
     pub(in crate::buyer) async fn publish(&self) {
         let now = outside::now();
         let day = day_of(now);
-        let about = locked(&self.state).ledger.about(day);
+        let about = locked(&self.state).ledger.about(now);
         if about.is_empty() {
             return;
         }

@@ -93,7 +93,7 @@ impl State {
         let sum = |sum: (u32, u32), tally: &Tally| {
             (sum.0.saturating_add(tally.proved), sum.1.saturating_add(tally.disproved))
         };
-        self.ledger.days_of(indexer).map(|(_, tally)| tally).fold((0, 0), sum)
+        self.ledger.hours_of(indexer).map(|(_, tally)| tally).fold((0, 0), sum)
     }
 
     fn standing(&self, indexer: NodeId) -> Standing {
