@@ -187,7 +187,9 @@ pub fn start_kept(deps: Deps, kept: Kept, shutdown: &Shutdown) -> (NodeAddr, Arc
     let addr = wire::from_net(&deps.endpoint.addr());
     let dir = deps.beats.dir().to_owned();
     let before = snapshot::read(&dir, outside::now());
-    let history = prices::open(&dir);
+    // With a database of several the next leader goes on with what this one has seen.
+    let shared = kept.records.as_ref().and_then(|records| records.shared());
+    let history = shared.map_or_else(|| prices::open(&dir), prices::in_directory);
     let fleet = Arc::new(Mutex::new(before.fleet));
     let log = snapshot::keep(dir, before.scores, &fleet, shutdown);
     let (at, settle) = (deps.neighbourhood, deps.settle.clone());

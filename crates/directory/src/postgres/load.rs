@@ -25,6 +25,10 @@ const PRICES: &str = "SELECT at, demand_min, demand_median, demand_max,
     FROM welkin_price WHERE class = $1 AND region = $2 AND span = $3 AND at >= $4
     ORDER BY at LIMIT $5";
 
+const PLACES: &str = "SELECT DISTINCT class, region FROM welkin_price
+    WHERE span = 2 AND at >= (SELECT max(at) FROM welkin_price WHERE span = 2) - 86400000
+    LIMIT $1";
+
 /// Hosts that go on together.
 const PIECE: usize = 1_024;
 /// How long a question about few rows may take.
@@ -133,6 +137,19 @@ impl Postgres {
         let code = span.code();
         let rows = self.read(PRICES, &[&class, &region, &code, &since, &count]).await?;
         Ok(rows.iter().filter_map(|row| price(row, class, region, span)).collect())
+    }
+
+    /// Up to `count` classes and regions of which there is a row for the newest day of all, or the
+    /// day before.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`]
+    pub async fn load_price_places(&self, count: usize) -> Result<Vec<(String, String)>, Trouble> {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let rows = self.read(PLACES, &[&count]).await?;
+        let place = |row: &Row| Some((row.try_get(0).ok()?, row.try_get(1).ok()?));
+        Ok(rows.iter().filter_map(place).collect())
     }
 
     async fn read(

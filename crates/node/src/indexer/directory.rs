@@ -89,6 +89,13 @@ pub trait Directory: Send + Sync + fmt::Debug {
         count: usize,
     ) -> BoxFuture<'a, Result<Vec<PriceRow>, DirectoryError>>;
 
+    /// Up to `count` classes and regions of which there is a row for the newest day of all, or the
+    /// day before.
+    fn load_price_places(
+        &self,
+        count: usize,
+    ) -> BoxFuture<'_, Result<Vec<(String, String)>, DirectoryError>>;
+
     /// Asks to lead for so long.
     fn claim(
         &self,

@@ -18,7 +18,10 @@ use welkin_proto::{decode, encode};
 use welkin_store::{Batch, CommitError, Db, OpenError};
 use welkin_types::UnixMillis;
 
+mod shared;
+
 use super::Indexer;
+use super::directory::{Directory, DirectoryError};
 use crate::outside;
 
 /// The first sample, once hosts have announced themselves after a start.
@@ -44,9 +47,9 @@ pub enum HistoryError {
     /// The disk, or the database.
     #[error("the price history can't be kept")]
     Store(#[source] CommitError),
-    /// Another store.
-    #[error("the price history can't be kept: {0}")]
-    Other(String),
+    /// The directory that several indexers share.
+    #[error("the price history can't be read from the directory")]
+    Directory(#[source] DirectoryError),
 }
 
 /// Where the price history is kept: fixed places for each series and span, each point in place of
@@ -101,6 +104,11 @@ pub(super) fn open(dir: &Path) -> Arc<dyn History> {
 /// [`OpenError`] where the file can't be had.
 pub fn on_disk(path: &Path) -> Result<Arc<dyn History>, OpenError> {
     Ok(Arc::new(OnDisk { db: Db::open(path)? }))
+}
+
+/// The history in a directory that several indexers share. To be called where a thread may wait.
+pub fn in_directory(directory: Arc<dyn Directory>) -> Arc<dyn History> {
+    Arc::new(shared::InDirectory(directory))
 }
 
 #[derive(Debug, Default)]

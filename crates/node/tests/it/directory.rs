@@ -10,7 +10,10 @@ use tokio::sync::mpsc;
 use welkin_directory::{
     Change, Claim, HolderId, HostRow, PriceRow, Prices, SessionRow, Span, StandingRow,
 };
+use welkin_match::prices::{Market, Series};
 use welkin_node::indexer::directory::{Directory, Embedded, Records};
+use welkin_node::indexer::prices::{History, in_directory};
+use welkin_proto::prices;
 use welkin_types::{AccountId, ContainerId, NodeId, UnixMillis, Usd};
 
 #[cfg(feature = "postgres")]
@@ -46,7 +49,7 @@ fn host() -> impl Strategy<Value = HostRow> {
     )
 }
 
-fn prices() -> impl Strategy<Value = Option<Prices>> {
+fn some_prices() -> impl Strategy<Value = Option<Prices>> {
     let usd = || any::<u32>().prop_map(|micros| Usd::from_micros(u64::from(micros)));
     proptest::option::of((usd(), usd(), usd()).prop_map(|(min, median, max)| Prices {
         min,
@@ -57,7 +60,7 @@ fn prices() -> impl Strategy<Value = Option<Prices>> {
 
 fn price() -> impl Strategy<Value = PriceRow> {
     let span = prop_oneof![Just(Span::Minute), Just(Span::Hour), Just(Span::Day)];
-    (0..3_usize, 0..2_usize, span, 0..20_u64, prices(), prices(), any::<u32>()).prop_map(
+    (0..3_usize, 0..2_usize, span, 0..20_u64, some_prices(), some_prices(), any::<u32>()).prop_map(
         |(class, region, span, at, on_demand, spot, free)| PriceRow {
             class: CLASSES[class].to_owned(),
             region: REGIONS[region].to_owned(),
@@ -191,6 +194,73 @@ async fn holds_the_contract(directory: Arc<dyn Directory>) {
     assert_eq!((counts.waiting, counts.dropped), (0, 0));
     assert!(counts.written > 100, "{counts:?}");
     standing_is_kept(Arc::clone(directory)).await;
+    prices_are_kept(Arc::clone(directory)).await;
+}
+
+/// A history in a directory: what was sampled before is there for another process, which goes on
+/// with the open hour and day.
+async fn prices_are_kept(directory: Arc<dyn Directory>) {
+    let minute = 60_000;
+    let begun = NOW + 2 * 86_400_000;
+    let begun = begun - begun % 86_400_000;
+    let market = |price: u64| {
+        let mut market = Market::default();
+        let (class, region) = ("rtx5090".parse().unwrap(), "eu".parse().unwrap());
+        market.add(&class, &region, (Some(Usd::from_micros(price)), None), (1, 2));
+        market
+    };
+    let history = in_directory(Arc::clone(&directory));
+    let (mut whole, mut prices) = (welkin_match::prices::Prices::default(), None);
+    let mut last = Vec::new();
+    for part in 0..10 {
+        let mut records = Vec::new();
+        for n in part * 200..(part + 1) * 200 {
+            let now = UnixMillis(begun + n * minute);
+            last = whole.record(now, &market(n + 1));
+            let prices = prices.get_or_insert_with(welkin_match::prices::Prices::default);
+            let sampled = prices.record(now, &market(n + 1));
+            assert_eq!(sampled, last, "minute {n}: a restart changes nothing");
+            records.extend(sampled);
+        }
+        let (history, now) =
+            (Arc::clone(&history), UnixMillis(begun + (part + 1) * 200 * minute - 1));
+        directory.flushed().await;
+        let appended = Arc::clone(&history);
+        tokio::task::spawn_blocking(move || appended.append(&records).unwrap()).await.unwrap();
+        directory.flushed().await;
+        // Another process begins in the middle of an hour.
+        let again = tokio::task::spawn_blocking(move || restored(&*history, now)).await.unwrap();
+        prices = Some(again);
+    }
+    let now = UnixMillis(begun + 1_999 * minute);
+    let read = move || {
+        let series = |region: Option<&str>| Series {
+            class: "rtx5090".parse().unwrap(),
+            region: region.map(|name| name.parse().unwrap()),
+        };
+        let read = |region, span| history.read(now, &series(region), span, UnixMillis(0)).unwrap();
+        assert_eq!(read(Some("eu"), prices::Span::Minute).len(), 1_440);
+        assert_eq!(read(Some("eu"), prices::Span::Hour).len(), 34);
+        assert_eq!(read(Some("us"), prices::Span::Day), []);
+        let days = read(None, prices::Span::Day);
+        assert_eq!((days.len(), days.last().copied()), (2, Some(last[2].point)));
+        let all = history.series().unwrap();
+        assert_eq!(all, [series(None), series(Some("eu"))], "of the newest days");
+    };
+    tokio::task::spawn_blocking(read).await.unwrap();
+}
+
+/// What an indexer goes on with.
+fn restored(history: &dyn History, now: UnixMillis) -> welkin_match::prices::Prices {
+    let mut prices = welkin_match::prices::Prices::default();
+    for series in history.series().unwrap() {
+        let begin = |span: prices::Span| span.begin(now);
+        let since = (begin(prices::Span::Hour), begin(prices::Span::Day));
+        let minutes = history.read(now, &series, prices::Span::Minute, since.0).unwrap();
+        let hours = history.read(now, &series, prices::Span::Hour, since.1).unwrap();
+        prices.restore(now, series, &minutes, &hours);
+    }
+    prices
 }
 
 async fn standing_is_kept(directory: Arc<dyn Directory>) {

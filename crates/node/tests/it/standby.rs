@@ -90,6 +90,13 @@ impl Directory for Row {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
+    fn load_price_places(
+        &self,
+        _: usize,
+    ) -> BoxFuture<'_, Result<Vec<(String, String)>, DirectoryError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     fn claim(
         &self,
         holder: HolderId,

@@ -1,6 +1,7 @@
 //! A directory in one file of this indexer's own. Whoever has the file leads: nobody else can open
 //! it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -156,6 +157,30 @@ impl Embedded {
         let own = rows.into_iter().take_while(|(key, _)| key.starts_with(&series));
         Ok(own.filter_map(|(_, value)| decode(&value).ok()).collect())
     }
+
+    async fn read_places(&self, count: usize) -> Result<Vec<(String, String)>, CommitError> {
+        let span = Span::Day.code().to_be_bytes();
+        let mut newest: BTreeMap<(String, String), UnixMillis> = BTreeMap::new();
+        let mut from = span.to_vec();
+        loop {
+            let (db, start) = (self.db.clone(), from);
+            let rows = blocking(move || db.scan(PRICES, &start, BATCH_MAX)).await?;
+            for (key, _) in rows.iter().filter(|(key, _)| key.starts_with(&span)) {
+                let Some((class, region, at)) = place_of(key) else { continue };
+                // The last row of a place is its newest.
+                if newest.len() < count || newest.contains_key(&(class.clone(), region.clone())) {
+                    newest.insert((class, region), at);
+                }
+            }
+            match rows.last() {
+                Some((last, _)) if last.starts_with(&span) => from = after(last),
+                _ => break,
+            }
+        }
+        let last = newest.values().max().copied().unwrap_or_default();
+        let is_late = |at: UnixMillis| last.since(at) <= Duration::from_secs(86_400);
+        Ok(newest.into_iter().filter(|(_, at)| is_late(*at)).map(|(place, _)| place).collect())
+    }
 }
 
 impl Directory for Embedded {
@@ -233,6 +258,13 @@ impl Directory for Embedded {
         })
     }
 
+    fn load_price_places(
+        &self,
+        count: usize,
+    ) -> BoxFuture<'_, Result<Vec<(String, String)>, DirectoryError>> {
+        Box::pin(async move { self.read_places(count).await.map_err(DirectoryError::File) })
+    }
+
     fn claim(&self, _: HolderId, _: Duration) -> BoxFuture<'_, Result<Claim, DirectoryError>> {
         Box::pin(std::future::ready(Ok(Claim::Leads(Term(1)))))
     }
@@ -276,6 +308,13 @@ fn after(key: &[u8]) -> Vec<u8> {
 fn price_key(class: &str, region: &str, span: Span, at: UnixMillis) -> Vec<u8> {
     let span = span.code().to_be_bytes();
     [&span, class.as_bytes(), &[0], region.as_bytes(), &[0], &at.0.to_be_bytes()].concat()
+}
+
+/// Class, region and time of a key that [`price_key`] made.
+fn place_of(key: &[u8]) -> Option<(String, String, UnixMillis)> {
+    let (names, at) = key.get(2..)?.split_last_chunk::<8>()?;
+    let (class, region) = std::str::from_utf8(names).ok()?.strip_suffix('\0')?.split_once('\0')?;
+    Some((class.to_owned(), region.to_owned(), UnixMillis(u64::from_be_bytes(*at))))
 }
 
 fn batch(changes: &[Change]) -> Batch {

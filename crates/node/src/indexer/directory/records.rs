@@ -40,6 +40,11 @@ impl Records {
         &*self.directory
     }
 
+    /// The directory, if several indexers share it.
+    pub fn shared(&self) -> Option<Arc<dyn Directory>> {
+        self.directory.is_shared().then(|| Arc::clone(&self.directory))
+    }
+
     /// How an operator has behaved.
     pub fn standing(&self, operator: AccountId) -> Option<StandingRow> {
         self.standings().get(&operator).cloned()

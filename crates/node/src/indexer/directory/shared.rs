@@ -68,6 +68,15 @@ impl Directory for Postgres {
         })
     }
 
+    fn load_price_places(
+        &self,
+        count: usize,
+    ) -> BoxFuture<'_, Result<Vec<(String, String)>, DirectoryError>> {
+        Box::pin(
+            async move { self.load_price_places(count).await.map_err(DirectoryError::Database) },
+        )
+    }
+
     fn claim(
         &self,
         holder: HolderId,
