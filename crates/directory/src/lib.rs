@@ -15,7 +15,7 @@ mod row;
 mod postgres;
 
 #[cfg(feature = "postgres")]
-pub use postgres::{Dsn, DsnError, OpenError, Postgres, Trouble};
+pub use postgres::{Dsn, DsnError, OpenError, Postgres, RootsError, Trouble};
 pub use queue::{Counts, QUEUE_BYTES_MAX, QUEUE_MAX, Queue};
 pub use row::{
     Change, Claim, HolderId, HostRow, Key, PriceRow, Prices, SESSIONS_MAX, SessionRow, Span,

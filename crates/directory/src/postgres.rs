@@ -13,6 +13,7 @@ mod leadership;
 mod link;
 mod load;
 mod schema;
+mod tls;
 mod write;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,7 @@ use welkin_types::NodeId;
 
 pub use dsn::{Dsn, DsnError};
 pub use error::{OpenError, Trouble};
+pub use tls::RootsError;
 
 use crate::queue::{Counts, Queue};
 use crate::row::{Change, HolderId, Term};

@@ -43,13 +43,26 @@ fn is_passing(state: &SqlState) -> bool {
     matches!(class, "08" | "25" | "28" | "40" | "53" | "55" | "57" | "58" | "XX")
 }
 
+/// An error with its causes, as far as its own text does not name them.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            // Its cause is in its text already. A database's own message names no password.
+            // A database's own message names no password.
             Kind::Postgres(error) => match error.as_db_error() {
                 Some(error) => write!(f, "{} (code {})", error.message(), error.code().code()),
-                None => error.fmt(f),
+                None => f.write_str(&with_causes(error)),
             },
             Kind::Late => f.write_str("the database did not answer in time"),
             Kind::Ended => f.write_str("the connection to the database ended"),

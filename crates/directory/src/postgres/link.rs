@@ -4,11 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Connection, NoTls, Socket};
+use tokio_postgres::{Client, Connection, Socket};
 
 use super::dsn::Dsn;
 use super::error::Trouble;
+use super::tls::TlsStream;
 
 /// What a session asks of the server: nothing of ours runs long, and a process that was stopped in
 /// the middle of a transaction must not hold its locks.
@@ -19,7 +19,7 @@ const SETTINGS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What carries a link's questions and answers.
-pub(super) type Wire = Connection<Socket, NoTlsStream>;
+pub(super) type Wire = Connection<Socket, TlsStream<Socket>>;
 
 pub(super) struct Link {
     client: Client,
@@ -35,7 +35,7 @@ impl fmt::Debug for Link {
 impl Link {
     pub(super) async fn open(dsn: &Dsn) -> Result<Self, Trouble> {
         let opening = async {
-            let (client, connection) = dsn.config().connect(NoTls).await?;
+            let (client, connection) = dsn.config().connect(dsn.tls()).await?;
             let mut link = Self { client, connection };
             let (client, wire) = link.parts();
             drive(wire, client.batch_execute(SETTINGS)).await??;

@@ -7,6 +7,7 @@ mod leadership;
 mod opening;
 #[path = "server.rs"]
 mod server;
+mod tls;
 mod writing;
 
 use welkin_directory::{HolderId, HostRow, Postgres, SessionRow};

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,21 +17,30 @@ const USER: u32 = 65_534;
 pub(crate) struct Server {
     folder: TempDir,
     bin: PathBuf,
+    settings: Vec<String>,
     child: Option<Child>,
 }
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(|_| Vec::new())
+    }
+
+    /// With settings, for which files may be put into its folder.
+    pub(crate) fn start_with(prepare: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bin = programs();
         let password = folder.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
+        let settings = prepare(folder.path());
         if rustix::process::geteuid().is_root() {
             chown(folder.path(), Some(USER), Some(USER)).unwrap();
-            chown(&password, Some(USER), Some(USER)).unwrap();
+            for file in std::fs::read_dir(folder.path()).unwrap() {
+                chown(file.unwrap().path(), Some(USER), Some(USER)).unwrap();
+            }
         }
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let mut server = Self { folder, bin, child: None };
+        let mut server = Self { folder, bin, settings, child: None };
         let made = server
             .command("initdb")
             .args(["--username=welkin", "--auth=scram-sha-256", "--encoding=UTF8", "--no-sync"])
@@ -53,6 +62,9 @@ impl Server {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(folder);
         command.args(["-c", "listen_addresses=", "-c", "max_wal_size=4GB"]);
+        for setting in &self.settings {
+            command.arg("-c").arg(setting);
+        }
         self.child = Some(command.stderr(log).spawn().unwrap());
         let end = Instant::now() + Duration::from_secs(30);
         while !self.is_ready() {
@@ -96,6 +108,9 @@ impl Server {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        if let Some(port) = self.settings.iter().find_map(|setting| setting.strip_prefix("port=")) {
+            command.env("PGPORT", port);
+        }
         if rustix::process::geteuid().is_root() {
             command.uid(USER).gid(USER);
         }
