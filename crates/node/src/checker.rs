@@ -3,6 +3,8 @@
 //! Who checks whom when follows from the epoch's public seed (`welkin-check`); this role carries
 //! the machine's probes to hosts and its signed reports to indexers.
 
+mod witness;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,9 @@ use welkin_check::{Checker, Config as MindConfig, Input, Output};
 use welkin_net::Endpoint;
 use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
-use welkin_proto::{ALPN_CHECK, ALPN_INDEX, Domain, NodeAddr, NodeKey, Signed};
+use welkin_proto::{
+    ALPN_CHECK, ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, Signed, SignedByAccount,
+};
 use welkin_types::{ContainerId, UnixMillis};
 
 use crate::connect::Caller;
@@ -31,6 +35,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 const EPOCH_SECONDS_GUESS: u64 = 60;
 /// The most reports on their way.
 const REPORTS_MAX: usize = 1_024;
+/// How often two indexers are looked at, where nothing else is said.
+pub const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Pause before a failed registration is tried again.
 const REGISTER_PAUSE: Duration = Duration::from_secs(2);
 
@@ -61,6 +67,10 @@ pub struct Deps {
     pub settle: Settle,
     /// The region's indexers.
     pub indexers: Vec<NodeAddr>,
+    /// The account's permission for this checker: what it says of indexers is said in that name.
+    pub delegation: SignedByAccount<Delegation>,
+    /// How often two indexers are looked at: [`LOOK_EVERY`], or more often in a test.
+    pub look_every: Duration,
 }
 
 /// Runs a checker until it is asked to stop.
@@ -79,8 +89,11 @@ pub fn start(deps: Deps, shutdown: &Shutdown) {
             incoming.refuse();
         }
     });
+    let deps = Arc::new(deps);
+    let witness = witness::Witness::new(Arc::clone(&deps));
+    shutdown.spawn_until_asked("witness", witness.run());
     let role = Role {
-        deps: Arc::new(deps),
+        deps,
         mind,
         indexers: Arc::new(indexers),
         probes: JoinSet::new(),

@@ -413,6 +413,8 @@ pub(crate) async fn checker(context: &Context) -> anyhow::Result<()> {
         domain: network.domain(),
         settle,
         indexers: network.indexers,
+        delegation: node.delegation,
+        look_every: checker::LOOK_EVERY,
     };
     checker::start(deps, &shutdown);
     announce(context, "checker", &addr)?;

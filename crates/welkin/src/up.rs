@@ -277,6 +277,8 @@ async fn start_checker(
         domain,
         settle,
         indexers: network.indexers.clone(),
+        delegation: node.delegation,
+        look_every: checker::LOOK_EVERY,
     };
     checker::start(deps, shutdown);
     Ok(endpoint)

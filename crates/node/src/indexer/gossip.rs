@@ -18,6 +18,7 @@ use welkin_types::evidence::payer_weight;
 use welkin_types::{AccountId, BasisPoints, NodeId, Price, Region, UnixMillis};
 
 use super::Indexer;
+use super::reports::Assignments;
 use crate::connect::Caller;
 use crate::outside;
 use crate::settlement::Settle;
@@ -153,15 +154,22 @@ impl Neighbours {
         true
     }
 
-    /// Counts a report by the fees that its account pays, and carries it on if it pays any.
-    async fn count(&self, account: AccountId, evidence: Evidence, signed: Signed<Evidence>) {
+    /// Counts a report by the fees that its account pays, or as a checker's, and carries it on if
+    /// it counts.
+    async fn count(
+        &self,
+        assignments: &Assignments,
+        (account, evidence): (AccountId, Evidence),
+        signed: Signed<Evidence>,
+    ) {
         if !self.reports().is_new(account, &evidence) {
             return;
         }
-        let Some(fees) = self.fees_of(account).await else { return };
-        let weight = payer_weight(fees);
+        let as_checker = assignments.checkers_weight(signed.signer()).await;
+        let fees = self.fees_of(account).await.unwrap_or(0);
+        let weight = payer_weight(fees).max(as_checker);
         if weight == 0 {
-            debug!(%account, "a report of an account that pays nothing is not counted");
+            debug!(%account, "a report of an account that pays nothing and is no checker is not counted");
             return;
         }
         self.regions().carry(account, evidence.day, evidence.issued, signed);
@@ -244,7 +252,8 @@ fn drain(indexer: &Arc<Indexer>, under_way: &mut JoinSet<Done>) -> UnixMillis {
             Output::Evidence(account, evidence, signed) => {
                 let indexer = Arc::clone(indexer);
                 under_way.spawn(async move {
-                    indexer.neighbours.count(account, *evidence, *signed).await;
+                    let report = (account, *evidence);
+                    indexer.neighbours.count(&indexer.reports, report, *signed).await;
                     Done::Counted
                 });
             }

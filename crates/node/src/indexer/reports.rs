@@ -6,12 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use welkin_check::assignment;
 use welkin_proto::check::Report;
 use welkin_proto::settle::EpochView;
+use welkin_types::NodeId;
 
 use crate::checker::COMMITTEE;
 use crate::settlement::Settle;
 
 /// How far a report's minute may be from now.
 const MINUTES_MAX: u64 = 2;
+/// What the word of all checkers together counts of indexers, in millionths of an observation a day:
+/// as much as others' reports may stand for at a buyer. Whoever registers many gains little.
+const CHECKERS_WEIGHT: u32 = 60_000_000;
+/// What one of them counts at most: as an account that has paid 4 USD in fees.
+const CHECKER_WEIGHT_MAX: u32 = 2_000_000;
 /// Epochs that are kept.
 const EPOCHS_MAX: usize = 4;
 
@@ -51,6 +57,20 @@ impl Assignments {
             }
         }
         Ok(())
+    }
+
+    /// How much a node's word of indexers counts as that of a checker, in millionths of an
+    /// observation; nothing if it is none of the present epoch.
+    pub(super) async fn checkers_weight(&self, node: NodeId) -> u32 {
+        let weight = async {
+            let epoch_seconds = self.view(0).await?.epoch_seconds.max(1);
+            let minute = welkin_check::minute_of(crate::outside::now());
+            let view = self.view(welkin_check::epoch_of(minute, epoch_seconds)).await?;
+            let count = u32::try_from(view.checkers.len()).unwrap_or(u32::MAX).max(1);
+            let weight = (CHECKERS_WEIGHT / count).min(CHECKER_WEIGHT_MAX);
+            Ok::<_, String>(if view.checkers.contains(&node) { weight } else { 0 })
+        };
+        weight.await.unwrap_or(0)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<EpochView>>> {

@@ -221,3 +221,42 @@ async fn an_indexer_that_favours_a_host_is_disproved_by_its_own_receipts() {
     assert!(proof.contains("draws choose other containers"), "{proof}");
     buyer.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkers_tell_of_an_indexer_that_lists_what_is_not_there_and_hides_what_is() {
+    let world = World::start_in(HERE).await;
+    let first = world.network.indexers[0].clone();
+    let (second, _) = world.indexer_in(3, HERE).await;
+    let mut hosts = Vec::new();
+    for n in 20..26 {
+        hosts.push(PaperHost::start(n, HERE, n.into(), &[&first, &second]).await);
+    }
+    let liar = Liar::start(66, HERE, &hosts[0], std::slice::from_ref(&first)).await;
+    until_all_know(&[&first, &second], 3).await;
+    world.checker_that_looks(90, Duration::from_millis(100)).await;
+    let told = async || {
+        let reported = directory(&second).await.reported;
+        let of = |n: u8| reported.iter().find(|said| said.indexer == id(n)).map(|said| said.tally);
+        (of(66).unwrap_or_default(), of(2).unwrap_or_default(), of(3).unwrap_or_default())
+    };
+    // To one indexer the checker tells it, and to the other that one does.
+    eventually(async || {
+        let (liar, one, other) = told().await;
+        liar.wrong > 0
+            && liar.hidden > 0
+            && one.good + one.shown > 0
+            && other.good + other.shown > 0
+    })
+    .await;
+    let (_, one, other) = told().await;
+    for honest in [one, other] {
+        assert_eq!((honest.wrong, honest.dead, honest.hidden), (0, 0, 0), "{honest:?}");
+    }
+    // A buyer that has met with nothing itself asks the liar less.
+    let buyer = world.buyer().await;
+    let list = buyer.indexers().await.unwrap();
+    let share = |n: u8| list.iter().find(|row| row.node == id(n)).unwrap().share_ppm;
+    assert!(share(66) * 2 < share(2).min(share(3)), "{list:?}");
+    buyer.close().await;
+    drop(liar);
+}

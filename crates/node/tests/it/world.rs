@@ -179,6 +179,11 @@ impl World {
     }
 
     pub(crate) async fn checker(&self, n: u8) {
+        self.checker_that_looks(n, checker::LOOK_EVERY).await;
+    }
+
+    /// A checker that looks at indexers so often.
+    pub(crate) async fn checker_that_looks(&self, n: u8, look_every: std::time::Duration) {
         let key = NodeKey::from_secret(&[n; 32]);
         let settle = settle(&self.service, n, &self.shutdown);
         let deps = checker::Deps {
@@ -187,6 +192,8 @@ impl World {
             domain: Domain::LOCAL,
             settle,
             indexers: self.network.indexers.clone(),
+            delegation: neighbourhood(n, "local", Vec::new()).operator,
+            look_every,
         };
         checker::start(deps, &self.shutdown);
     }
