@@ -83,6 +83,8 @@ pub enum Input {
     Checkpointed,
     /// The buyer has the checkpoint, or does without.
     Fetched,
+    /// The reservation that it runs on is over.
+    ReservationEnded,
     /// The settlement service says that the buyer's money is used up.
     FundsExhausted,
     /// The sandbox is gone and so is what it wrote.
@@ -290,6 +292,10 @@ impl HostLease {
                 self.stop(now, LeaseState::Preempted, Reason::HostDrained, grace);
             }
             Input::Preempt => self.preempt(now),
+            Input::ReservationEnded => {
+                let grace = self.policy.stop_grace;
+                self.stop(now, LeaseState::Expired, Reason::ReservationEnded, grace);
+            }
             Input::Checkpointed => self.checkpointed(),
             Input::Fetched => self.terminate_now(),
             Input::FundsExhausted => {
@@ -602,7 +608,10 @@ impl HostLease {
 const fn final_state_of(reason: Reason) -> LeaseState {
     match reason {
         Reason::HostDrained | Reason::Preempted => LeaseState::Preempted,
-        Reason::RunTimeout | Reason::Uncovered | Reason::FundsExhausted => LeaseState::Expired,
+        Reason::RunTimeout
+        | Reason::Uncovered
+        | Reason::FundsExhausted
+        | Reason::ReservationEnded => LeaseState::Expired,
         _ => LeaseState::Stopped,
     }
 }

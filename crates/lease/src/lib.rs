@@ -23,7 +23,7 @@ pub use payer::Payer;
 pub use placement::{Placement, Retry, Step};
 pub use record::LeaseRecord;
 pub use reservation::{
-    COMMITMENT_SECONDS, DAY_SECONDS, Reservation, ReservationEnd, ReservationError,
-    ReservationTerms, Settlement, TERM_SECONDS_MAX,
+    COMMITMENT_SECONDS, DAY_SECONDS, Reservation, ReservationError, ReservationTerms, Settlement,
+    TERM_SECONDS_MAX, TERM_SECONDS_MIN,
 };
 pub use slots::{Claim, ClaimError, Devices, Preemption, Slots, Wanted};

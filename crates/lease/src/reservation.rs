@@ -16,12 +16,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use welkin_types::{BasisPoints, Price, UnixMillis, Usd};
+use welkin_types::{BasisPoints, Price, ReservationEnd, UnixMillis, Usd};
 
-/// What is paid ahead, and lost by who goes early, in seconds.
+/// What is paid ahead, and lost by who goes early, in seconds; of a shorter term all of it.
 pub const COMMITMENT_SECONDS: u64 = 3_600;
 /// The period that is not paid for where the host fails in it, in seconds.
 pub const DAY_SECONDS: u64 = 86_400;
+/// The shortest term, in seconds.
+pub const TERM_SECONDS_MIN: u64 = 5;
 /// The longest term, in seconds: the number of failed days is bounded by it.
 pub const TERM_SECONDS_MAX: u64 = 3 * 366 * DAY_SECONDS;
 
@@ -36,13 +38,20 @@ pub struct ReservationTerms {
     pub term_seconds: u64,
 }
 
+impl ReservationTerms {
+    /// What is paid ahead.
+    pub fn commitment_seconds(&self) -> u64 {
+        COMMITMENT_SECONDS.min(self.term_seconds)
+    }
+}
+
 /// Why a reservation can't be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReservationError {
     /// The term is out of range.
     #[error(
-        "a term of {seconds} s can't be reserved: it has {COMMITMENT_SECONDS} to {TERM_SECONDS_MAX}"
+        "a term of {seconds} s can't be reserved: it has {TERM_SECONDS_MIN} to {TERM_SECONDS_MAX}"
     )]
     Term {
         /// What was asked for.
@@ -56,27 +65,6 @@ pub enum ReservationError {
         /// How much the voucher covers.
         paid: u64,
     },
-}
-
-/// Why a reservation is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReservationEnd {
-    /// The term is over.
-    Term,
-    /// The buyer ended it.
-    Cancelled,
-    /// The buyer paid no more.
-    Unpaid,
-    /// The host can't keep it.
-    HostFailed,
-}
-
-impl ReservationEnd {
-    /// Whether the buyer ended it before its time.
-    const fn is_buyers(self) -> bool {
-        matches!(self, Self::Cancelled | Self::Unpaid)
-    }
 }
 
 /// Who has what once a reservation is over.
@@ -112,7 +100,7 @@ impl Reservation {
     /// [`ReservationError`] where the term is out of range or too little is paid ahead.
     pub fn begin(terms: ReservationTerms, promised: u64) -> Result<Self, ReservationError> {
         let seconds = terms.term_seconds;
-        if !(COMMITMENT_SECONDS..=TERM_SECONDS_MAX).contains(&seconds) {
+        if !(TERM_SECONDS_MIN..=TERM_SECONDS_MAX).contains(&seconds) {
             return Err(ReservationError::Term { seconds });
         }
         let reservation = Self { terms, promised: 0, failed: BTreeSet::new(), end: None };
@@ -133,6 +121,45 @@ impl Reservation {
         self.promised
     }
 
+    /// The days of the term, from 0, that are not paid for because the host failed in them.
+    pub fn failed_days(&self) -> impl Iterator<Item = u64> {
+        self.failed.iter().copied()
+    }
+
+    /// Takes over what the other side says of failed days of the term; says whether some were new.
+    /// Days that have not begun don't count.
+    pub fn take_failed(&mut self, now: UnixMillis, days: impl IntoIterator<Item = u64>) -> bool {
+        let before = self.failed.len();
+        let last = self.elapsed(now).min(self.terms.term_seconds - 1) / DAY_SECONDS;
+        if self.end.is_none() {
+            self.failed.extend(days.into_iter().filter(|day| *day <= last));
+        }
+        self.failed.len() > before
+    }
+
+    /// Of what is promised the seconds that stay with the host whatever happens: those of the days
+    /// that are over. No more is cashed before the end, because the escrow gives nothing back.
+    pub fn safe(&self, now: UnixMillis) -> u64 {
+        let elapsed = self.elapsed(now);
+        let over = if elapsed == self.terms.term_seconds {
+            elapsed
+        } else {
+            elapsed / DAY_SECONDS * DAY_SECONDS
+        };
+        self.paid_within(over).min(self.promised)
+    }
+
+    /// What [`Self::safe`] is at the end of the present day at most.
+    pub fn safe_next(&self, now: UnixMillis) -> u64 {
+        let day = self.elapsed(now) / DAY_SECONDS + 1;
+        self.paid_within((day * DAY_SECONDS).min(self.terms.term_seconds))
+    }
+
+    /// Seconds of the term that have passed, at the end those until then.
+    pub fn elapsed_seconds(&self, now: UnixMillis) -> u64 {
+        self.end.map_or_else(|| self.elapsed(now), |(elapsed, _)| elapsed)
+    }
+
     /// Why it is over, if it is.
     pub fn end(&self) -> Option<ReservationEnd> {
         self.end.map(|(_, end)| end)
@@ -147,7 +174,7 @@ impl Reservation {
     /// commitment, up to the end of the term.
     pub fn due(&self, now: UnixMillis) -> u64 {
         let reserved = self.paid_within(self.elapsed(now));
-        (reserved + COMMITMENT_SECONDS).min(self.paid_within(self.terms.term_seconds))
+        (reserved + self.terms.commitment_seconds()).min(self.paid_within(self.terms.term_seconds))
     }
 
     /// Takes a voucher for so many seconds in all; says whether it is worth more than the last. One
@@ -202,7 +229,7 @@ impl Reservation {
     pub fn settlement(&self, now: UnixMillis) -> Settlement {
         let (elapsed, end) =
             self.end.unwrap_or_else(|| (self.elapsed(now), ReservationEnd::Cancelled));
-        let ahead = if end.is_buyers() { COMMITMENT_SECONDS } else { 0 };
+        let ahead = if end.is_buyers() { self.terms.commitment_seconds() } else { 0 };
         let earned = self.paid_within(elapsed) + ahead;
         let earned = earned.min(self.paid_within(self.terms.term_seconds));
         let seconds = earned.min(self.promised);

@@ -6,6 +6,10 @@
 //! the cheapest of the container ends first, among equals the youngest, which loses the least. The
 //! order waits for its slot and has the first that comes free, whoever leaves it.
 //!
+//! A reservation has a slot as a lease has one, under the name of its lane, and keeps it with nothing
+//! running. At most one lease at a time is a guest of it ([`Slots::claim_on`]); the slot of a
+//! reservation that is over comes free when its guest is gone.
+//!
 //! Invariants: leases and live holds of a container never exceed its slots. No device is of two
 //! leases at a time, also where a changed configuration gives a device to another slot while an old
 //! lease still has it. Fencing numbers rise with every claim and are never used twice, also over
@@ -15,7 +19,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use welkin_proto::index::Hold;
-use welkin_types::{AccountId, CapacityType, ContainerId, LeaseId, OfferId, Price, UnixMillis};
+use welkin_types::{
+    AccountId, CapacityType, ContainerId, LeaseId, OfferId, Price, ReservationId, UnixMillis,
+};
 
 /// The most holds at once; further ones are not kept (a hold is a courtesy, not a right).
 const HOLDS_MAX: usize = 4_096;
@@ -36,6 +42,15 @@ pub enum ClaimError {
     /// The lease id is in use.
     #[error("the lease id is in use")]
     Duplicate,
+    /// There is no such reservation, or it is over.
+    #[error("there is no such reservation here, or it is over")]
+    Unreserved,
+    /// Something runs on the reservation.
+    #[error("the reservation is in use by {by}: stop that first")]
+    InUse {
+        /// What.
+        by: LeaseId,
+    },
 }
 
 /// The devices of one slot or lease, by the host's names for them.
@@ -109,8 +124,12 @@ pub struct Slots {
     /// By fencing number: first come, first served.
     waiting: BTreeMap<u64, Waiter>,
     holds: BTreeMap<OfferId, Hold>,
+    /// The leases that have the slot of a reservation.
+    guests: BTreeMap<LeaseId, ReservationId>,
     fencing: u64,
 }
+
+mod reserved;
 
 impl Slots {
     /// Makes the slots of these containers, each with its devices; `fencing` is the last number used.
@@ -198,7 +217,8 @@ impl Slots {
 
     /// The devices of a lease that has a slot.
     pub fn devices(&self, lease: LeaseId) -> Option<&Devices> {
-        self.leases.get(&lease).map(|tenant| &tenant.devices)
+        let host = self.guests.get(&lease).map_or(lease, |reservation| reservation.lane());
+        self.leases.get(&host).map(|tenant| &tenant.devices)
     }
 
     /// Whether the order is for a container that there is and under a name that is free; the error
@@ -206,7 +226,7 @@ impl Slots {
     fn check(&self, wanted: &Wanted) -> Result<ClaimError, ClaimError> {
         let slots = self.slots.get(&wanted.container).ok_or(ClaimError::Unknown)?;
         let is_waiting = self.waiting.values().any(|waiter| waiter.lease == wanted.lease);
-        if is_waiting || self.leases.contains_key(&wanted.lease) {
+        if is_waiting || self.is_used(wanted.lease) {
             return Err(ClaimError::Duplicate);
         }
         Ok(ClaimError::Busy { slots: count(slots.len()) })
@@ -228,6 +248,7 @@ impl Slots {
     /// slot now, each with its devices.
     #[must_use]
     pub fn release(&mut self, lease: LeaseId) -> Vec<(LeaseId, Devices)> {
+        let Some(lease) = self.leaving(lease) else { return Vec::new() };
         self.leases.remove(&lease);
         self.waiting.retain(|_, waiter| waiter.lease != lease);
         let mut given = Vec::new();

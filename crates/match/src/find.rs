@@ -88,6 +88,7 @@ impl Candidate {
             resources: container.resources,
             capacity: self.capacity,
             notice_seconds: notice,
+            reserved: container.reserved.filter(|_| self.capacity == CapacityType::Reserved),
             price,
             tier: container.tier,
             region,

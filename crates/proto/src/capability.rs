@@ -62,11 +62,34 @@ pub struct ReservedTerms {
     pub price: Price,
     /// The shortest term in seconds: within [`Self::TERM_SECONDS`].
     pub term_seconds_min: u32,
+    /// The longest term in seconds: within the same, and not below the shortest.
+    pub term_seconds_max: u32,
+    /// How long a payment may be late, in seconds: within [`Self::GRACE_SECONDS`]. Then the
+    /// reservation ends.
+    pub grace_seconds: u16,
 }
 
 impl ReservedTerms {
-    /// The shortest and the longest term: an hour and three years.
-    pub const TERM_SECONDS: std::ops::RangeInclusive<u32> = 3_600..=3 * 366 * 86_400;
+    /// The shortest and the longest term. The longest is how far off the escrow looks at an order's
+    /// end: until then nobody but the operator closes what is set aside for it.
+    pub const TERM_SECONDS: std::ops::RangeInclusive<u32> = 5..=30 * 86_400;
+    /// The shortest and the longest delay of a payment. An hour is paid ahead.
+    pub const GRACE_SECONDS: std::ops::RangeInclusive<u16> = 1..=3_600;
+
+    /// Whether its numbers are within bounds.
+    pub fn is_sound(&self) -> bool {
+        let (min, max) = (self.term_seconds_min, self.term_seconds_max);
+        Self::TERM_SECONDS.contains(&min)
+            && Self::TERM_SECONDS.contains(&max)
+            && min <= max
+            && Self::GRACE_SECONDS.contains(&self.grace_seconds)
+    }
+
+    /// Whether a container can be had for such a term.
+    pub fn admits(&self, term_seconds: u64) -> bool {
+        (u64::from(self.term_seconds_min)..=u64::from(self.term_seconds_max))
+            .contains(&term_seconds)
+    }
 }
 
 impl ContainerOffer {
@@ -108,10 +131,8 @@ impl ContainerOffer {
         if !self.spot.as_ref().is_none_or(is_spot_sound) {
             return Some("spot terms");
         }
-        let is_reserved_sound = |terms: &ReservedTerms| {
-            terms.price.hour() <= price
-                && ReservedTerms::TERM_SECONDS.contains(&terms.term_seconds_min)
-        };
+        let is_reserved_sound =
+            |terms: &ReservedTerms| terms.price.hour() <= price && terms.is_sound();
         if !self.reserved.as_ref().is_none_or(is_reserved_sound) {
             return Some("reserved terms");
         }
@@ -232,6 +253,8 @@ pub struct Offer {
     pub capacity: CapacityType,
     /// From the notice to the end, in seconds, where it may be taken back; else 0.
     pub notice_seconds: u16,
+    /// For which terms it can be had, where it is reserved.
+    pub reserved: Option<ReservedTerms>,
     /// What it costs on these terms.
     pub price: Price,
     /// How it is isolated.

@@ -15,11 +15,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use welkin_types::{LeaseId, LeaseState, OfferId, Reason, UnixMillis};
+use welkin_types::{LeaseId, LeaseState, OfferId, Reason, ReservationId, UnixMillis};
 use zeroize::Zeroize as _;
 
 use crate::order::{Delegation, Order, ReceiptAck, SignedByAccount, Voucher};
 use crate::receipt::{Exit, Receipt, StageTime};
+use crate::reservation::{ReservationView, Reserve};
 use crate::signed::Signed;
 use crate::terms::{Checkpoint, Terms};
 
@@ -70,6 +71,13 @@ pub enum ToHost {
     Remove(LeaseId),
     /// The buyer has the checkpoint, or does without: the command may be asked to end.
     Fetched(LeaseId),
+    /// A container for a term. Answered by [`FromHost::Reservation`] or [`FromHost::Refused`], as are
+    /// the two that follow, and a voucher for a reservation.
+    Reserve(Box<Reserve>),
+    /// How does a reservation of mine stand?
+    Reservation(ReservationId),
+    /// End a reservation of mine now.
+    Cancel(ReservationId),
 }
 
 /// From host to buyer, on the control stream.
@@ -116,6 +124,8 @@ pub enum FromHost {
         /// After so many milliseconds the command is asked to end all the same.
         within_ms: u32,
     },
+    /// How a reservation stands.
+    Reservation(Box<ReservationView>),
 }
 
 /// A new lease as the buyer asks for it.

@@ -21,6 +21,7 @@ pub mod prices;
 pub mod queue;
 mod receipt;
 mod recover;
+mod reservation;
 pub mod settle;
 mod signed;
 mod terms;
@@ -35,6 +36,9 @@ pub use keys::{AccountKey, AccountSignature, KeyError, NodeKey, NodeSignature};
 pub use order::{Delegation, Order, ReceiptAck, SignedByAccount, Voucher};
 pub use receipt::{Exit, LogSummary, Receipt, ReceiptError, ReceiptFile, StageTime, Usage, Wipe};
 pub use recover::recover;
+pub use reservation::{
+    ReservationAsk, ReservationReceipt, ReservationReceiptFile, ReservationView, Reserve,
+};
 pub use signed::{Signable, SignatureError, Signed};
 pub use terms::{Checkpoint, Terms};
 

@@ -131,6 +131,12 @@ pub struct ReceiptFile {
 #[error("{0}")]
 pub struct ReceiptError(String);
 
+impl ReceiptError {
+    pub(crate) const fn new(what: String) -> Self {
+        Self(what)
+    }
+}
+
 impl ReceiptFile {
     /// Checks signatures, parties and arithmetic; returns the receipt.
     ///

@@ -131,12 +131,28 @@ id! {
     LeaseId, "lease id", "lse_", 16
 }
 id! {
+    /// Names one reservation: a container kept for one buyer for a term. Chosen by the buyer at random.
+    ReservationId, "reservation id", "rsv_", 16
+}
+id! {
     /// Names one offer of an indexer. Used once.
     OfferId, "offer id", "off_", 16
 }
 id! {
     /// Names one place in an indexer's queue.
     TicketId, "ticket", "tkt_", 16
+}
+
+impl ReservationId {
+    /// The name under which money is set aside and promised for it: the contracts know leases only.
+    pub const fn lane(self) -> LeaseId {
+        LeaseId::from_bytes(self.0)
+    }
+
+    /// The reservation whose money this is the name of.
+    pub const fn of_lane(lane: LeaseId) -> Self {
+        Self(lane.0)
+    }
 }
 
 #[cfg(test)]

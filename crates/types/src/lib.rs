@@ -10,15 +10,19 @@ mod id;
 mod market;
 mod money;
 mod place;
+mod reservation;
 mod resources;
 mod state;
 pub mod task;
 mod time;
 
-pub use id::{AccountId, AppId, ContainerId, IdError, LeaseId, NodeId, OfferId, TicketId, TxId};
+pub use id::{
+    AccountId, AppId, ContainerId, IdError, LeaseId, NodeId, OfferId, ReservationId, TicketId, TxId,
+};
 pub use market::{CapacityType, ChoiceError, Feature, Policy};
 pub use money::{BasisPoints, MoneyError, Price, Usd};
 pub use place::{Class, NameError, Region};
+pub use reservation::ReservationEnd;
 pub use resources::{Gpu, Resources, Tier};
 pub use state::{Billing, LeaseState, Reason};
 pub use time::UnixMillis;

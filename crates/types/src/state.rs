@@ -165,6 +165,8 @@ reasons! {
     Preempted = "preempted",
     /// A spot lease has to end first.
     AwaitsSpot = "awaits_spot",
+    /// The reservation that it ran on is over.
+    ReservationEnded = "reservation_ended",
 }
 
 impl fmt::Display for Reason {

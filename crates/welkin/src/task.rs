@@ -152,7 +152,7 @@ pub(crate) fn job(spec: &TaskSpec, folder: &Path) -> anyhow::Result<Job> {
         start_seconds_max: seconds(spec.timeouts.startup.as_ref())
             .unwrap_or(STARTUP_DEFAULT_SECONDS),
         name: name.clone(),
-        terms: Terms { capacity: spec.capacity(), notice_seconds: spec.notice_seconds_min() },
+        terms: Terms::plain(spec.capacity(), spec.notice_seconds_min()),
         checkpoint: spec.checkpoint.as_ref().map(checkpoint),
     };
     let queue = spec.timeouts.queue.as_ref().map_or(QUEUE_DEFAULT, |Text(span)| span.duration());

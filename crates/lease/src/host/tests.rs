@@ -308,7 +308,7 @@ fn after_a_restart_the_buyer_may_take_its_time_to_come_back() {
 }
 
 fn spot(checkpoint: Option<Checkpoint>) -> HostLease {
-    let terms = Terms { capacity: CapacityType::Spot, notice_seconds: 20 };
+    let terms = Terms::plain(CapacityType::Spot, 20);
     fresh("1", Launch { terms, checkpoint, ..launch() })
 }
 
@@ -477,7 +477,7 @@ proptest! {
         let argv = vec!["save".to_owned()];
         let checkpoint = has_checkpoint.then(|| Checkpoint { argv, path: "/c".to_owned() });
         let capacity = if is_spot { CapacityType::Spot } else { CapacityType::OnDemand };
-        let terms = Terms { capacity, notice_seconds: 8 };
+        let terms = Terms::plain(capacity, 8);
         let mut record = record("1", Launch { terms, checkpoint, ..launch() });
         if is_waiting {
             record = record.waiting(UnixMillis(0));

@@ -84,7 +84,7 @@ fn a_day_of_the_hosts_failure_is_not_paid_for() {
 
 #[test]
 fn terms_and_first_vouchers_are_checked() {
-    for seconds in [0, COMMITMENT_SECONDS - 1, TERM_SECONDS_MAX + 1, u64::MAX] {
+    for seconds in [0, TERM_SECONDS_MIN - 1, TERM_SECONDS_MAX + 1, u64::MAX] {
         let error = Reservation::begin(terms(seconds), u64::MAX).unwrap_err();
         assert_eq!(error, ReservationError::Term { seconds });
     }
@@ -92,6 +92,15 @@ fn terms_and_first_vouchers_are_checked() {
     assert_eq!(error, ReservationError::Ahead { needed: 3_600, paid: 3_599 });
     let all = Reservation::begin(terms(2 * HOUR), u64::MAX).unwrap();
     assert_eq!(all.promised(), 2 * HOUR, "never more than the term");
+    let error = Reservation::begin(terms(60), 59).unwrap_err();
+    assert_eq!(
+        error,
+        ReservationError::Ahead { needed: 60, paid: 59 },
+        "a short term is paid whole"
+    );
+    let mut short = Reservation::begin(terms(60), 60).unwrap();
+    short.cancel(at(1));
+    assert_eq!(dollars(&short, 1), (60, 0));
 }
 
 #[derive(Clone, Debug)]
@@ -124,15 +133,21 @@ fn count(failures: &[(u64, u64)], seconds: u64) -> u64 {
     (0..seconds / STEP).filter(|cell| !is_failed(*cell)).count() as u64 * STEP
 }
 
+/// Whether a failure was told of on a later day: then it may have been cashed already.
+fn cashed_late(failures: &[(u64, u64)], now: u64) -> bool {
+    failures.iter().any(|(from, _)| from / DAY_SECONDS < now / DAY_SECONDS)
+}
+
 proptest! {
     #[test]
     fn money_is_conserved_and_failed_days_are_free(
-        term_steps in 6..1_500_u64,
+        term_steps in 1..1_500_u64,
         acts in proptest::collection::vec((0..60_u64, any_act()), 0..60),
     ) {
         let term = term_steps * STEP;
-        let mut reservation = Reservation::begin(terms(term), COMMITMENT_SECONDS).unwrap();
-        let (mut now, mut last, mut ended_at) = (0, 0, None);
+        let commitment = COMMITMENT_SECONDS.min(term);
+        let mut reservation = Reservation::begin(terms(term), commitment).unwrap();
+        let (mut now, mut last, mut ended_at, mut safe) = (0, 0, None, 0);
         let mut failures = Vec::new();
         for (steps, act) in acts {
             now += steps * STEP;
@@ -175,9 +190,15 @@ proptest! {
             let until = ended_at.unwrap_or(now).min(term);
             let reserved = count(&failures, until);
             let is_buyers = reservation.end().is_none_or(ReservationEnd::is_buyers);
-            let ahead = if is_buyers { COMMITMENT_SECONDS } else { 0 };
+            let ahead = if is_buyers { commitment } else { 0 };
+            // What may be cashed is never more than what is kept in the end, whatever follows.
+            safe = safe.max(if was_over { 0 } else { reservation.safe(at(now)) });
+            if reservation.end().is_none() {
+                prop_assert!(reservation.safe(at(now)) <= reservation.safe_next(at(now)));
+            }
             let earned = (reserved + ahead).min(count(&failures, term));
             prop_assert_eq!(settlement.seconds, earned.min(last));
+            prop_assert!(cashed_late(&failures, now) || safe <= settlement.seconds);
         }
     }
 }

@@ -126,9 +126,45 @@ fn the_cheapest_and_then_the_youngest_spot_lease_ends_and_each_for_one_order() {
     assert_eq!(slots.all_unleased(), [(BOX, 1)]);
 }
 
+#[test]
+fn a_reservation_keeps_its_slot_and_has_one_guest() {
+    let own = vec![devices(&["a"]), devices(&["b"])];
+    let mut slots = Slots::new([(BOX, own.clone())], 0);
+    let now = UnixMillis(0);
+    let reservation = ReservationId::of_lane(lease(1));
+    let reserve = Wanted { capacity: CapacityType::Reserved, ..wanted(1) };
+    assert_eq!(slots.claim(now, &reserve).unwrap().devices, devices(&["a"]));
+    slots.claim(now, &wanted(2)).unwrap();
+    assert_eq!(slots.claim(now, &wanted(3)), Err(ClaimError::Busy { slots: 2 }), "it is kept");
+    let claim = slots.claim_on(reservation, lease(4)).unwrap();
+    assert_eq!(claim, Claim { fencing: 3, devices: devices(&["a"]) });
+    assert_eq!(slots.devices(lease(4)), Some(&devices(&["a"])));
+    assert_eq!(slots.claim_on(reservation, lease(5)), Err(ClaimError::InUse { by: lease(4) }));
+    assert_eq!(slots.claim_on(reservation, lease(4)), Err(ClaimError::Duplicate));
+    // The guest goes, the slot stays.
+    assert_eq!(slots.release(lease(4)), NOBODY);
+    assert_eq!(slots.all_unleased(), [(BOX, 0)]);
+    slots.claim_on(reservation, lease(5)).unwrap();
+    // The reservation goes, and the slot with its guest.
+    assert_eq!(slots.release(lease(1)), NOBODY);
+    assert_eq!(slots.all_unleased(), [(BOX, 0)]);
+    assert_eq!(slots.claim_on(reservation, lease(6)), Err(ClaimError::Unreserved));
+    assert_eq!(slots.release(lease(5)), NOBODY);
+    assert_eq!(slots.all_unleased(), [(BOX, 1)]);
+
+    // After a restart: with its reservation, and without one.
+    let mut slots = Slots::new([(BOX, own)], 9);
+    slots.restore(lease(1), BOX, devices(&["a"]), None);
+    slots.restore_on(reservation, lease(4), BOX, devices(&["a"]));
+    slots.restore_on(ReservationId::of_lane(lease(9)), lease(8), BOX, devices(&["b"]));
+    assert_eq!((slots.guest(reservation), slots.leased()), (Some(lease(4)), 2));
+    assert_eq!(slots.release(lease(8)), NOBODY);
+    assert_eq!(slots.all_unleased(), [(BOX, 1)]);
+}
+
 proptest! {
     #[test]
-    fn never_more_than_there_are(steps in proptest::collection::vec((0..6_u8, 0..20_u8, 0..3_u8), 0..200)) {
+    fn never_more_than_there_are(steps in proptest::collection::vec((0..7_u8, 0..20_u8, 0..3_u8), 0..200)) {
         let own = vec![devices(&["a", "b"]), devices(&["c", "d"]), devices(&["e"])];
         let mut slots = Slots::new([(BOX, own)], 0);
         let (mut last, mut ending) = (0, BTreeSet::new());
@@ -144,8 +180,15 @@ proptest! {
                     for (given, devices) in slots.release(lease(n)) {
                         prop_assert!(!devices.is_empty() && slots.leases.contains_key(&given));
                     }
-                    prop_assert!(!slots.leases.contains_key(&lease(n)));
+                    // The slot of a guest stays with who it is the guest of.
+                    let is_kept = slots.guest(ReservationId::of_lane(lease(n))).is_some();
+                    prop_assert!(is_kept || !slots.leases.contains_key(&lease(n)));
+                    prop_assert!(!slots.guests.contains_key(&lease(n)));
                 }
+                6 => if let Ok(claim) = slots.claim_on(ReservationId::of_lane(lease(buyer)), lease(n)) {
+                    prop_assert!(claim.fencing > last && n != buyer);
+                    last = claim.fencing;
+                },
                 3 if slots.free(at, BOX) == 0 => {
                     if let Ok(found) = slots.preempt(&wanted) {
                         prop_assert!(found.fencing > last && found.victim != lease(n));
@@ -159,6 +202,9 @@ proptest! {
                 },
             }
             prop_assert!(slots.leased() <= 3);
+            let hosts: BTreeSet<_> = slots.guests.values().collect();
+            prop_assert_eq!(hosts.len(), slots.guests.len(), "one guest each");
+            prop_assert!(hosts.iter().all(|host| slots.leases.contains_key(&host.lane())));
             prop_assert!(slots.waiting.len() <= ending.len());
             prop_assert!(slots.waiting.values().all(|waiter| !slots.leases.contains_key(&waiter.lease)));
             let all: Vec<_> = slots.leases.values().flat_map(|tenant| &tenant.devices).collect();

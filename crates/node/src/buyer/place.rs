@@ -249,7 +249,7 @@ async fn open(buyer: &Buyer, ask: &Ask, offer: Offer, is_last: bool) -> Result<P
     let sent = Instant::now();
     let lease = LeaseId::from_bytes(outside::random());
     let mut told = ask.launch.clone();
-    told.terms = Terms { capacity: offer.capacity, notice_seconds: offer.notice_seconds };
+    told.terms = Terms::plain(offer.capacity, offer.notice_seconds);
     let launch = encode(&told).map_err(|error| BuyerError::Said(error.to_string()))?;
     let now = outside::now();
     let order = Order {

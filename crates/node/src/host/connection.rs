@@ -173,7 +173,15 @@ impl Control {
             ToHost::Ack(ack) => self.ack(ack).await,
             ToHost::Fetched(lease) => self.command(lease, Command::Fetched).await,
             ToHost::Remove(lease) => self.remove(lease).await,
+            ToHost::Reserve(reserve) => self.unreserved(reserve.order.message.lease).await,
+            ToHost::Reservation(id) | ToHost::Cancel(id) => self.unreserved(id.lane()).await,
         }
+    }
+
+    async fn unreserved(&self, lease: LeaseId) {
+        let detail = "this host keeps no reservations".to_owned();
+        let refusal = Refusal { lease, code: RefusalCode::Busy, detail };
+        let _ = self.out.send(FromHost::Refused(refusal)).await;
     }
 
     fn may_follow(&mut self) -> bool {

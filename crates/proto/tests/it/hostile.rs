@@ -13,7 +13,8 @@ use welkin_proto::queue::{WaitAnswer, WaitEvent};
 use welkin_proto::settle::{SettleCall, SettleReply};
 use welkin_proto::{
     Capability, CodecError, Delegation, Domain, FRAME_BYTES_MAX, NodeAddr, Offer, Order, Receipt,
-    ReceiptAck, ReceiptFile, Signed, SignedByAccount, Voucher, decode, encode,
+    ReceiptAck, ReceiptFile, ReservationAsk, ReservationReceiptFile, Signed, SignedByAccount,
+    Voucher, decode, encode,
 };
 use welkin_types::{NodeId, UnixMillis};
 
@@ -110,12 +111,18 @@ fn to_host(message: &ToHost) {
         ToHost::Ack(ack) => {
             let _ = ack.signer(&Domain::LOCAL);
         }
+        ToHost::Reserve(reserve) => {
+            let _ = reserve.order.signer(&Domain::LOCAL);
+            let _ = ReservationAsk::from_bytes(&reserve.ask);
+        }
         ToHost::Resume(_)
         | ToHost::Stop { .. }
         | ToHost::Signal { .. }
         | ToHost::Resize { .. }
         | ToHost::Remove(_)
-        | ToHost::Fetched(_) => (),
+        | ToHost::Fetched(_)
+        | ToHost::Reservation(_)
+        | ToHost::Cancel(_) => (),
     }
 }
 
@@ -159,6 +166,11 @@ hostile! {
         if let FromHost::Receipt { receipt, operator, .. } = message {
             let _ = receipt.open(&Domain::LOCAL);
             delegation(operator);
+        }
+    };
+    reservation_receipt: ReservationReceiptFile, |file: &ReservationReceiptFile| {
+        if let Ok(receipt) = file.verify() {
+            assert!(receipt.seconds <= receipt.promised_seconds);
         }
     };
     stream_hello: StreamHello, nothing;

@@ -18,13 +18,15 @@ use welkin_proto::queue::{Standing, Ticket, Wait, WaitAnswer, WaitEvent};
 use welkin_proto::settle::{EpochView, SettleCall, SettleRefusal, SettleReply, SettleRequest};
 use welkin_proto::{
     AccountSignature, Capability, Checkpoint, ContainerOffer, Delegation, Domain, Exit, LogSummary,
-    NodeAddr, NodeKey, Offer, Order, Receipt, ReceiptAck, ReceiptFile, RelayAddr, ReservedTerms,
-    Signable, Signed, SignedByAccount, SpotTerms, StageTime, Terms, Usage, Voucher, Wipe,
+    NodeAddr, NodeKey, Offer, Order, Receipt, ReceiptAck, ReceiptFile, RelayAddr, ReservationAsk,
+    ReservationReceipt, ReservationReceiptFile, ReservationView, Reserve, ReservedTerms, Signable,
+    Signed, SignedByAccount, SpotTerms, StageTime, Terms, Usage, Voucher, Wipe,
 };
 use welkin_types::task::{ByteRange, CountRange, GpuAsk, Needs};
 use welkin_types::{
     AccountId, AppId, CapacityType, Class, ContainerId, Feature, Gpu, LeaseId, LeaseState, NodeId,
-    OfferId, Policy, Price, Reason, Region, Resources, TicketId, Tier, UnixMillis, Usd,
+    OfferId, Policy, Price, Reason, Region, ReservationEnd, ReservationId, Resources, TicketId,
+    Tier, UnixMillis, Usd,
 };
 
 use crate::make::{Make, Source, make_enum, make_struct};
@@ -38,7 +40,7 @@ macro_rules! make_id {
         }
     )*};
 }
-make_id!(AccountId, AppId, ContainerId, LeaseId, NodeId, OfferId, TicketId);
+make_id!(AccountId, AppId, ContainerId, LeaseId, NodeId, OfferId, ReservationId, TicketId);
 
 impl Make for SessionKey {
     fn make(source: &mut Source<'_>) -> Self {
@@ -159,14 +161,14 @@ make_struct! {
     Gpu { model, form, vram_bytes, uuid }
     Resources { cpu_milli, memory_bytes, disk_bytes, gpus }
     SpotTerms { price, notice_seconds }
-    ReservedTerms { price, term_seconds_min }
+    ReservedTerms { price, term_seconds_min, term_seconds_max, grace_seconds }
     ContainerOffer {
         id, class, resources, slots, price, tier, features, driver, apps, spot, reserved,
     }
     Capability { addr, operator, region, containers, revision, issued, expires }
     Offer {
-        id, buyer, addr, operator, container, class, resources, capacity, notice_seconds, price,
-        tier, region, online_bp, expires,
+        id, buyer, addr, operator, container, class, resources, capacity, notice_seconds, reserved,
+        price, tier, region, online_bp, expires,
     }
 
     ByteRange { min, max }
@@ -220,7 +222,7 @@ make_struct! {
     Accepted { lease, fencing, at }
     Refusal { lease, code, detail }
     Open { order, offer, launch, secrets, tty, stdin, files, may_preempt }
-    Terms { capacity, notice_seconds }
+    Terms { capacity, notice_seconds, reservation }
     Checkpoint { argv, path }
     Launch {
         image, argv, env, cwd, cpu_milli, memory_bytes, disk_bytes, shm_bytes, run_seconds_max,
@@ -238,6 +240,17 @@ make_struct! {
         lease, buyer, operator, host, container, price, stages, exit, usage, cost, fee, logs, wipe,
     }
     ReceiptFile { domain, order, operator, receipt, voucher, ack }
+
+    ReservationAsk { term_seconds, grace_seconds, name }
+    Reserve { order, ask, offer, voucher }
+    ReservationView {
+        reservation, start, until, promised, failed_days, lease, end, last_seconds, receipt,
+    }
+    ReservationReceipt {
+        reservation, buyer, operator, host, container, price, start, term_seconds, elapsed_seconds,
+        end, failed_days, promised_seconds, seconds, kept, fee, refund,
+    }
+    ReservationReceiptFile { domain, order, operator, receipt, voucher, ack }
 }
 
 make_enum! {
@@ -290,7 +303,8 @@ make_enum! {
     SettleRequest [3] { 0 => Rpc(a), 1 => RegisterChecker, 2 => Epoch { epoch } }
     SettleReply [4] { 0 => Rpc(a), 1 => Epoch(a), 2 => Done, 3 => Refused(a) }
 
-    ToHost [10] {
+    ReservationEnd [4] { 0 => Term, 1 => Cancelled, 2 => Unpaid, 3 => HostFailed }
+    ToHost [13] {
         0 => Hello(a),
         1 => Open(a),
         2 => Resume(a),
@@ -301,8 +315,11 @@ make_enum! {
         7 => Ack(a),
         8 => Remove(a),
         9 => Fetched(a),
+        10 => Reserve(a),
+        11 => Reservation(a),
+        12 => Cancel(a),
     }
-    FromHost [7] {
+    FromHost [8] {
         0 => Accepted(a),
         1 => Refused(a),
         2 => Stage { lease, stage, detail },
@@ -310,6 +327,7 @@ make_enum! {
         4 => Receipt { lease, receipt, operator },
         5 => Removed(a),
         6 => Checkpoint { lease, within_ms },
+        7 => Reservation(a),
     }
     StreamHello [8] {
         0 => Logs { lease, output, from, follow },

@@ -7,6 +7,9 @@ impl TaskSpec {
     /// Under which terms the task is leased. One that leaves it open takes spot only where being
     /// taken back does it no harm: it keeps its progress, and is started again after that.
     pub fn capacity(&self) -> CapacityType {
+        if self.price.reserve.is_some() {
+            return CapacityType::Reserved;
+        }
         match self.price.spot {
             Spot::Only => CapacityType::Spot,
             Spot::Auto if self.can_be_preempted() => CapacityType::Spot,
@@ -43,6 +46,8 @@ mod tests {
         assert_eq!(capacity("price: {spot: only}\n"), spot);
         assert_eq!(capacity(safe), spot);
         assert_eq!(capacity(&format!("{safe}price: {{spot: never}}\n")), demand);
+        let reserved = format!("{safe}price: {{reserve: rsv_{}}}\n", "0a".repeat(16));
+        assert_eq!(capacity(&reserved), CapacityType::Reserved);
         assert_eq!(capacity("checkpoint: {path: /work/ckpt}\n"), demand, "not started again");
         assert_eq!(capacity("retry: {max: 2}\n"), demand, "begins anew each time");
         let other = "retry: {max: 2, on: [host-lost]}\ncheckpoint: {path: /work/ckpt}\n";

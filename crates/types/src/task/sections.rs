@@ -9,7 +9,7 @@ use super::gpu::GpuAsk;
 use super::share::Reliability;
 use super::span::Span;
 use super::text::Text;
-use crate::{AccountId, Feature, Policy, Region, Tier, Usd};
+use crate::{AccountId, Feature, Policy, Region, ReservationId, Tier, Usd};
 
 /// What the command is for.
 #[derive(
@@ -156,9 +156,9 @@ pub struct PriceAsk {
     /// Whether containers that may be taken back are wanted.
     #[serde(skip_serializing_if = "Spot::is_default")]
     pub spot: Spot,
-    /// For how long the container is reserved.
+    /// The reservation that it runs on, which pays for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reserve: Option<Text<Span>>,
+    pub reserve: Option<Text<ReservationId>>,
     /// The most that one hour of one container may cost, in US dollars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_per_hour: Option<Text<Usd>>,

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{AccountId, Usd};
+use crate::{AccountId, ReservationId, Usd};
 
 /// What is known of the text of a value: how it reads, and how a schema describes it.
 pub trait TextForm: FromStr<Err: fmt::Display> + fmt::Display {
@@ -113,6 +113,13 @@ impl TextForm for AccountId {
     const ABOUT: &'static str = "An account: `0x` and 40 hexadecimal digits, in quotes.";
     const PATTERN: &'static str = "^0x[0-9a-fA-F]{40}$";
     const EXAMPLES: &'static [&'static str] = &["0x00112233445566778899aabbccddeeff00112233"];
+}
+
+impl TextForm for ReservationId {
+    const NAME: &'static str = "ReservationId";
+    const ABOUT: &'static str = "A reservation: `rsv_` and 32 hexadecimal digits.";
+    const PATTERN: &'static str = "^rsv_[0-9a-fA-F]{32}$";
+    const EXAMPLES: &'static [&'static str] = &["rsv_00112233445566778899aabbccddeeff"];
 }
 
 #[cfg(test)]

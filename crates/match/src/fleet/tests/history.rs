@@ -44,7 +44,12 @@ fn some_terms() -> impl Strategy<Value = ContainerOffer> {
         micros.map(|micros| SpotTerms { price: price(micros), notice_seconds: 30 })
     });
     let reserved = prop::option::of(0..4_u64).prop_map(|micros| {
-        micros.map(|micros| ReservedTerms { price: price(micros), term_seconds_min: 3_600 })
+        micros.map(|micros| ReservedTerms {
+            price: price(micros),
+            term_seconds_min: 3_600,
+            term_seconds_max: 86_400,
+            grace_seconds: 1_800,
+        })
     });
     (some_offer(), features, driver, apps, spot, reserved).prop_map(
         |(offer, features, driver, apps, spot, reserved)| ContainerOffer {
