@@ -24,6 +24,6 @@ pub use placement::{Placement, Retry, Step};
 pub use record::LeaseRecord;
 pub use reservation::{
     COMMITMENT_SECONDS, DAY_SECONDS, Reservation, ReservationError, ReservationTerms, Settlement,
-    TERM_SECONDS_MAX, TERM_SECONDS_MIN,
+    TERM_SECONDS_MAX, TERM_SECONDS_MIN, Till,
 };
 pub use slots::{Claim, ClaimError, Devices, Preemption, Slots, Wanted};

@@ -260,3 +260,6 @@ impl Reservation {
 
 #[cfg(test)]
 mod tests;
+mod till;
+
+pub use till::Till;

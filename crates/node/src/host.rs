@@ -9,6 +9,7 @@ mod beats;
 mod cashier;
 mod config;
 mod connection;
+mod desk;
 mod exec;
 mod gpus;
 mod homes;
@@ -21,6 +22,10 @@ mod probe;
 mod pulse;
 mod ready;
 mod registry;
+mod reservation;
+mod reservations;
+mod reserve;
+mod reserved;
 mod restore;
 mod sandboxes;
 mod spool;
@@ -48,6 +53,7 @@ use welkin_store::{CommitError, Db, OpenError};
 use welkin_types::{AccountId, Tier};
 
 pub use config::{Config, ContainerConfig, HostContainer, containers_of, gpu_containers};
+pub use reserved::ReservedConfig;
 pub use sandboxes::{SandboxdLaunch, Sandboxes, SandboxesError};
 pub use spot::SpotConfig;
 
@@ -56,6 +62,7 @@ use crate::settlement::Settle;
 use crate::{Shutdown, outside};
 use pool::Pool;
 use registry::Registry;
+use reservations::Reservations;
 use unsure::Unsure;
 
 /// The most connections at once.
@@ -133,6 +140,7 @@ pub(crate) struct Host {
     /// Told whenever free slots change.
     pub(crate) changed: Notify,
     pub(crate) registry: Registry,
+    pub(crate) reservations: Reservations,
     pub(crate) draining: AtomicBool,
     pub(crate) revision: AtomicU64,
     pub(crate) shutdown: Shutdown,
@@ -274,6 +282,7 @@ pub async fn start(
         ready: ready::Ready::default(),
         changed: Notify::new(),
         registry: Registry::default(),
+        reservations: Reservations::default(),
         draining: AtomicBool::new(false),
         // Rises over restarts, as time does.
         revision: AtomicU64::new(outside::now().0),
@@ -283,11 +292,14 @@ pub async fn start(
         spools: Semaphore::new(SPOOLS_MAX),
         gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
     });
+    let reserved = reservations::restore(&host)?;
     restore::take_up(&host, records).await?;
+    reservations::take_up(&host, reserved);
     shutdown.spawn_until_asked("homes", homes::keep(Arc::clone(&host), deps.indexers));
     shutdown.spawn_until_asked("renew", announce::keep_renewing(Arc::clone(&host)));
     shutdown.spawn_until_asked("unsure", unsure.keep_closing(host.settle.clone()));
     shutdown.spawn_until_asked("forget", forget(Arc::clone(&host)));
+    shutdown.spawn_until_asked("alive", reservations::keep_alive(Arc::clone(&host)));
     shutdown.spawn_until_asked("accept", accept(Arc::clone(&host)));
     info!(containers = host.containers.len(), "host started");
     if host.sandboxes.is_none() {
@@ -307,6 +319,7 @@ async fn forget(host: Arc<Host>) {
     loop {
         tokio::time::sleep(FORGET_EVERY).await;
         restore::forget_old(&host).await;
+        reservations::forget_old(&host).await;
     }
 }
 

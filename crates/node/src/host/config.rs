@@ -10,6 +10,7 @@ use welkin_runtime::inventory::{self, Gpu};
 use welkin_types::{Class, ContainerId, Feature, NodeId, Price, Region, Resources, Tier, Usd};
 
 use super::gpus::{self, Stock};
+use super::reserved::ReservedConfig;
 use super::spot::SpotConfig;
 
 /// A host's settings.
@@ -50,6 +51,9 @@ pub struct Config {
     /// Whether what is free is leased as spot, too, and for how much.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spot: Option<SpotConfig>,
+    /// Whether containers are kept for one buyer for a term, and for how much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<ReservedConfig>,
 }
 
 impl Default for Config {
@@ -70,6 +74,7 @@ impl Default for Config {
             software_gpus: false,
             containers: Vec::new(),
             spot: None,
+            reserved: None,
         }
     }
 }
@@ -145,9 +150,12 @@ pub fn containers_of(
         .zip(wanted)
         .map(|(index, wanted)| {
             let mut container = container(node, index, wanted, (gpus, &mut stock))?;
-            let spot = config.spot.as_ref().map(|spot| spot.terms(container.offer.price));
-            container.offer.spot =
-                spot.transpose().map_err(|why| format!("container {index}: {why}"))?;
+            let price = container.offer.price;
+            let spot = config.spot.as_ref().map(|spot| spot.terms(price)).transpose();
+            container.offer.spot = spot.map_err(|why| format!("container {index}: {why}"))?;
+            let reserved = config.reserved.as_ref().map(|reserved| reserved.terms(price));
+            container.offer.reserved =
+                reserved.transpose().map_err(|why| format!("container {index}: {why}"))?;
             Ok(container)
         })
         .collect()

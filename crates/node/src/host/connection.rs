@@ -11,6 +11,7 @@ use welkin_proto::lease::{FromHost, Refusal, RefusalCode, ToHost};
 use welkin_proto::{SignedByAccount, Voucher};
 use welkin_types::{AccountId, LeaseId, NodeId};
 
+use super::desk::Desk;
 use super::registry::{Command, LeaseHandle, View};
 use super::{Host, open, restore, streams};
 use crate::gate::{Busy, CODE_TOO_MANY, Pass};
@@ -173,15 +174,15 @@ impl Control {
             ToHost::Ack(ack) => self.ack(ack).await,
             ToHost::Fetched(lease) => self.command(lease, Command::Fetched).await,
             ToHost::Remove(lease) => self.remove(lease).await,
-            ToHost::Reserve(reserve) => self.unreserved(reserve.order.message.lease).await,
-            ToHost::Reservation(id) | ToHost::Cancel(id) => self.unreserved(id.lane()).await,
+            ToHost::Reserve(reserve) => self.desk().reserve(*reserve, &mut self.tasks),
+            ToHost::Reservation(id) => self.desk().look(id).await,
+            ToHost::Cancel(id) => self.desk().cancel(id).await,
         }
     }
 
-    async fn unreserved(&self, lease: LeaseId) {
-        let detail = "this host keeps no reservations".to_owned();
-        let refusal = Refusal { lease, code: RefusalCode::Busy, detail };
-        let _ = self.out.send(FromHost::Refused(refusal)).await;
+    /// What is said of reservations.
+    fn desk(&self) -> Desk {
+        Desk { host: Arc::clone(&self.host), buyer: self.buyer, out: self.out.clone() }
     }
 
     fn may_follow(&mut self) -> bool {
@@ -208,6 +209,9 @@ impl Control {
 
     async fn voucher(&self, voucher: Box<SignedByAccount<Voucher>>) {
         let Voucher { lease, operator, amount, seconds } = voucher.message;
+        if self.desk().is_for(lease) {
+            return self.desk().voucher(voucher).await;
+        }
         let Some(handle) = self.find(lease).await else { return };
         let (price, budget) = {
             let view = handle.view.borrow();
@@ -227,6 +231,9 @@ impl Control {
 
     async fn ack(&self, ack: Box<SignedByAccount<welkin_proto::ReceiptAck>>) {
         let lease = ack.message.lease;
+        if self.desk().is_for(lease) {
+            return self.desk().ack(ack).await;
+        }
         let Some(handle) = self.find(lease).await else { return };
         let digest = handle.view.borrow().record.receipt.as_ref().map(|signed| signed.digest());
         let is_good = digest == Some(ack.message.receipt_sha256)

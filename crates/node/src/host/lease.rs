@@ -14,7 +14,7 @@ use welkin_proto::settle::LeaseView;
 use welkin_proto::{Exit, LogSummary, Receipt, Signed, Voucher, Wipe};
 use welkin_runtime::inventory::Gpu;
 use welkin_store::{Batch, LogLimits};
-use welkin_types::{BasisPoints, LeaseId, LeaseState, Reason, UnixMillis, Usd};
+use welkin_types::{BasisPoints, LeaseId, LeaseState, Reason, ReservationId, UnixMillis, Usd};
 
 use super::Host;
 use super::cashier::{Cashier, Said};
@@ -258,6 +258,7 @@ impl LeaseTask {
             Command::Stop(grace) => self.input(Input::Stop(grace)),
             Command::Placed(devices) => self.input(Input::Placed(devices)),
             Command::Preempt => self.input(Input::Preempt),
+            Command::ReservationEnded => self.input(Input::ReservationEnded),
             Command::Fetched => self.input(Input::Fetched),
             Command::Signal(signal) => {
                 if let Some(sandbox) = &self.sandbox {
@@ -317,11 +318,21 @@ impl LeaseTask {
                         view.asked = (view.asked.0 + 1, seconds, covered);
                     });
                 }
+                // Its reservation pays.
+                Effect::Redeem if self.reservation().is_some() => (),
+                Effect::Close if self.reservation().is_some() => {
+                    self.input(Input::Settled(Usd::ZERO));
+                }
                 Effect::Redeem => self.redeem(),
                 Effect::Close => self.cashier.close(self.machine.record().voucher.clone()),
                 Effect::Receipt => self.receipt().await,
             }
         }
+    }
+
+    /// The reservation that it runs on, if it does.
+    fn reservation(&self) -> Option<ReservationId> {
+        self.machine.record().launch.terms.reservation
     }
 
     fn show(&self, detail: Option<String>) {
@@ -464,6 +475,13 @@ impl LeaseTask {
             // A process that is still there may hold them: better idle than shared.
             warn!(lease = %self.lease, "its GPUs are kept back until a restart: not all was wiped");
         }
+        if let Some(reservation) = self.reservation() {
+            let (state, reason) = last_of(self.machine.record());
+            let is_hosts = state == LeaseState::Lost || reason == Reason::SandboxFailed;
+            if is_hosts || !wipe.complete {
+                self.host.reservations.failed(reservation).await;
+            }
+        }
         self.host.changed.notify_waiters();
         self.spool = None;
         self.fresh = Fresh::default();
@@ -554,6 +572,12 @@ impl LeaseTask {
         self.save().await;
         self.show(None);
     }
+}
+
+/// The present state and why.
+fn last_of(record: &LeaseRecord) -> (LeaseState, Reason) {
+    let last = record.stages.last();
+    last.map_or((LeaseState::Queued, Reason::Normal), |stage| (stage.state, stage.reason))
 }
 
 async fn exited(sandbox: Option<&mut RunningSandbox>) -> Option<Exit> {

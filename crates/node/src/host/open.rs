@@ -11,10 +11,11 @@ use welkin_proto::lease::{
 };
 use welkin_proto::settle::SettleRefusal;
 use welkin_proto::{ContainerOffer, Order, decode};
-use welkin_types::{AccountId, CapacityType, Tier, UnixMillis};
+use welkin_store::CommitError;
+use welkin_types::{AccountId, CapacityType, LeaseId, ReservationId, Tier, UnixMillis};
 
 use super::lease::{self, Fresh};
-use super::registry::LEASES_MAX;
+use super::registry::{Command, LEASES_MAX};
 use super::{Host, preempt, restore, terms};
 use crate::outside;
 use crate::settlement::SettlementError;
@@ -24,7 +25,8 @@ const LEASES_PER_BUYER_MAX: usize = 2_000;
 /// The most characters of a lease's name.
 const NAME_LEN_MAX: usize = 128;
 
-type Refused = (RefusalCode, String);
+/// Why not, for machines and for people.
+pub(super) type Refused = (RefusalCode, String);
 
 fn invalid(detail: impl Into<String>) -> Refused {
     (RefusalCode::Invalid, detail.into())
@@ -42,9 +44,6 @@ pub(crate) async fn open(
 
 async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Accepted, Refused> {
     let now = outside::now();
-    if host.draining.load(Ordering::Acquire) {
-        return Err((RefusalCode::Draining, "the host takes no new leases".to_owned()));
-    }
     if super::tier(host.sandboxes.as_ref()) < Tier::Container {
         let text = "this host can't isolate tenants and runs nobody's work".to_owned();
         return Err((RefusalCode::Isolation, text));
@@ -58,6 +57,10 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
         .ok_or_else(|| invalid("this host has no such container"))?;
     let launch = check_launch(&open, container)?;
     terms::check(&open.order.message, &launch, container)?;
+    // Who has a reservation has paid for what follows.
+    if launch.terms.reservation.is_none() && host.draining.load(Ordering::Acquire) {
+        return Err((RefusalCode::Draining, "the host takes no new leases".to_owned()));
+    }
     if host.registry.len() >= LEASES_MAX {
         restore::forget_old(host).await;
     }
@@ -71,6 +74,7 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
     if host.registry.contains(order.lease) || host.unsure.contains(order.lease) {
         return Err(invalid("the lease id is in use"));
     }
+    let reservation = launch.terms.reservation;
     let (claim, preemption) = claim(host, &open, &launch, now)?;
     let fencing = claim.fencing;
     if !claim.devices.is_empty() {
@@ -104,6 +108,13 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
     lease::spawn(host, HostLease::new(record, host.policy, now), fresh, None);
     if let Some(preemption) = preemption {
         preempt::begin(host, accepted.lease, preemption).await;
+    }
+    if let Some(reservation) = reservation
+        && !host.reservations.is_open(reservation)
+        && let Some(handle) = host.registry.handle(accepted.lease)
+    {
+        // It ended while this lease was on its way into the registry.
+        let _ = handle.commands.send(Command::ReservationEnded).await;
     }
     Ok(accepted)
 }
@@ -168,6 +179,9 @@ fn claim(
     now: UnixMillis,
 ) -> Result<(Claim, Option<Preemption>), Refused> {
     let order = &open.order.message;
+    if let Some(reservation) = launch.terms.reservation {
+        return claim_on(host, reservation, order).map(|claim| (claim, None));
+    }
     let wanted = Wanted {
         lease: order.lease,
         container: order.container,
@@ -200,11 +214,30 @@ fn claim(
     })
 }
 
+/// The slot of a reservation of the same buyer.
+fn claim_on(host: &Host, reservation: ReservationId, order: &Order) -> Result<Claim, Refused> {
+    let is_its = host.reservations.find(reservation, order.buyer).is_some_and(|handle| {
+        handle.container == order.container && handle.view.borrow().end.is_none()
+    });
+    if !is_its {
+        return Err(invalid(ClaimError::Unreserved.to_string()));
+    }
+    host.slots().claim_on(reservation, order.lease).map_err(|error| match error {
+        ClaimError::InUse { .. } => (RefusalCode::Busy, error.to_string()),
+        _ => invalid(error.to_string()),
+    })
+}
+
 /// Money aside and the lease on the disk, both at once. An error comes with whether money may be
 /// held all the same.
 async fn reserve_and_write(host: &Host, record: &LeaseRecord) -> Result<(), (Refused, bool)> {
     let order = &record.order.message;
     let aside = lease::hold(order.price, order.budget);
+    if record.launch.terms.reservation.is_some() {
+        // The reservation pays.
+        let written = lease::write_first(host, record).await;
+        return written.map_err(|error| ((RefusalCode::Internal, cant_write(&error)), false));
+    }
     let (reserved, written) = tokio::join!(
         host.settle.reserve(record.order.clone(), aside),
         lease::write_first(host, record),
@@ -214,23 +247,29 @@ async fn reserve_and_write(host: &Host, record: &LeaseRecord) -> Result<(), (Ref
         return Err(((RefusalCode::Busy, crate::chain(&error)), false));
     }
     if let Err(error) = reserved {
-        let is_maybe_held = error.is_retryable() || matches!(error, SettlementError::Confused);
-        let refused = match error {
-            SettlementError::Refused(refusal @ SettleRefusal::Funds { .. }) => {
-                (RefusalCode::Funds, refusal.to_string())
-            }
-            SettlementError::Refused(refusal) => invalid(refusal.to_string()),
-            other => {
-                // Who runs the host must know, too: it may lack coins for gas, or a node.
-                let error = crate::chain(&other);
-                tracing::warn!(%error, lease = %order.lease, "no money was set aside");
-                (RefusalCode::Internal, error)
-            }
-        };
-        return Err((refused, is_maybe_held));
+        return Err(not_set_aside(order.lease, error));
     }
-    if let Err(error) = written {
-        return Err(((RefusalCode::Internal, format!("the host can't write: {error}")), true));
-    }
-    Ok(())
+    written.map_err(|error| ((RefusalCode::Internal, cant_write(&error)), true))
+}
+
+fn cant_write(error: &CommitError) -> String {
+    format!("the host can't write: {error}")
+}
+
+/// What the buyer is told where no money was set aside, and whether some may be all the same.
+pub(super) fn not_set_aside(lease: LeaseId, error: SettlementError) -> (Refused, bool) {
+    let is_maybe_held = error.is_retryable() || matches!(error, SettlementError::Confused);
+    let refused = match error {
+        SettlementError::Refused(refusal @ SettleRefusal::Funds { .. }) => {
+            (RefusalCode::Funds, refusal.to_string())
+        }
+        SettlementError::Refused(refusal) => invalid(refusal.to_string()),
+        other => {
+            // Who runs the host must know, too: it may lack coins for gas, or a node.
+            let error = crate::chain(&other);
+            tracing::warn!(%error, %lease, "no money was set aside");
+            (RefusalCode::Internal, error)
+        }
+    };
+    (refused, is_maybe_held)
 }

@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Placed(Devices),
     /// An order on demand needs its container.
     Preempt,
+    /// The reservation that it runs on is over.
+    ReservationEnded,
     /// The buyer has the checkpoint.
     Fetched,
     /// End it within this time.

@@ -63,8 +63,13 @@ pub(crate) async fn take_up(host: &Arc<Host>, records: Vec<LeaseRecord>) -> Resu
         let survivor = survivors.remove(&record.sandbox);
         // One that waited for a slot has none.
         if record.wipe.is_none() && record.state() != LeaseState::Placing {
-            let spot = record.preemptible();
-            host.slots().restore(lease, container, record.devices.clone(), spot);
+            let (spot, devices) = (record.preemptible(), record.devices.clone());
+            match record.launch.terms.reservation {
+                Some(reservation) => {
+                    host.slots().restore_on(reservation, lease, container, devices);
+                }
+                None => host.slots().restore(lease, container, devices, spot),
+            }
         }
         take_up_one(host, record, survivor);
         running += 1;
@@ -86,7 +91,14 @@ fn take_up_one(host: &Arc<Host>, record: LeaseRecord, survivor: Option<Survivor>
     if survivor.is_none() {
         machine.handle(now, Input::Restored(Found::Nothing));
     }
+    let reservation = machine.record().launch.terms.reservation;
+    let is_over = reservation.is_some_and(|reservation| !host.reservations.is_open(reservation));
+    let lease = machine.record().order.message.lease;
     lease::spawn(host, machine, Fresh::default(), survivor);
+    if is_over && let Some(handle) = host.registry.handle(lease) {
+        // The word that it is over may have been lost. The queue is empty.
+        let _ = handle.commands.try_send(super::registry::Command::ReservationEnded);
+    }
 }
 
 /// Keeps an ended lease for its buyer to look at.

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use welkin_proto::SpotTerms;
-use welkin_types::{BasisPoints, Price, Usd};
+use welkin_types::Price;
+
+use super::reserved::price_of;
 
 /// At which price and with what notice a host leases what is free as spot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +38,7 @@ impl SpotConfig {
                 range.end()
             ));
         }
-        let price = self.price_of(on_demand)?;
+        let price = price_of("host.spot.price", &self.price, on_demand)?;
         if price >= on_demand {
             return Err(format!(
                 "`host.spot.price` makes it {price}, which is not below {on_demand} on demand: \
@@ -44,20 +46,6 @@ impl SpotConfig {
             ));
         }
         Ok(SpotTerms { price, notice_seconds: self.notice_seconds })
-    }
-
-    fn price_of(&self, on_demand: Price) -> Result<Price, String> {
-        let wrong = |why: String| format!("`host.spot.price`: {why}");
-        let Some(percent) = self.price.strip_suffix('%') else {
-            let usd: Usd = self.price.parse().map_err(|error| wrong(format!("{error}")))?;
-            return Ok(Price::per_hour(usd));
-        };
-        let percent: Option<u16> = percent.trim().parse().ok().filter(|percent| *percent < 100);
-        let share =
-            percent.and_then(|percent| BasisPoints::new(percent * 100)).ok_or_else(|| {
-                wrong(format!("`{}` is not a share below 100%; write it like 60%", self.price))
-            })?;
-        Ok(Price::per_hour(on_demand.hour().split(share).0))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use welkin_proto::lease::{ARGS_MAX, Launch, RefusalCode};
 use welkin_proto::{ContainerOffer, Order, SpotTerms};
-use welkin_types::CapacityType;
+use welkin_types::{CapacityType, Price};
 
 /// The longest path of a checkpoint, in bytes.
 const PATH_BYTES_MAX: usize = 4_096;
@@ -31,8 +31,14 @@ pub(crate) fn check(
             }
             spot.price
         }
-        CapacityType::Reserved => return invalid("this host keeps no reservations"),
+        CapacityType::Reserved if order.price != Price::default() => {
+            return invalid("a lease on a reservation costs nothing beside it: its price is zero");
+        }
+        CapacityType::Reserved => order.price,
     };
+    if terms.reservation.is_some() != (terms.capacity == CapacityType::Reserved) {
+        return invalid("a lease of type reserved names its reservation, and no other does");
+    }
     if order.price < price {
         return busy(format!("the price is {price} now"));
     }

@@ -268,7 +268,7 @@ fn of_two_orders_for_one_slot_one_waits_and_wrong_terms_are_refused() {
         ("the price is $0.36/h now", Offer { price: spot.price, ..market.offer.clone() }),
         ("the notice is 6 s now", Offer { notice_seconds: 7, ..spot.clone() }),
         ("names the notice", Offer { notice_seconds: 0, ..spot.clone() }),
-        ("no reservations", Offer { capacity: CapacityType::Reserved, ..spot.clone() }),
+        ("its price is zero", Offer { capacity: CapacityType::Reserved, ..spot.clone() }),
     ];
     for (expected, offer) in wrong {
         let said = market.order_now(offer, "true").unwrap_err();
