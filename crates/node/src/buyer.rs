@@ -8,6 +8,7 @@
 mod again;
 mod checkpoint;
 mod files;
+mod held;
 mod home;
 mod indexers;
 mod input;
@@ -15,6 +16,8 @@ mod keep;
 mod logs;
 mod place;
 mod queue;
+mod reservation;
+mod reserve;
 mod session;
 mod streams;
 mod waiting;
@@ -33,7 +36,9 @@ use welkin_proto::{
     SpotTerms,
 };
 use welkin_types::task::Needs;
-use welkin_types::{AccountId, CapacityType, LeaseId, NodeId, Policy, Reason, Region};
+use welkin_types::{
+    AccountId, CapacityType, LeaseId, NodeId, Policy, Reason, Region, ReservationId,
+};
 
 pub use again::KeptTask;
 pub use checkpoint::KeptCheckpoint;
@@ -45,10 +50,11 @@ pub use keep::{Keeper, LeaseEvent};
 pub use logs::{LogCopy, LogEvent, LogStream};
 pub use place::{Ask, PlaceProgress, Placed, place};
 pub use queue::{QueueError, QueueEvent, QueuePlace};
+pub use reservation::{KeptReservation, keep_reservation};
 pub use session::{HostSession, Line};
 pub use streams::{ExecInput, ExecOutput, ExecSession, ForwardStream, Forwarder};
 pub use waiting::KeptWait;
-pub use welkin_lease::Retry;
+pub use welkin_lease::{COMMITMENT_SECONDS, DAY_SECONDS, Retry};
 
 use crate::connect::{CallError, Caller};
 use crate::identity::{self, IdentityError};
@@ -142,6 +148,9 @@ pub enum BuyerError {
     /// No such lease of this account.
     #[error("no lease {0} is known here")]
     UnknownLease(LeaseId),
+    /// No such reservation of this account.
+    #[error("no reservation {0} is known here")]
+    UnknownReservation(ReservationId),
     /// The account's folder can't be used.
     #[error("the account's folder can't be used")]
     Home(#[source] HomeError),

@@ -22,9 +22,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use welkin_node::buyer::{Buyer, BuyerError, Input, Keeper, LeaseEvent, LogCopy, LogEvent};
+use welkin_node::buyer::{
+    Buyer, BuyerError, Input, Keeper, LeaseEvent, LogCopy, LogEvent, keep_reservation,
+};
 use welkin_proto::lease::{Output, Secret};
-use welkin_types::LeaseId;
+use welkin_types::{LeaseId, ReservationId};
 
 use crate::client::{self, Client};
 use crate::{Context, cli, roles};
@@ -51,12 +53,18 @@ fn socket(context: &Context) -> PathBuf {
 /// Secret variables of a task.
 type Secrets = Vec<(String, Secret)>;
 
-/// What hands a lease over.
+/// What hands a lease or a reservation over.
 #[derive(Debug, Serialize, Deserialize)]
-struct HandOver {
-    lease: LeaseId,
-    /// For when it is placed again.
-    secrets: Secrets,
+#[serde(untagged)]
+enum HandOver {
+    Lease {
+        lease: LeaseId,
+        /// For when it is placed again.
+        secrets: Secrets,
+    },
+    Reservation {
+        reservation: ReservationId,
+    },
 }
 
 /// Hands a lease to the agent, starting it where there is none.
@@ -65,7 +73,19 @@ pub(crate) async fn adopt(
     lease: LeaseId,
     secrets: &[(String, Secret)],
 ) -> anyhow::Result<()> {
-    let line = serde_json::to_string(&HandOver { lease, secrets: secrets.to_vec() })?;
+    adopt_as(context, &HandOver::Lease { lease, secrets: secrets.to_vec() }).await
+}
+
+/// Hands a reservation to the agent, which pays for it to its end.
+pub(crate) async fn adopt_reservation(
+    context: &Context,
+    reservation: ReservationId,
+) -> anyhow::Result<()> {
+    adopt_as(context, &HandOver::Reservation { reservation }).await
+}
+
+async fn adopt_as(context: &Context, what: &HandOver) -> anyhow::Result<()> {
+    let line = serde_json::to_string(what)?;
     if hand_over(context, &line).await.is_ok() {
         return Ok(());
     }
@@ -174,6 +194,8 @@ async fn work(context: &Context) -> anyhow::Result<()> {
         buyer: Arc::clone(&client.buyer),
         kept: BTreeSet::new(),
         leases: JoinSet::new(),
+        reserved: BTreeSet::new(),
+        reservations: JoinSet::new(),
         vault: Vault::default(),
     };
     home.prune().map_err(BuyerError::Home)?;
@@ -204,6 +226,8 @@ struct Agent {
     buyer: Arc<Buyer>,
     kept: BTreeSet<LeaseId>,
     leases: JoinSet<Done>,
+    reserved: BTreeSet<ReservationId>,
+    reservations: JoinSet<ReservationId>,
     vault: Vault,
 }
 
@@ -218,6 +242,12 @@ impl Agent {
                 || (kept.may_be_replaced() && !replaced.contains(&kept.lease));
             if is_open {
                 self.keep(kept.lease);
+            }
+        }
+        let (reservations, _) = self.buyer.home().reservations().map_err(BuyerError::Home)?;
+        for kept in reservations {
+            if !self.buyer.home().is_reservation_settled(&kept) {
+                self.keep_reservation(kept.reservation);
             }
         }
         Ok(())
@@ -246,7 +276,12 @@ impl Agent {
                         }
                     }
                 }
-                () = tokio::time::sleep(IDLE), if self.kept.is_empty() => return Ok(()),
+                Some(ended) = self.reservations.join_next() => {
+                    if let Ok(reservation) = ended {
+                        self.reserved.remove(&reservation);
+                    }
+                }
+                () = tokio::time::sleep(IDLE), if self.is_idle() => return Ok(()),
                 stopped = &mut stop => return stopped,
             }
         }
@@ -258,7 +293,14 @@ impl Agent {
         let mut bounded = (&mut stream).take(HAND_OVER_BYTES_MAX);
         tokio::time::timeout(Duration::from_secs(5), bounded.read_line(&mut line)).await??;
         let answer = match serde_json::from_str(&line) {
-            Ok(HandOver { lease, secrets }) => {
+            Ok(HandOver::Reservation { reservation }) => {
+                if self.keep_reservation(reservation) {
+                    "kept\n"
+                } else {
+                    "full\n"
+                }
+            }
+            Ok(HandOver::Lease { lease, secrets }) => {
                 if self.keep(lease) {
                     open(&self.vault).insert(lease, secrets);
                     "kept\n"
@@ -270,6 +312,24 @@ impl Agent {
         };
         stream.get_mut().write_all(answer.as_bytes()).await?;
         Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.kept.is_empty() && self.reserved.is_empty()
+    }
+
+    fn keep_reservation(&mut self, reservation: ReservationId) -> bool {
+        if self.reserved.len() >= LEASES_MAX {
+            return false;
+        }
+        if self.reserved.insert(reservation) {
+            let buyer = Arc::clone(&self.buyer);
+            self.reservations.spawn(async move {
+                keep_reservation(buyer, reservation).await;
+                reservation
+            });
+        }
+        true
     }
 
     fn keep(&mut self, lease: LeaseId) -> bool {

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod money;
+mod reserved;
 
 pub(crate) use money::*;
+pub(crate) use reserved::*;
 
 /// A GPU cloud that belongs to the people whose GPUs are in it.
 ///
@@ -48,6 +50,10 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Shows where a task would run and what it would cost; leases nothing.
     Plan(Box<Plan>),
+    /// Has a container kept for a term, paid used or not, for less than on demand.
+    Reserve(Box<Reserve>),
+    /// Lists, shows and ends reservations.
+    Reservations(Reservations),
     /// Lists leases.
     Ps(Ps),
     /// Shows everything about one lease.
@@ -142,7 +148,7 @@ pub(crate) struct Up {
     pub(crate) checkers: Option<u32>,
 }
 
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TaskArgs {
     /// Reads the task from a file (.yaml, .toml or .json); flags win over it.
     #[arg(short, long, value_name = "FILE")]
@@ -172,6 +178,9 @@ pub(crate) struct TaskArgs {
     /// the task has a checkpoint and a retry after that.
     #[arg(long, value_name = "WHEN")]
     pub(crate) spot: Option<String>,
+    /// Runs on this reservation, which pays for it: its id, the beginning of it, or its name.
+    #[arg(long, value_name = "RESERVATION", conflicts_with = "spot")]
+    pub(crate) reserve: Option<String>,
     /// The image: `host`, or a path on the host's machine.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,

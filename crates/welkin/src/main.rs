@@ -25,6 +25,8 @@ mod market;
 mod money;
 mod out;
 mod report;
+mod reservations;
+mod reserve;
 mod rewards;
 mod roles;
 mod run;
@@ -168,6 +170,8 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
         Command::Up(args) => up::up(&context, &args).await,
         Command::Run(args) => run::run(&context, &args).await,
         Command::Plan(args) => market::plan(&context, &args).await,
+        Command::Reserve(args) => reserve::reserve(&context, &args).await,
+        Command::Reservations(args) => reservations::reservations(&context, &args).await,
         Command::Ps(args) => leases::ps(&context, &args).await,
         Command::Show(args) => leases::show(&context, &args).await,
         Command::Logs(args) => logs::logs(&context, &args).await,

@@ -8,7 +8,7 @@ use anyhow::bail;
 use welkin_node::buyer::Ask;
 use welkin_proto::index::Listing;
 use welkin_proto::{ContainerOffer, Offer};
-use welkin_types::task::{ByteRange, CpuRange, GpuAsk, Needs};
+use welkin_types::task::{ByteRange, CpuRange, GpuAsk, Needs, Text};
 use welkin_types::{CapacityType, Gpu, Price, Region, Resources, Tier, Usd};
 
 use crate::client::Client;
@@ -54,6 +54,10 @@ pub(crate) async fn offers(context: &Context, args: &cli::Offers) -> anyhow::Res
 /// Shows where a task would run and what it would cost.
 pub(crate) async fn plan(context: &Context, args: &cli::Plan) -> anyhow::Result<()> {
     let (spec, folder) = task::spec(&args.task)?;
+    if let Some(Text(id)) = &spec.price.reserve {
+        let text = "a task with a reservation runs there, and costs nothing beside it";
+        return Err(Usage::new(text, format!("see `welkin reservations show {id}`")).into());
+    }
     let ask = task::job(&spec, &folder)?.ask;
     let client = Client::open(context).await?;
     let offers = client.buyer.candidates(&ask.needs, PLANNED_MAX, false, Vec::new()).await;
@@ -115,6 +119,7 @@ fn listing_table(rows: &[Listing]) -> String {
         "GPU",
         "PRICE/H",
         "SPOT/H",
+        "RESERVED/H",
         "FREE",
         "ONLINE",
         "TIER",
@@ -132,6 +137,9 @@ fn listing_table(rows: &[Listing]) -> String {
             gpus(&container.resources.gpus),
             container.price.hour().to_string(),
             spot(container),
+            container
+                .reserved
+                .map_or_else(|| "-".to_owned(), |terms| terms.price.hour().to_string()),
             format!("{}/{}", row.free, container.slots),
             out::percent(row.online_bp),
             container.tier.to_string(),
@@ -291,8 +299,8 @@ mod tests {
     #[test]
     fn a_listing_reads_well() {
         insta::assert_snapshot!(listing_table(&[listing()]), @r"
-        CONTAINER     CLASS        REGION  CPU  MEMORY  DISK     GPU             PRICE/H  SPOT/H  FREE  ONLINE   TIER       HOST
-        ctr_05050505  h100-sxm-80  local   8.5  64 GiB  1.5 GiB  2x h100 80 GiB  $4.20    -       1/2   99.90 %  container  nod_07070707
+        CONTAINER     CLASS        REGION  CPU  MEMORY  DISK     GPU             PRICE/H  SPOT/H  RESERVED/H  FREE  ONLINE   TIER       HOST
+        ctr_05050505  h100-sxm-80  local   8.5  64 GiB  1.5 GiB  2x h100 80 GiB  $4.20    -       -           1/2   99.90 %  container  nod_07070707
         ");
     }
 

@@ -234,6 +234,7 @@ fn on_buyer(error: &BuyerError) -> Option<Advice> {
             advice(UNAVAILABLE, "the lease's last known state: `welkin ps -a`")
         }
         BuyerError::UnknownLease(_) => advice(USAGE, "`welkin ps -a` lists the leases"),
+        BuyerError::UnknownReservation(_) => advice(USAGE, "`welkin reservations` lists them"),
         _ => None,
     }
 }

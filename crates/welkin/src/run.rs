@@ -10,22 +10,30 @@ use welkin_node::buyer::{
 };
 use welkin_node::outside;
 use welkin_proto::Offer;
+use welkin_types::task::Text;
 use welkin_types::{CapacityType, LeaseState, Usd};
 
 use crate::attach::{self, Ended};
-use crate::cli::Run;
-use crate::client::Client;
+use crate::cli::{Run, TaskArgs};
+use crate::client::{self, Client};
 use crate::task::{self, Job};
 use crate::waiting::Waiting;
-use crate::{Context, Quit, Usage, agent, out, roles, terminal};
+use crate::{Context, Quit, Usage, agent, out, reservations, roles, terminal};
 
 /// Exit code of something cancelled by the person in front of it.
 const CANCELLED: u8 = 130;
 
 /// `welkin run`
 pub(crate) async fn run(context: &Context, args: &Run) -> anyhow::Result<()> {
-    let (spec, folder) = task::spec(&args.task)?;
+    let named = args.task.reserve.as_ref();
+    let named = named.map(|text| reservations::find(&client::home(context), text)).transpose()?;
+    let reserve = named.map(|kept| kept.reservation.to_string());
+    let (spec, folder) = task::spec(&TaskArgs { reserve, ..args.task.clone() })?;
     let mut job = task::job(&spec, &folder)?;
+    if let Some(Text(id)) = &spec.price.reserve {
+        let kept = reservations::find(&client::home(context), &id.to_string())?;
+        reservations::take_all(&kept, &spec, &mut job);
+    }
     if args.tty {
         let size = terminal::size().ok_or_else(|| {
             Usage::new("-t needs a terminal, and standard output is none", "leave -t out")
@@ -80,6 +88,12 @@ async fn choose(
     client: &Client,
     job: &mut Job,
 ) -> anyhow::Result<Vec<Offer>> {
+    if let Some(id) = job.ask.launch.terms.reservation {
+        agent::adopt_reservation(context, id).await?;
+        let kept = reservations::find(client.buyer.home(), &id.to_string())?;
+        say(context, &reservations::running_on(&kept));
+        return Ok(Vec::new());
+    }
     let mut offers = candidates(client, &job.ask).await?;
     if offers.is_empty() && job.spot_or_on_demand {
         say(context, "nothing is on offer as spot now: on demand");

@@ -83,6 +83,7 @@ fn merge(spec: &mut TaskSpec, args: &TaskArgs) -> anyhow::Result<()> {
     price.max_per_hour =
         parsed("max-price", args.max_price.as_ref())?.or(price.max_per_hour.take());
     price.budget = parsed("budget", args.budget.as_ref())?.or(price.budget.take());
+    price.reserve = parsed("reserve", args.reserve.as_ref())?.or(price.reserve.take());
     if let Some(spot) = &args.spot {
         let wanted = serde_json::Value::String(spot.clone());
         price.spot = serde_json::from_value(wanted).map_err(|_| {
@@ -152,7 +153,10 @@ pub(crate) fn job(spec: &TaskSpec, folder: &Path) -> anyhow::Result<Job> {
         start_seconds_max: seconds(spec.timeouts.startup.as_ref())
             .unwrap_or(STARTUP_DEFAULT_SECONDS),
         name: name.clone(),
-        terms: Terms::plain(spec.capacity(), spec.notice_seconds_min()),
+        terms: match spec.price.reserve {
+            Some(Text(reservation)) => Terms::reserved(reservation),
+            None => Terms::plain(spec.capacity(), spec.notice_seconds_min()),
+        },
         checkpoint: spec.checkpoint.as_ref().map(checkpoint),
     };
     let queue = spec.timeouts.queue.as_ref().map_or(QUEUE_DEFAULT, |Text(span)| span.duration());

@@ -12,6 +12,7 @@ use welkin_proto::{Offer, Order, SignedByAccount, Terms, encode};
 use welkin_types::task::Needs;
 use welkin_types::{CapacityType, LeaseId, NodeId, UnixMillis, Usd};
 
+use super::reserve::place_on;
 use super::{Buyer, BuyerError, HostSession, QueueError, QueueEvent};
 use crate::connect::DIAL_TIMEOUT;
 use crate::outside;
@@ -110,6 +111,9 @@ pub async fn place(
     first: Vec<Offer>,
     progress: &mut (dyn FnMut(PlaceProgress) + Send),
 ) -> Result<Placed, BuyerError> {
+    if let Some(reservation) = ask.launch.terms.reservation {
+        return place_on(buyer, ask, reservation, progress).await;
+    }
     let deadline = outside::now().after(ask.queue);
     let mut placement = Placement::new(deadline);
     let mut has_queue = true;
@@ -244,12 +248,20 @@ async fn wait_for_turn(
     }
 }
 
-async fn open(buyer: &Buyer, ask: &Ask, offer: Offer, is_last: bool) -> Result<Placed, BuyerError> {
+pub(super) async fn open(
+    buyer: &Buyer,
+    ask: &Ask,
+    offer: Offer,
+    is_last: bool,
+) -> Result<Placed, BuyerError> {
     let patience = if is_last { PATIENT } else { IMPATIENT };
     let sent = Instant::now();
     let lease = LeaseId::from_bytes(outside::random());
     let mut told = ask.launch.clone();
-    told.terms = Terms::plain(offer.capacity, offer.notice_seconds);
+    told.terms = Terms {
+        reservation: told.terms.reservation,
+        ..Terms::plain(offer.capacity, offer.notice_seconds)
+    };
     let launch = encode(&told).map_err(|error| BuyerError::Said(error.to_string()))?;
     let now = outside::now();
     let order = Order {

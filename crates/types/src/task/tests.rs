@@ -157,7 +157,7 @@ fn what_is_not_carried_out_is_listed() {
         ("preset: torch", "preset"),
         ("trust: {isolation: sandbox}", "trust.isolation"),
         ("price: {spot: only}", ""),
-        ("price: {reserve: rsv_00112233445566778899aabbccddeeff}", "price.reserve"),
+        ("price: {reserve: rsv_00112233445566778899aabbccddeeff}", ""),
         ("checkpoint: {path: /a, every: 5m}", "checkpoint.every"),
         ("resources: {memory: 1GB..2GB}", "resources.memory"),
         ("resources: {cpu: ..2, disk: ..2GB}", "resources.cpu resources.disk"),

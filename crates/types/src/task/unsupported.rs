@@ -36,7 +36,7 @@ impl TaskSpec {
         list
     }
 
-    fn base_gaps(&self) -> [(bool, &'static str, &'static str); 13] {
+    fn base_gaps(&self) -> [(bool, &'static str, &'static str); 12] {
         const AT_LEAST: &str = "an upper bound is not looked at yet; leave it out";
         let (asked, trust) = (&self.resources, &self.trust);
         let is_strong = trust.isolation.is_some_and(|tier| tier > Tier::Container);
@@ -62,7 +62,6 @@ impl TaskSpec {
                 "trust.data",
                 "scratch space is not encrypted yet",
             ),
-            (self.price.reserve.is_some(), "price.reserve", "hosts keep no reservations yet"),
             (self.timeouts.idle.is_some(), "timeouts.idle", "idle tasks are not noticed yet"),
         ]
     }

@@ -211,7 +211,11 @@ impl Shown {
             lines.line("name", &kept.name);
         }
         if self.is_sure() {
-            lines.line("state", format!("{state} ({reason}), billing {}", state.billing()));
+            let bills = match kept.terms.reservation {
+                Some(_) => "by its reservation".to_owned(),
+                None => state.billing().to_string(),
+            };
+            lines.line("state", format!("{state} ({reason}), billing {bills}"));
         } else {
             lines.line("state", format!("unknown (host_unreachable), last known: {state}"));
         }
@@ -222,6 +226,9 @@ impl Shown {
         lines.line("price", order.price);
         if kept.terms.capacity == CapacityType::Spot {
             lines.line("terms", format!("spot, {} s notice", kept.terms.notice_seconds));
+        }
+        if let Some(reservation) = kept.terms.reservation {
+            lines.line("terms", format!("reserved: {reservation} pays for it"));
         }
         lines.line("budget", order.budget);
         let age = out::duration(now.since(order.issued));
