@@ -277,7 +277,7 @@ const fn describe(filter: Filter) -> &'static str {
         Filter::Feature => "features",
         Filter::Driver => "driver",
         Filter::RoundTrip => "round trip (where.rtt_ms)",
-        Filter::Capacity => "capacity type (price.spot)",
+        Filter::Capacity => "capacity type (on demand, spot or reserved)",
         Filter::App => "having the application ready",
         Filter::Excluded => "having refused just now",
         Filter::Free => "being free (full, draining or silent)",

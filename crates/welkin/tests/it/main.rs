@@ -22,6 +22,7 @@ mod money;
 mod netns;
 mod placing;
 mod queue;
+mod reserved;
 mod run;
 mod services;
 mod session;
