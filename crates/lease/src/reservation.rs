@@ -140,12 +140,7 @@ impl Reservation {
     /// Of what is promised the seconds that stay with the host whatever happens: those of the days
     /// that are over. No more is cashed before the end, because the escrow gives nothing back.
     pub fn safe(&self, now: UnixMillis) -> u64 {
-        let elapsed = self.elapsed(now);
-        let over = if elapsed == self.terms.term_seconds {
-            elapsed
-        } else {
-            elapsed / DAY_SECONDS * DAY_SECONDS
-        };
+        let over = self.elapsed(now) / DAY_SECONDS * DAY_SECONDS;
         self.paid_within(over).min(self.promised)
     }
 

@@ -80,15 +80,18 @@ async fn purse(context: &Context, who: &cli::Who) -> anyhow::Result<Purse> {
 async fn release_lost(context: &Context, client: &Client) {
     let home = client.buyer.home();
     let Ok((leases, _)) = home.leases() else { return };
-    for kept in leases.iter().filter(|kept| kept.state().0 == LeaseState::Lost) {
-        if !matches!(home.receipt(kept.lease), Ok(None)) {
-            continue;
-        }
-        if let Ok(view) = client.buyer.settle().release(kept.lease).await
+    let lost = leases.iter().filter(|kept| kept.state().0 == LeaseState::Lost);
+    let lost = lost.filter(|kept| matches!(home.receipt(kept.lease), Ok(None)));
+    let (reserved, _) = home.reservations().unwrap_or_default();
+    let given_up = reserved.iter().filter(|kept| kept.given_up);
+    let lanes: Vec<LeaseId> =
+        lost.map(|kept| kept.lease).chain(given_up.map(|kept| kept.reservation.lane())).collect();
+    for lane in lanes {
+        if let Ok(view) = client.buyer.settle().release(lane).await
             && !view.refunded.is_zero()
             && !context.is_quiet
         {
-            let lease = out::short(&kept.lease);
+            let lease = out::short(&lane);
             out::note(&format!("{lease} was lost: {} of it came back", view.refunded));
         }
     }

@@ -202,3 +202,40 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// The buyer counts from when it heard yes, and hears of failed days when it pays.
+    #[test]
+    fn who_pays_in_time_by_its_own_clock_is_never_late_and_both_agree(
+        (term_steps, lag) in (6..2_000_u64, 0..30_u64),
+        failures in proptest::collection::vec(0..2_000_u64, 0..5),
+    ) {
+        const GRACE: u64 = 4 * 300;
+        let term = term_steps * STEP;
+        let commitment = COMMITMENT_SECONDS.min(term);
+        let mut host = Reservation::begin(terms(term), commitment).unwrap();
+        let theirs = ReservationTerms { start: at(lag), ..terms(term) };
+        let mut buyer = Reservation::begin(theirs, commitment).unwrap();
+        for now in (lag..=term + lag).step_by(300) {
+            host.tick(at(now), GRACE);
+            if host.end().is_some() {
+                break;
+            }
+            if failures.contains(&(now / STEP)) {
+                host.host_failed(at(now), at(now), at(now));
+            }
+            let due = buyer.due(at(now));
+            buyer.voucher(at(now), due);
+            host.voucher(at(now), buyer.promised());
+            buyer.take_failed(at(now), host.failed_days());
+            prop_assert!(host.promised() <= buyer.promised());
+            prop_assert!(buyer.promised() - host.promised() <= 300 + lag + commitment);
+        }
+        host.tick(at(term + lag), GRACE);
+        prop_assert_eq!(host.end(), Some(ReservationEnd::Term));
+        buyer.take_failed(at(term + lag), host.failed_days());
+        buyer.tick(at(term + lag), u64::MAX);
+        let (by_host, by_buyer) = (host.settlement(at(term)), buyer.settlement(at(term)));
+        prop_assert!(by_host.seconds <= by_buyer.seconds);
+    }
+}

@@ -207,9 +207,14 @@ impl Buyer {
         let due = kept.machine.due(now);
         let mut message = ToHost::Reservation(kept.reservation);
         // Nothing is promised for what the host has not said yes to.
-        if kept.seen.is_some() && kept.end().is_none() && kept.machine.voucher(now, due) {
-            self.home.save_reservation(kept).map_err(BuyerError::Home)?;
-            if let Some(voucher) = self.sign_for(kept, due) {
+        if let Some(heard) = kept.view.as_ref().filter(|view| view.end.is_none()) {
+            let heard = heard.promised;
+            if kept.machine.voucher(now, due) {
+                self.home.save_reservation(kept).map_err(BuyerError::Home)?;
+            }
+            // Also one that was written down and did not arrive.
+            let promised = kept.machine.promised();
+            if let Some(voucher) = self.sign_for(kept, promised).filter(|_| promised > heard) {
                 message = ToHost::Voucher(Box::new(voucher));
             }
         }

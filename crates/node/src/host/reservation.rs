@@ -17,7 +17,7 @@ use welkin_store::{Batch, CommitError};
 use welkin_types::{ReservationId, UnixMillis, Usd};
 
 use super::cashier::{Cashier, Said};
-use super::reservations::{COMMANDS_MAX, Command, Handle, RESERVATIONS};
+use super::reservations::{COMMANDS_MAX, Command, Handle, RESERVATIONS, put_alive};
 use super::restore::{FENCING, META};
 use super::{Host, preempt, registry};
 use crate::outside;
@@ -74,6 +74,7 @@ impl Record {
         }
         if let Some(fencing) = fencing {
             batch.put(META, FENCING, fencing.to_le_bytes().to_vec());
+            put_alive(&mut batch);
         }
         host.db.commit(batch).await
     }

@@ -101,6 +101,10 @@ impl Reservations {
         open.fold((0, 0), |(all, its), handle| (all + 1, its + usize::from(handle.buyer == buyer)))
     }
 
+    fn has_open(&self) -> bool {
+        self.map().values().any(|handle| handle.view.borrow().end.is_none())
+    }
+
     /// A lease on it ended by a fault of the host.
     pub(crate) async fn failed(&self, id: ReservationId) {
         let handle = self.map().get(&id).cloned();
@@ -158,7 +162,10 @@ fn down_since(host: &Host, now: UnixMillis) -> Result<Option<UnixMillis>, HostEr
     let rows = host.db.load(META).map_err(HostError::Read)?;
     let row = rows.into_iter().find(|(key, _)| key == ALIVE);
     let alive = row.and_then(|(_, value)| value.try_into().ok()).map(u64::from_le_bytes);
-    Ok(alive.map(UnixMillis).filter(|alive| now.since(*alive) > DOWN_MAX))
+    // It lived until then, and at most until it would have written again: a day that was over and
+    // paid before it died is not taken for a failed one.
+    let last = alive.map(|alive| UnixMillis(alive).after(ALIVE_EVERY));
+    Ok(last.filter(|last| now.since(*last) > DOWN_MAX))
 }
 
 /// Goes on with them, once their leases are there.
@@ -172,12 +179,19 @@ pub(super) fn take_up(host: &Arc<Host>, tasks: Vec<Task>) {
 pub(super) async fn keep_alive(host: Arc<Host>) {
     loop {
         let mut batch = Batch::default();
-        batch.put(META, ALIVE, outside::now().0.to_le_bytes().to_vec());
-        if let Err(error) = host.db.commit(batch).await {
+        put_alive(&mut batch);
+        if host.reservations.has_open()
+            && let Err(error) = host.db.commit(batch).await
+        {
             warn!(%error, "the host can't write down that it lives");
         }
         tokio::time::sleep(ALIVE_EVERY).await;
     }
+}
+
+/// Adds to what is written down that the host lives.
+pub(super) fn put_alive(batch: &mut Batch) {
+    batch.put(META, ALIVE, outside::now().0.to_le_bytes().to_vec());
 }
 
 /// Forgets ended reservations that are too old, or the oldest where there are too many.

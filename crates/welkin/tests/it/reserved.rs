@@ -2,7 +2,9 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use welkin_node::buyer::{Home, KeptReservation};
+use welkin_node::outside;
 use welkin_proto::ReservationReceipt;
+use welkin_store::{Batch, Db};
 use welkin_types::{LeaseState, Reason, ReservationEnd, ReservationId, Usd};
 
 use crate::services::{HERE, Services};
@@ -224,6 +226,32 @@ fn a_host_that_is_killed_still_keeps_it() {
     market.host = Some(market.services.host("host", HERE));
     let receipt = market.ended_as(id, ReservationEnd::Cancelled);
     assert!(receipt.failed_days.is_empty(), "it was down for moments: {receipt:?}");
+    market.others_find_something();
+    market.is_well();
+}
+
+#[test]
+fn a_day_in_which_the_host_was_away_costs_nothing() {
+    let Some(mut market) = Market::start() else { return };
+    let id = market.reserve("2h");
+    market.host.take().unwrap().kill_9();
+    // As if it had been down for ten minutes: it says itself when it last lived.
+    let file = market.services.dir("host").join("host/host.redb");
+    let db = eventually(DEADLINE, "the database is free", || Db::open(&file).ok());
+    let mut batch = Batch::default();
+    let alive = outside::now().0 - 600_000;
+    batch.put("meta", b"alive", alive.to_le_bytes().to_vec());
+    market.observer.runtime.block_on(db.commit(batch)).unwrap();
+    drop(db);
+    market.host = Some(market.services.host("host", HERE));
+    until(DEADLINE, "the buyer hears of it", || market.kept(id).failed_days() == [0]);
+    market.others_find_nothing();
+    let shown = market.services.run(&["reservations", "show", "mine"]).expect(0).text();
+    assert!(shown.contains("failed      days 0: not paid for"), "{shown}");
+    let ended = market.services.run(&["reservations", "cancel", "mine", "-y"]).expect(0).text();
+    assert!(ended.contains("0 s paid for: $0.00"), "{ended}");
+    let receipt = market.ended_as(id, ReservationEnd::Cancelled);
+    assert_eq!((receipt.failed_days.as_slice(), receipt.kept), ([0].as_slice(), Usd::ZERO));
     market.others_find_something();
     market.is_well();
 }
