@@ -37,7 +37,7 @@ pub use class::{
 };
 pub use examiner::{Device, ExamInput, ExamOutput, Examination, Examiner, ExaminerConfig, Outcome};
 pub use matrix::{
-    N_MAX, Product, ROUNDS_MAX, Shape, chain, commit, device_seed, row_of_a, row_of_b,
+    Factor, N_MAX, Product, ROUNDS_MAX, Shape, chain, commit, device_seed, row_of_a, row_of_b,
     rows_of_product,
 };
 pub use merkle::{Opening, Tree, leaf};

@@ -163,23 +163,46 @@ impl Product {
 
 /// Some rows of a round's product, one after the other.
 pub fn rows_of_product(seed: &[u8; 32], shape: Shape, numbers: &[u32]) -> Vec<i32> {
-    let n = shape.len();
-    let mut bytes = vec![0; n];
-    // Widened once: more machines multiply 16 bits at once than 8 or 32.
-    let mut b = vec![0_i16; n * n];
-    for (index, row) in (0..).zip(b.chunks_exact_mut(n)) {
-        row_of_b(seed, index, &mut bytes);
-        row.iter_mut().zip(&bytes).for_each(|(wide, byte)| *wide = i16::from(*byte));
-    }
-    let mut entries = vec![0_i32; n * numbers.len()];
-    let mut a = vec![0; n * ROWS_AT_ONCE];
-    for (rows, numbers) in entries.chunks_mut(n * ROWS_AT_ONCE).zip(numbers.chunks(ROWS_AT_ONCE)) {
-        for (row, number) in a.chunks_exact_mut(n).zip(numbers) {
-            row_of_a(seed, *number, row);
+    Factor::new(seed, shape).rows(numbers)
+}
+
+/// B of a round, ready for any rows of the product; several threads may read it at once. Memory:
+/// 2 n² bytes.
+#[derive(Clone, Debug)]
+pub struct Factor {
+    seed: [u8; 32],
+    n: usize,
+    /// Widened once: more machines multiply 16 bits at once than 8 or 32.
+    b: Vec<i16>,
+}
+
+impl Factor {
+    /// Generates B.
+    pub fn new(seed: &[u8; 32], shape: Shape) -> Self {
+        let n = shape.len();
+        let mut bytes = vec![0; n];
+        let mut b = vec![0_i16; n * n];
+        for (index, row) in (0..).zip(b.chunks_exact_mut(n)) {
+            row_of_b(seed, index, &mut bytes);
+            row.iter_mut().zip(&bytes).for_each(|(wide, byte)| *wide = i16::from(*byte));
         }
-        multiply(&a, &b, n, rows);
+        Self { seed: *seed, n, b }
     }
-    entries
+
+    /// Some rows of the product, one after the other.
+    pub fn rows(&self, numbers: &[u32]) -> Vec<i32> {
+        let n = self.n;
+        let mut entries = vec![0_i32; n * numbers.len()];
+        let mut a = vec![0; n * ROWS_AT_ONCE];
+        let parts = entries.chunks_mut(n * ROWS_AT_ONCE).zip(numbers.chunks(ROWS_AT_ONCE));
+        for (rows, numbers) in parts {
+            for (row, number) in a.chunks_exact_mut(n).zip(numbers) {
+                row_of_a(&self.seed, *number, row);
+            }
+            multiply(&a, &self.b, n, rows);
+        }
+        entries
+    }
 }
 
 /// Adds the products of some rows of A with B to `rows`, tile by tile, so that what is added to

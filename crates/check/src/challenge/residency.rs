@@ -79,6 +79,16 @@ impl Walk {
         Self { place: scaled(word(0), units), seen: [word(4), word(8)] }
     }
 
+    /// A walker on its way, as a device gives it back.
+    pub const fn on_its_way(place: u32, seen: [u32; 2]) -> Self {
+        Self { place, seen }
+    }
+
+    /// What it has seen so far.
+    pub const fn seen(&self) -> [u32; 2] {
+        self.seen
+    }
+
     /// The unit that it visits now.
     pub const fn place(&self) -> u32 {
         self.place
