@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 5] = [
         "welkin-directory",
         "welkin-chain",
         "welkin-evm",
-        "welkin-gpu",
+        "welkin-kernels",
         "welkin-media",
         "welkin-api",
     ],
