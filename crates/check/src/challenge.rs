@@ -21,6 +21,7 @@
 //! Memory is proven apart, by [`residency`]: products can be computed piece by piece, what a
 //! residency probe asks for can't be had in time unless it is there.
 
+mod budget;
 pub(crate) mod chacha;
 mod class;
 mod examiner;
@@ -32,6 +33,7 @@ pub mod residency;
 mod tests;
 mod verify;
 
+pub use budget::Budget;
 pub use class::{
     BAND, BAND_PERMILLE, ClassRate, ClassTable, Estimate, LEARN_STEP_BP, MatchedClass, estimate,
 };

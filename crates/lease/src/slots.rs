@@ -301,6 +301,14 @@ impl Slots {
         count(usable.min(slots.len().saturating_sub(leased)))
     }
 
+    /// The devices of a slot that nobody has or waits for, if there is one: what may be tested.
+    pub fn idle(&self, now: UnixMillis, container: ContainerId) -> Option<&Devices> {
+        if self.free(now, container) == 0 {
+            return None;
+        }
+        self.first_unleased(container)
+    }
+
     /// The devices of a slot that a new lease may have.
     fn first_unleased(&self, container: ContainerId) -> Option<&Devices> {
         let slots = self.slots.get(&container).filter(|_| self.unleased(container) > 0)?;

@@ -103,6 +103,12 @@ const SEEDS: [(&str, u64, u64); 8] = [
     ("rtx3090-24", 21_700, 24_576),
     ("l4-24", 9_000, 23_034),
 ];
+/// The most cores of a class without a GPU.
+const CPU_CORES_MAX: u32 = 256;
+/// Millions of multiply-adds a second of one core: what an old one does with 128-bit vectors, so
+/// that none is turned away before the population has spoken.
+const CPU_CORE_MMAC_PER_S: u64 = 500;
+const CPU_SOURCE: &str = "Welkin: the reference's product on one core with 128-bit vectors";
 const SOURCE: &str = "NI-Compute (Bittensor subnet 27) reference table of measured FP32 products";
 
 impl ClassTable {
@@ -122,7 +128,12 @@ impl ClassTable {
             };
             Some((class, rate))
         });
-        Self { rates: rates.collect() }
+        let cpus = (1..=CPU_CORES_MAX).map(|cores| {
+            let mmac_per_s = CPU_CORE_MMAC_PER_S * u64::from(cores);
+            let (spread, source) = (mmac_per_s / 10, CPU_SOURCE);
+            (Class::cpu(cores * 1_000), ClassRate { mmac_per_s, spread, memory_mib: 0, source })
+        });
+        Self { rates: rates.chain(cpus).collect() }
     }
 
     /// A table of these rates.
@@ -144,11 +155,13 @@ impl ClassTable {
         })
     }
 
-    /// How long work of so many multiply-adds may take, in microseconds: what the slowest class
-    /// needs, so that slow hardware is measured instead of being late. Who shares a device among
+    /// How long work of so many multiply-adds may take, in microseconds: what the slowest class of
+    /// the claimed one's kind needs, so that slow hardware is measured instead of being late. Classes
+    /// that the table does not know have the time of the slowest GPU. Who shares a device among
     /// identities has the rate of a lower class with each, which earns no more than one.
-    pub fn limit_us(&self, macs: u64) -> Option<u64> {
-        let slowest = self.rates.keys().filter_map(|class| self.least(class)).min()?;
+    pub fn limit_us(&self, claimed: &Class, macs: u64) -> Option<u64> {
+        let of_kind = self.rates.keys().filter(|class| is_cpu(class) == is_cpu(claimed));
+        let slowest = of_kind.filter_map(|class| self.least(class)).min()?;
         Some((macs / slowest.max(1)).saturating_add(1))
     }
 
@@ -165,7 +178,8 @@ impl ClassTable {
             return MatchedClass::Claimed;
         }
         let lower = self.rates.iter().filter(|(class, rate)| {
-            rate.mmac_per_s <= claimed_rate.mmac_per_s && *class != claimed && fits(class, rate)
+            let is_lower = rate.mmac_per_s <= claimed_rate.mmac_per_s && *class != claimed;
+            is_lower && is_cpu(class) == is_cpu(claimed) && fits(class, rate)
         });
         lower
             .max_by_key(|(_, rate)| (rate.mmac_per_s, rate.memory_mib))
@@ -185,6 +199,11 @@ impl ClassTable {
         rate.mmac_per_s = found.centre.clamp(low, high);
         rate.spread = (rate.spread * 3 + found.spread) / 4;
     }
+}
+
+/// Whether a class is one without a GPU.
+fn is_cpu(class: &Class) -> bool {
+    class.as_str().starts_with("cpu-")
 }
 
 #[cfg(test)]
@@ -225,9 +244,21 @@ mod tests {
         let small = table.matched(&claimed, rate, 24_000);
         assert_eq!(small, MatchedClass::Lower(class("rtx4090-24")));
         // The slowest is an L4: 9 TFLOPS, of which 70 % is the least, as multiply-adds.
-        assert_eq!(table.limit_us(3_150_000_000), Some(1_001));
+        assert_eq!(table.limit_us(&claimed, 3_150_000_000), Some(1_001));
         assert_eq!(table.matched(&claimed, 1, 81_000), MatchedClass::None);
         assert_eq!(table.matched(&class("unheard-of"), rate, 81_000), MatchedClass::None);
+    }
+
+    #[test]
+    fn processors_are_compared_with_processors() {
+        let table = ClassTable::published();
+        let claimed = Class::cpu(8_000);
+        assert_eq!(table.matched(&claimed, 4_000, 0), MatchedClass::Claimed);
+        assert_eq!(table.matched(&claimed, 2_000, 0), MatchedClass::Lower(Class::cpu(5_000)));
+        assert_eq!(table.matched(&claimed, 349, 0), MatchedClass::None);
+        assert_eq!(table.limit_us(&claimed, 350_000), Some(1_001));
+        // A GPU that is slower than all GPUs is no processor.
+        assert_eq!(table.matched(&class("l4-24"), 1_000_000, 23_034), MatchedClass::None);
     }
 
     #[test]

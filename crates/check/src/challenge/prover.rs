@@ -42,6 +42,13 @@ pub enum ProverInput {
         /// The rounds' roots.
         roots: Vec<[u8; 32]>,
     },
+    /// The device stopped before it was done: an order came, or it failed.
+    Stopped {
+        /// Which.
+        device: u32,
+        /// What the checker is told.
+        why: ProverRefusal,
+    },
     /// A checker asks for rows.
     Asked {
         /// Who.
@@ -75,6 +82,12 @@ pub enum ProverRefusal {
     /// There is no such device, or it can't hold the matrices.
     #[error("no such device, or the challenge is larger than its memory")]
     TooLarge,
+    /// An order came: leases come before challenges.
+    #[error("an order came first: ask again when the device is idle")]
+    Ordered,
+    /// The device failed.
+    #[error("the device failed at the work")]
+    Failed,
     /// Nothing was committed to this checker, or too long ago.
     #[error("nothing to open: begin again")]
     NothingToOpen,
@@ -186,6 +199,11 @@ impl Prover {
                 }
             }
             ProverInput::Computed { device, roots } => self.on_computed(device, roots),
+            ProverInput::Stopped { device, why } => {
+                if let Some((checker, _)) = self.under_way.remove(&device) {
+                    self.refuse(checker, device, why);
+                }
+            }
             ProverInput::Asked { checker, device, rows } => self.on_asked(checker, device, rows),
             ProverInput::Read { device, openings } => {
                 if let Some((checker, Stage::Reading)) = self.under_way.get(&device).copied() {

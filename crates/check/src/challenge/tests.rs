@@ -412,6 +412,15 @@ fn a_prover_takes_few_challenges_and_only_assigned_ones() {
     assert_eq!(refused(&mut prover, 4, asked(2, vec![vec![0]])), nothing);
     assert_eq!(refused(&mut prover, 4, asked(1, vec![vec![32]])), nothing);
     assert_eq!(refused(&mut prover, 4, asked(1, vec![])), nothing);
+    // An order comes: the checker is told, and the device is free again.
+    let stopped = ProverInput::Stopped { device: 0, why: ProverRefusal::Ordered };
+    assert_eq!(refused(&mut prover, 4, stopped.clone()), Some(ProverRefusal::Ordered));
+    assert_eq!(refused(&mut prover, 4, stopped), None);
+    assert_eq!(refused(&mut prover, 4, asked(1, vec![vec![0]])), nothing);
+    prover = Prover::new(BTreeMap::from([(0, 1 << 20), (1, 100)]), 2);
+    assert_eq!(refused(&mut prover, 0, assigned(1, 0, true)), None);
+    prover.handle(3, ProverInput::Computed { device: 0, roots: vec![[0; 32]] });
+    assert!(matches!(prover.poll(), ProverOutput::Commit { .. }));
     // Nobody asks: the device is free again.
     prover.handle(200_000_000, ProverInput::Tick);
     assert_eq!(prover.poll(), ProverOutput::Drop { device: 0 });
