@@ -231,6 +231,11 @@ impl Buyer {
         self.account.id()
     }
 
+    /// The transport.
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// Where signatures hold.
     pub const fn domain(&self) -> &Domain {
         &self.domain

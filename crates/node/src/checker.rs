@@ -3,6 +3,8 @@
 //! Who checks whom when follows from the epoch's public seed (`welkin-check`); this role carries
 //! the machine's probes to hosts and its signed reports to indexers.
 
+mod exam;
+mod exams;
 mod witness;
 
 use std::sync::Arc;
@@ -15,11 +17,15 @@ use tracing::{debug, info, warn};
 use welkin_check::{Checker, Config as MindConfig, Input, Output};
 use welkin_net::Endpoint;
 use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
+use welkin_proto::exam::ExamReport;
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
 use welkin_proto::{
-    ALPN_CHECK, ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, Signed, SignedByAccount,
+    ALPN_CHECK, ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, Signable, Signed,
+    SignedByAccount,
 };
 use welkin_types::{ContainerId, UnixMillis};
+
+pub use exam::{ExamError, Target, Who, examine};
 
 use crate::connect::Caller;
 use crate::settlement::Settle;
@@ -46,11 +52,13 @@ const REGISTER_PAUSE: Duration = Duration::from_secs(2);
 pub struct Config {
     /// Where it sends from; port 0 takes a free one.
     pub listen: String,
+    /// Of a hundred probes of a container so many come with a challenge of its hardware, at most 100.
+    pub exam_percent: u8,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:0".to_owned() }
+        Self { listen: "127.0.0.1:0".to_owned(), exam_percent: 5 }
     }
 }
 
@@ -71,6 +79,8 @@ pub struct Deps {
     pub delegation: SignedByAccount<Delegation>,
     /// How often two indexers are looked at: [`LOOK_EVERY`], or more often in a test.
     pub look_every: Duration,
+    /// Of a hundred probes so many come with a challenge.
+    pub exam_percent: u8,
 }
 
 /// Runs a checker until it is asked to stop.
@@ -92,7 +102,9 @@ pub fn start(deps: Deps, shutdown: &Shutdown) {
     let deps = Arc::new(deps);
     let witness = witness::Witness::new(Arc::clone(&deps));
     shutdown.spawn_until_asked("witness", witness.run());
+    let who = Who { endpoint: deps.endpoint.clone(), domain: deps.domain, checker: node };
     let role = Role {
+        exams: exams::Exams::new(who, deps.exam_percent),
         deps,
         mind,
         indexers: Arc::new(indexers),
@@ -108,6 +120,7 @@ struct Role {
     indexers: Arc<Vec<Caller>>,
     probes: JoinSet<Input>,
     reports: JoinSet<()>,
+    exams: exams::Exams,
 }
 
 impl Role {
@@ -127,6 +140,10 @@ impl Role {
             let wait = wake.since(outside::now()).min(LISTING_EVERY);
             let input = tokio::select! {
                 Some(Ok(input)) = self.probes.join_next() => input,
+                report = self.exams.next() => {
+                    report.into_iter().for_each(|report| self.report_exam(&report));
+                    Input::Tick
+                }
                 () = tokio::time::sleep(wait) => Input::Tick,
                 () = tokio::time::sleep_until(listing_at) => Input::Tick,
             };
@@ -139,6 +156,7 @@ impl Role {
         if let Some(epoch) = self.mind.epoch_wanted(outside::now(), EPOCH_SECONDS_GUESS) {
             match self.deps.settle.epoch(epoch).await {
                 Ok(view) => {
+                    self.exams.on_epoch(view.epoch);
                     self.mind.handle(outside::now(), Input::Epoch(view));
                     self.drain();
                 }
@@ -154,6 +172,7 @@ impl Role {
                 Err(error) => debug!(error = %crate::chain(&error), "an indexer was not reached"),
             }
         }
+        self.exams.list(&listings);
         self.mind.handle(outside::now(), Input::Listings(listings));
     }
 
@@ -165,6 +184,7 @@ impl Role {
                 Output::Probe { addr, container, minute, deadline } => {
                     let deps = Arc::clone(&self.deps);
                     let host = addr.node;
+                    self.exams.begin(host, container, minute);
                     self.probes.spawn(async move {
                         let finding = probe(&deps, addr, container, minute, deadline).await;
                         Input::ProbeDone { host, container, minute, finding }
@@ -174,21 +194,33 @@ impl Role {
         }
     }
 
-    /// Sends a report, aside: a slow indexer must not make other probes late.
     fn report(&mut self, report: Report) {
+        self.send(&report, IndexRequest::Report);
+    }
+
+    fn report_exam(&mut self, report: &ExamReport) {
+        self.send(report, IndexRequest::Exam);
+    }
+
+    /// Sends a report, aside: a slow indexer must not make other probes late.
+    fn send<T: Signable>(
+        &mut self,
+        report: &T,
+        request: impl FnOnce(Box<Signed<T>>) -> IndexRequest,
+    ) {
         while self.reports.try_join_next().is_some() {}
         if self.reports.len() >= REPORTS_MAX {
             warn!("indexers are too slow: a report is dropped");
             return;
         }
-        let signed = match Signed::sign(&self.deps.domain, &self.deps.key, &report) {
+        let signed = match Signed::sign(&self.deps.domain, &self.deps.key, report) {
             Ok(signed) => signed,
             Err(error) => {
                 warn!(%error, "a report can't be signed");
                 return;
             }
         };
-        let hello = IndexHello::Ask(Box::new(IndexRequest::Report(Box::new(signed))));
+        let hello = IndexHello::Ask(Box::new(request(Box::new(signed))));
         self.reports.spawn(deliver(Arc::clone(&self.indexers), hello));
     }
 }

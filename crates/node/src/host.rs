@@ -10,6 +10,7 @@ mod cashier;
 mod config;
 mod connection;
 mod desk;
+mod exams;
 mod exec;
 mod gpus;
 mod homes;
@@ -45,14 +46,15 @@ use tracing::{info, warn};
 use welkin_lease::{Devices, Policy, Slots};
 use welkin_net::{Connection, Endpoint};
 use welkin_proto::{
-    ALPN_CHECK, ALPN_LEASE, Capability, ContainerOffer, Delegation, Domain, NodeAddr, NodeKey,
-    SignedByAccount,
+    ALPN_CHECK, ALPN_EXAM, ALPN_LEASE, Capability, ContainerOffer, Delegation, Domain, NodeAddr,
+    NodeKey, SignedByAccount,
 };
 use welkin_runtime::inventory::Gpu;
 use welkin_store::{CommitError, Db, OpenError};
 use welkin_types::{AccountId, Tier};
 
 pub use config::{Config, ContainerConfig, HostContainer, containers_of, gpu_containers};
+pub use exams::ExamCounters;
 pub use reserved::ReservedConfig;
 pub use sandboxes::{SandboxdLaunch, Sandboxes, SandboxesError};
 pub use spot::SpotConfig;
@@ -96,7 +98,7 @@ pub struct Deps {
 }
 
 /// What a host answers to.
-pub const ALPNS: [&[u8]; 2] = [ALPN_LEASE, ALPN_CHECK];
+pub const ALPNS: [&[u8]; 3] = [ALPN_LEASE, ALPN_CHECK, ALPN_EXAM];
 
 /// Why a host could not start.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +154,8 @@ pub(crate) struct Host {
     pub(crate) spools: Semaphore,
     /// Who may connect.
     pub(crate) gate: Arc<Gate>,
+    /// Challenges of its hardware.
+    pub(crate) exams: exams::Exams,
 }
 
 impl Host {
@@ -217,6 +221,11 @@ impl HostHandle {
         self.0.gate.counters()
     }
 
+    /// What has happened to challenges of its hardware.
+    pub fn exams(&self) -> ExamCounters {
+        self.0.exams.counters()
+    }
+
     /// How often an indexer has taken this host in.
     pub fn welcomes(&self) -> u32 {
         *self.0.welcomed.borrow()
@@ -261,6 +270,7 @@ pub async fn start(
     let pool = deps.sandboxes.clone().map(|sandboxes| {
         Pool::start(sandboxes, config.pool, pool::default_limits(&containers), &shutdown)
     });
+    let exams = exams::Exams::new(deps.settle.clone(), &containers);
     let unsure = Arc::new(Unsure::load(db.clone()).map_err(HostError::Read)?);
     let host = Arc::new(Host {
         dir,
@@ -291,6 +301,7 @@ pub async fn start(
         unsure: Arc::clone(&unsure),
         spools: Semaphore::new(SPOOLS_MAX),
         gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
+        exams,
     });
     let reserved = reservations::restore(&host)?;
     restore::take_up(&host, records).await?;
@@ -300,6 +311,8 @@ pub async fn start(
     shutdown.spawn_until_asked("unsure", unsure.keep_closing(host.settle.clone()));
     shutdown.spawn_until_asked("forget", forget(Arc::clone(&host)));
     shutdown.spawn_until_asked("alive", reservations::keep_alive(Arc::clone(&host)));
+    #[cfg(feature = "vulkan")]
+    exams::warm(&host);
     shutdown.spawn_until_asked("accept", accept(Arc::clone(&host)));
     info!(containers = host.containers.len(), "host started");
     if host.sandboxes.is_none() {
@@ -338,6 +351,7 @@ async fn serve(host: &Arc<Host>, connection: Connection, pass: Pass) {
     match connection.alpn() {
         ALPN_LEASE => connection::serve(Arc::clone(host), connection, pass).await,
         ALPN_CHECK => probe::serve(host, connection).await,
+        ALPN_EXAM => exams::serve(host, connection).await,
         _ => connection.close(1, b"unknown protocol"),
     }
 }

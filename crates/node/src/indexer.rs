@@ -16,10 +16,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, info};
 use welkin_match::Fleet;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
+use welkin_proto::check::Report;
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX};
 use welkin_proto::{ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, SignedByAccount};
 use welkin_types::{AccountId, NodeId, Region};
 
+use crate::assignments::Assignments;
 use crate::gate::{Gate, GateLimits, Pass};
 use crate::settlement::Settle;
 use crate::wire::{self, WireError};
@@ -27,12 +29,12 @@ use crate::{Shutdown, outside};
 
 mod beats;
 pub mod directory;
+mod exams;
 mod gossip;
 mod kept;
 mod matching;
 pub mod prices;
 mod queue;
-mod reports;
 mod snapshot;
 pub mod standby;
 mod streams;
@@ -151,7 +153,8 @@ struct Indexer {
     explaining: Semaphore,
     /// The present connection of each host; a number tells it from an earlier one.
     hosts: Mutex<BTreeMap<NodeId, (u64, mpsc::Sender<IndexerToHost>)>>,
-    reports: reports::Assignments,
+    reports: Assignments,
+    exams: exams::Exams,
     waiting: queue::Waiting,
     history: Arc<dyn prices::History>,
     neighbours: gossip::Neighbours,
@@ -203,7 +206,8 @@ pub fn start_kept(deps: Deps, kept: Kept, shutdown: &Shutdown) -> (NodeAddr, Arc
         beats: deps.beats,
         explaining: Semaphore::new(1),
         hosts: Mutex::default(),
-        reports: reports::Assignments::new(deps.settle),
+        reports: Assignments::new(deps.settle, Duration::ZERO),
+        exams: exams::Exams::default(),
         waiting: queue::Waiting::default(),
         history,
         neighbours,
@@ -335,7 +339,8 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
         }
         IndexRequest::Report(report) => match report.open_by(&indexer.domain, peer.node) {
             Ok(report) => {
-                if let Err(why) = indexer.reports.check(&report).await {
+                let Report { checker, container, minute, .. } = report;
+                if let Err(why) = indexer.reports.check(checker, container, minute).await {
                     return IndexReply::Refused(why);
                 }
                 match indexer.fleet().report(outside::now(), &report) {
@@ -345,6 +350,8 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
             }
             Err(error) => IndexReply::Refused(crate::chain(&error)),
         },
+        IndexRequest::Exam(report) => exams::answer(indexer, peer.node, &report).await,
+        IndexRequest::Verified => IndexReply::Verified(indexer.exams.rows(LISTED_MAX)),
         IndexRequest::Indexers => IndexReply::Indexers(Box::new(indexer.neighbours.directory())),
         IndexRequest::Gossip(gossip) => indexer.neighbours.gossip(peer.node, *gossip),
         IndexRequest::Evidence(signed) => indexer.neighbours.evidence(*signed),

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod assignments;
 pub mod buyer;
 pub mod checker;
 mod connect;

@@ -100,6 +100,10 @@ pub enum IndexRequest {
     Evidence(Box<Signed<Evidence>>),
     /// "What did this class cost?"
     Prices(crate::prices::PricesAsked),
+    /// A checker's finding about hardware.
+    Exam(Box<Signed<crate::exam::ExamReport>>),
+    /// "What did challenges find?", at most [`LISTED_MAX`] rows.
+    Verified,
 }
 
 /// A wish.
@@ -198,6 +202,8 @@ pub enum IndexReply {
     Gossip(Box<Gossip>),
     /// What was asked for cost so much, the oldest first.
     Prices(Vec<crate::prices::PricePoint>),
+    /// What challenges found.
+    Verified(Vec<crate::exam::Verified>),
 }
 
 /// Who can run a task.

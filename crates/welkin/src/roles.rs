@@ -415,6 +415,7 @@ pub(crate) async fn checker(context: &Context) -> anyhow::Result<()> {
         indexers: network.indexers,
         delegation: node.delegation,
         look_every: checker::LOOK_EVERY,
+        exam_percent: context.config.checker.exam_percent,
     };
     checker::start(deps, &shutdown);
     announce(context, "checker", &addr)?;

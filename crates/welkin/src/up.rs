@@ -279,6 +279,7 @@ async fn start_checker(
         indexers: network.indexers.clone(),
         delegation: node.delegation,
         look_every: checker::LOOK_EVERY,
+        exam_percent: context.config.checker.exam_percent,
     };
     checker::start(deps, shutdown);
     Ok(endpoint)

@@ -76,6 +76,7 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
     }
     let reservation = launch.terms.reservation;
     let (claim, preemption) = claim(host, &open, &launch, now)?;
+    host.exams.yield_to_order(order.container);
     let fencing = claim.fencing;
     if !claim.devices.is_empty() {
         let gpus: Vec<&str> = claim.devices.iter().map(String::as_str).collect();

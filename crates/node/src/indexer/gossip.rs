@@ -18,7 +18,7 @@ use welkin_types::evidence::payer_weight;
 use welkin_types::{AccountId, BasisPoints, NodeId, Price, Region, UnixMillis};
 
 use super::Indexer;
-use super::reports::Assignments;
+use crate::assignments::Assignments;
 use crate::connect::Caller;
 use crate::outside;
 use crate::settlement::Settle;

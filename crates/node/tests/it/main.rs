@@ -11,6 +11,7 @@ mod beats;
 mod books;
 mod directory;
 mod escrow;
+mod exams;
 mod genesis;
 mod kept;
 mod market;

@@ -194,6 +194,7 @@ impl World {
             indexers: self.network.indexers.clone(),
             delegation: neighbourhood(n, "local", Vec::new()).operator,
             look_every,
+            exam_percent: 0,
         };
         checker::start(deps, &self.shutdown);
     }

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use welkin_proto::check::{Probe, ProbeReply, Report};
+use welkin_proto::exam::{ExamAsk, ExamReply, ExamReport, ExamRows};
 use welkin_proto::gossip::{Evidence, Gossip, IndexerCard, Summary};
 use welkin_proto::index::{HostToIndexer, IndexHello, IndexReply, IndexerToHost};
 use welkin_proto::lease::{
@@ -190,6 +191,22 @@ hostile! {
     launch: Launch, nothing;
     probe: Probe, nothing;
     probe_reply: Signed<ProbeReply>, |signed: &Signed<ProbeReply>| {
+        drop(signed.open(&Domain::LOCAL));
+    };
+    exam_ask: ExamAsk, |message: &ExamAsk| {
+        if let ExamAsk::Begin(work) = message {
+            let _ = work.is_bounded();
+        }
+    };
+    exam_rows: ExamRows, |message: &ExamRows| {
+        let _ = message.is_bounded();
+    };
+    exam_reply: ExamReply, |message: &ExamReply| {
+        if let ExamReply::Committed(signed) = message {
+            drop(signed.open(&Domain::LOCAL));
+        }
+    };
+    exam_report: Signed<ExamReport>, |signed: &Signed<ExamReport>| {
         drop(signed.open(&Domain::LOCAL));
     };
     report: Signed<Report>, |signed: &Signed<Report>| drop(signed.open(&Domain::LOCAL));

@@ -1,6 +1,10 @@
 //! How each message is made: the list of everything that crosses a wire or is signed.
 
 use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
+use welkin_proto::exam::{
+    ExamAsk, ExamCommitment, ExamRefusal, ExamReply, ExamReport, ExamRows, ExamWork, OpenedRow,
+    Verdict, Verified,
+};
 use welkin_proto::gossip::{
     ClassSummary, Directory, Evidence, Gossip, IndexerCard, Reported, Summary, Tally, Versions,
 };
@@ -215,6 +219,13 @@ make_struct! {
     ProbeReply { nonce, checker, free, at }
     Report { checker, host, container, minute, finding }
 
+    ExamWork { minute, container, device, seed, n, rounds }
+    ExamRows { rounds }
+    ExamCommitment { checker, work, roots }
+    OpenedRow { index, row, path }
+    ExamReport { checker, host, container, minute, n, rounds, verdict, evidence }
+    Verified { host, container, class, mmac_per_s, proved, failed, minute }
+
     SettleCall { caller, request }
     EpochView { epoch, seed, checkers, epoch_seconds }
 
@@ -265,7 +276,7 @@ make_enum! {
     IndexHello [3] { 0 => Host(a), 1 => Ask(a), 2 => Wait(a) }
     HostToIndexer [2] { 0 => Announce(a), 1 => Beats(a) }
     IndexerToHost [4] { 0 => Welcome(a), 1 => Refused(a), 2 => Hold(a), 3 => Notes(a) }
-    IndexRequest [8] {
+    IndexRequest [10] {
         0 => Match(a),
         1 => Offers { needs },
         2 => Report(a),
@@ -274,10 +285,13 @@ make_enum! {
         5 => Gossip(a),
         6 => Evidence(a),
         7 => Prices(a),
+        8 => Exam(a),
+        9 => Verified,
     }
-    IndexReply [9] {
+    IndexReply [10] {
         0 => Candidates(a), 1 => WhyNot(a), 2 => Listing(a), 3 => Reported, 4 => Located(a),
         5 => Refused(a), 6 => Indexers(a), 7 => Gossip(a), 8 => Prices(a),
+        9 => Verified(a),
     }
     Span [3] { 0 => Minute, 1 => Hour, 2 => Day }
     WaitEvent [6] {
@@ -299,6 +313,16 @@ make_enum! {
     }
 
     Finding [4] { 0 => Online { rtt_us }, 1 => Unreachable, 2 => Malformed, 3 => NotListed }
+
+    ExamAsk [2] { 0 => Ping(a), 1 => Begin(a) }
+    ExamReply [5] { 0 => Pong(a), 1 => Committed(a), 2 => Row(a), 3 => Opened, 4 => Refused(a) }
+    ExamRefusal [8] {
+        0 => NotAssigned, 1 => Busy, 2 => TooMany, 3 => TooLarge, 4 => NoKernels, 5 => Ordered,
+        6 => Failed, 7 => NothingToOpen,
+    }
+    Verdict [4] {
+        0 => Proved { mmac_per_s, class }, 1 => Refused(a), 2 => TooSlow, 3 => Wrong,
+    }
 
     SettleRequest [3] { 0 => Rpc(a), 1 => RegisterChecker, 2 => Epoch { epoch } }
     SettleReply [4] { 0 => Rpc(a), 1 => Epoch(a), 2 => Done, 3 => Refused(a) }

@@ -1,12 +1,12 @@
-//! Which reports count: those of checkers that the public seed has assigned.
+//! Which checkers count: those that the public seed has assigned.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use welkin_check::assignment;
-use welkin_proto::check::Report;
 use welkin_proto::settle::EpochView;
-use welkin_types::NodeId;
+use welkin_types::{ContainerId, NodeId};
 
 use crate::checker::COMMITTEE;
 use crate::settlement::Settle;
@@ -23,35 +23,46 @@ const EPOCHS_MAX: usize = 4;
 
 /// The assignments of the latest epochs.
 #[derive(Debug)]
-pub(super) struct Assignments {
+pub(crate) struct Assignments {
     settle: Settle,
     epochs: Mutex<BTreeMap<u64, Arc<EpochView>>>,
+    /// How often a list may be fetched anew because it does not name somebody.
+    renew_every: Duration,
+    renewed: Mutex<Option<Instant>>,
 }
 
 impl Assignments {
-    pub(super) fn new(settle: Settle) -> Self {
-        Self { settle, epochs: Mutex::default() }
+    /// With lists that are fetched anew no more often than this for those whom they don't name, so
+    /// that strangers can't make this side flood the settlement service.
+    pub(crate) fn new(settle: Settle, renew_every: Duration) -> Self {
+        Self { settle, epochs: Mutex::default(), renew_every, renewed: Mutex::default() }
     }
 
     /// Says why a report does not count, if it does not.
-    pub(super) async fn check(&self, report: &Report) -> Result<(), String> {
+    pub(crate) async fn check(
+        &self,
+        checker: NodeId,
+        container: ContainerId,
+        minute: u64,
+    ) -> Result<(), String> {
         let now = welkin_check::minute_of(crate::outside::now());
-        if report.minute.abs_diff(now) > MINUTES_MAX {
+        if minute.abs_diff(now) > MINUTES_MAX {
             return Err("the report is for another time".to_owned());
         }
         // The length of an epoch never changes, so the first epoch tells it.
         let epoch_seconds = self.view(0).await?.epoch_seconds.max(1);
-        let epoch = welkin_check::epoch_of(report.minute, epoch_seconds);
+        let epoch = welkin_check::epoch_of(minute, epoch_seconds);
         let mut view = self.view(epoch).await?;
         let assigned = |view: &EpochView| {
-            let committee =
-                assignment(&view.seed, report.minute, &view.checkers, report.container, COMMITTEE);
-            committee.contains(&report.checker)
+            let committee = assignment(&view.seed, minute, &view.checkers, container, COMMITTEE);
+            committee.contains(&checker)
         };
         if !assigned(&view) {
             // The list may have grown since it was fetched.
-            self.lock().remove(&epoch);
-            view = self.view(epoch).await?;
+            if self.may_renew() {
+                self.lock().remove(&epoch);
+                view = self.view(epoch).await?;
+            }
             if !assigned(&view) {
                 return Err("this checker is not assigned to this container now".to_owned());
             }
@@ -61,7 +72,7 @@ impl Assignments {
 
     /// How much a node's word of indexers counts as that of a checker, in millionths of an
     /// observation; nothing if it is none of the present epoch.
-    pub(super) async fn checkers_weight(&self, node: NodeId) -> u32 {
+    pub(crate) async fn checkers_weight(&self, node: NodeId) -> u32 {
         let weight = async {
             let epoch_seconds = self.view(0).await?.epoch_seconds.max(1);
             let minute = welkin_check::minute_of(crate::outside::now());
@@ -71,6 +82,15 @@ impl Assignments {
             Ok::<_, String>(if view.checkers.contains(&node) { weight } else { 0 })
         };
         weight.await.unwrap_or(0)
+    }
+
+    fn may_renew(&self) -> bool {
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = renewed.is_none_or(|at| at.elapsed() >= self.renew_every);
+        if is_due {
+            *renewed = Some(Instant::now());
+        }
+        is_due
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<EpochView>>> {

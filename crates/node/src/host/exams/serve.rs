@@ -1,0 +1,207 @@
+//! One checker's connection: pings, and challenges from the first word to the last row.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+use welkin_check::challenge::{Opening, ProverInput, ProverOutput, ProverRefusal, Shape};
+use welkin_kernels::{Commitment, KernelError, Stop, commit};
+use welkin_net::{Connection, RecvStream, SendStream};
+use welkin_proto::Signed;
+use welkin_proto::exam::{
+    ExamAsk, ExamCommitment, ExamRefusal, ExamReply, ExamRows, ExamWork, OpenedRow,
+};
+use welkin_types::NodeId;
+
+use super::devices::{self, Lent};
+use super::{Taken, told};
+use crate::host::Host;
+use crate::wire::{self, WireError};
+
+/// How long a question may take to arrive.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the rows may take to be asked for.
+const ROWS_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a reply may take to leave.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most streams of one connection.
+const STREAMS_MAX: u32 = 64;
+/// Streams at once.
+const AT_ONCE: usize = 16;
+/// How often an order is looked for while nothing else happens.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Why a challenge ended early.
+enum Ended {
+    Refused(ExamRefusal),
+    Broke(WireError),
+}
+
+impl From<WireError> for Ended {
+    fn from(error: WireError) -> Self {
+        Self::Broke(error)
+    }
+}
+
+/// Answers a checker's connection.
+pub(crate) async fn serve(host: &Arc<Host>, connection: Connection) {
+    let checker = NodeId::from_bytes(connection.peer());
+    let mut streams = JoinSet::new();
+    for count in 0..STREAMS_MAX {
+        let next = host.gate.next_stream(&connection, count == 0, &mut streams).await;
+        let Some((send, recv)) = next else { return };
+        if streams.len() >= AT_ONCE {
+            connection.close(5, b"too many streams");
+            return;
+        }
+        let (host, connection) = (Arc::clone(host), connection.clone());
+        streams.spawn(async move {
+            if let Err(error) = stream(&host, checker, send, recv).await {
+                debug!(%error, "a challenge ended");
+                if error.is_peers_fault() {
+                    connection.close(3, b"malformed message");
+                }
+            }
+        });
+    }
+    connection.close(4, b"too many challenges");
+}
+
+async fn stream(
+    host: &Arc<Host>,
+    checker: NodeId,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), WireError> {
+    let reply = match wire::expect(&mut recv, QUESTION_TIMEOUT).await? {
+        ExamAsk::Ping(nonce) => ExamReply::Pong(nonce),
+        ExamAsk::Begin(work) => match exam(host, checker, work, &mut send, &mut recv).await {
+            Ok(()) => {
+                host.exams.done.fetch_add(1, Ordering::Relaxed);
+                ExamReply::Opened
+            }
+            Err(Ended::Refused(why)) => {
+                host.exams.count_refused(why);
+                ExamReply::Refused(why)
+            }
+            Err(Ended::Broke(error)) => return Err(error),
+        },
+    };
+    say(&mut send, &reply).await?;
+    let _ = send.finish();
+    Ok(())
+}
+
+async fn say(send: &mut SendStream, reply: &ExamReply) -> Result<(), WireError> {
+    let sent = tokio::time::timeout(SEND_TIMEOUT, wire::send(send, reply));
+    sent.await.map_err(|_| WireError::Late(SEND_TIMEOUT))?
+}
+
+async fn exam(
+    host: &Arc<Host>,
+    checker: NodeId,
+    work: ExamWork,
+    send: &mut SendStream,
+    recv: &mut RecvStream,
+) -> Result<(), Ended> {
+    let taken = host.exams.take(host, checker, &work).await.map_err(Ended::Refused)?;
+    let (lent, commitment) = compute(host, work, &taken.stop).await?;
+    let roots = commitment.roots();
+    let computed = ProverInput::Computed { device: taken.number, roots };
+    let Some(ProverOutput::Commit { roots, .. }) = taken.handle(computed) else {
+        return Err(Ended::Refused(ExamRefusal::Busy));
+    };
+    let statement = ExamCommitment { checker, work, roots };
+    let signed = Signed::sign(&host.domain, &host.key, &statement).map_err(WireError::Malformed)?;
+    say(send, &ExamReply::Committed(Box::new(signed))).await?;
+    let rows = tokio::select! {
+        rows = wire::expect::<ExamRows>(recv, ROWS_TIMEOUT) => rows?,
+        () = stopped(&taken.stop) => return Err(Ended::Refused(ExamRefusal::Ordered)),
+    };
+    open(&taken, checker, rows, (lent, commitment), send).await
+}
+
+/// Does the work on a thread of its own.
+async fn compute(
+    host: &Arc<Host>,
+    work: ExamWork,
+    stop: &Stop,
+) -> Result<(Lent, Commitment), Ended> {
+    let refused = |why| Ended::Refused(why);
+    let shape = Shape::new(work.n, work.rounds).ok_or(refused(ExamRefusal::TooLarge))?;
+    let (on, until) = (Arc::clone(host), stop.clone());
+    let computed = tokio::task::spawn_blocking(move || {
+        let mut lent = devices::lend(&on, &work)?;
+        let done = lent.work(|device| commit(device, &work.seed, shape, &until));
+        done.map(|commitment| (lent, commitment)).map_err(|error| why_not(&error))
+    });
+    match computed.await {
+        Ok(result) => result.map_err(refused),
+        Err(error) => {
+            warn!(%error, "the work of a challenge ended early");
+            Err(refused(ExamRefusal::Failed))
+        }
+    }
+}
+
+/// Opens the rows, round by round, so that only one round's are in memory.
+async fn open(
+    taken: &Taken<'_>,
+    checker: NodeId,
+    rows: ExamRows,
+    work: (Lent, Commitment),
+    send: &mut SendStream,
+) -> Result<(), Ended> {
+    if !rows.is_bounded() {
+        return Err(Ended::Refused(ExamRefusal::NothingToOpen));
+    }
+    let asked = ProverInput::Asked { checker, device: taken.number, rows: rows.rounds };
+    let rounds = match taken.handle(asked) {
+        Some(ProverOutput::Read { rows, .. }) => rows,
+        Some(ProverOutput::Refuse { why, .. }) => return Err(Ended::Refused(told(why))),
+        _ => return Err(Ended::Refused(told(ProverRefusal::NothingToOpen))),
+    };
+    let (mut lent, mut commitment) = work;
+    for (round, rows) in rounds.into_iter().enumerate() {
+        let stop = taken.stop.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let opened = lent.work(|device| commitment.open_round(device, round, &rows, &stop));
+            (lent, commitment, opened)
+        });
+        let Ok((back, kept, opened)) = read.await else {
+            return Err(Ended::Refused(ExamRefusal::Failed));
+        };
+        (lent, commitment) = (back, kept);
+        let opened = opened.map_err(|error| Ended::Refused(why_not(&error)))?;
+        for Opening { index, row, path } in opened {
+            if taken.stop.is_stopped() {
+                return Err(Ended::Refused(ExamRefusal::Ordered));
+            }
+            say(send, &ExamReply::Row(OpenedRow { index, row, path })).await?;
+        }
+    }
+    // The rows have gone already, one by one.
+    let read = ProverInput::Read { device: taken.number, openings: Vec::new() };
+    taken.handle(read);
+    Ok(())
+}
+
+fn why_not(error: &KernelError) -> ExamRefusal {
+    match error {
+        KernelError::Stopped => ExamRefusal::Ordered,
+        KernelError::OutOfMemory { .. } => ExamRefusal::TooLarge,
+        _ => {
+            warn!(%error, remedy = error.remedy(), "a device failed at a challenge");
+            ExamRefusal::Failed
+        }
+    }
+}
+
+/// Until an order came.
+async fn stopped(stop: &Stop) {
+    while !stop.is_stopped() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
