@@ -27,8 +27,9 @@ usd_per_hour = "0.36"
 
 /// A network with one host that has one slot, and two buyers with money.
 struct Market {
-    services: Services,
+    /// Dropped first: it would start its sandbox helper again and again.
     host: Option<Proc>,
+    services: Services,
     observer: Observer,
 }
 
