@@ -148,7 +148,13 @@ impl Attached<'_> {
         signals: &mut Signals,
     ) -> Option<Ended> {
         match event {
-            LeaseEvent::Stage(stage, detail) => self.stage(stage, detail.as_deref()),
+            LeaseEvent::Stage(stage, detail) => {
+                let bills = match keeper.kept().terms.reservation {
+                    Some(_) => "its reservation pays",
+                    None => "billing is on",
+                };
+                self.stage(stage, detail.as_deref(), bills);
+            }
             LeaseEvent::Disconnected => {
                 self.say("the connection to the host is lost; trying again")
             }
@@ -178,7 +184,7 @@ impl Attached<'_> {
         None
     }
 
-    fn stage(&mut self, stage: StageTime, detail: Option<&str>) {
+    fn stage(&mut self, stage: StageTime, detail: Option<&str>, bills: &str) {
         let before = self.stages.last().map(|last| last.at);
         self.stages.push(stage);
         let took = before.map_or(Duration::ZERO, |before| stage.at.since(before));
@@ -191,7 +197,7 @@ impl Attached<'_> {
             LeaseState::Running => {
                 self.say(&format!("start  {}", out::duration(took)));
                 let ready = out::duration(self.began.elapsed());
-                self.say(&format!("ready  {ready} after acceptance; billing is on"));
+                self.say(&format!("ready  {ready} after acceptance; {bills}"));
             }
             state if state.is_final() || state == LeaseState::Stopping => {
                 let text = format!("{state} ({})", stage.reason);
@@ -220,11 +226,13 @@ impl Attached<'_> {
             Ok(receipt) => {
                 self.exit = receipt.exit.map(|exit| exit.shell_code());
                 let wiped = if receipt.wipe.complete { "wiped" } else { "NOT WIPED" };
+                let paid = match keeper.kept().terms.reservation {
+                    Some(_) => "its reservation pays".to_owned(),
+                    None => format!("{} paid (fee {} in it)", receipt.cost, receipt.fee),
+                };
                 self.say(&format!(
-                    "{} s billed, {} paid (fee {} in it), {wiped} in {} ms; receipt {}",
+                    "{} s billed, {paid}, {wiped} in {} ms; receipt {}",
                     receipt.usage.seconds,
-                    receipt.cost,
-                    receipt.fee,
                     receipt.wipe.elapsed_ms,
                     out::short(&receipt.lease),
                 ));

@@ -22,6 +22,8 @@ use crate::leases::exit_text;
 use crate::market::size;
 use crate::{Context, Quit, Usage, cli, out, withdraw};
 
+mod reserved;
+
 /// The largest receipt file that is read, in bytes.
 const RECEIPT_BYTES_MAX: u64 = 1 << 20;
 
@@ -231,14 +233,19 @@ fn list(context: &Context, home: &Home) -> anyhow::Result<()> {
         }
     }
     rows.sort_by_key(|row| (std::cmp::Reverse(row.ended), row.lease));
+    let reserved = reserved::rows(home)?;
     if context.is_json {
-        return rows.iter().try_for_each(out::json);
+        rows.iter().try_for_each(out::json)?;
+        return reserved.iter().try_for_each(out::json);
     }
-    if rows.is_empty() {
+    if rows.is_empty() && reserved.is_empty() {
         out::note("there are no receipts yet: a lease has one when it has ended");
         return Ok(());
     }
-    out::text(&table(&rows))
+    if !rows.is_empty() {
+        out::text(&table(&rows))?;
+    }
+    if reserved.is_empty() { Ok(()) } else { out::text(&reserved::table(&reserved)) }
 }
 
 /// A receipt as it is listed; money in millionths of a dollar.
@@ -412,10 +419,14 @@ fn checked(file: &ReceiptFile) -> String {
 
 /// Checks a receipt file without a network.
 pub(crate) fn verify(file: &Path, is_json: bool) -> anyhow::Result<()> {
-    let receipt = read(file)?;
-    match receipt.verify() {
+    let text = read(file)?;
+    let receipt: ReceiptFile = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is no receipt", file.display()))?;
+    let found = receipt.verify().map(|statement| verified(&receipt, &statement));
+    // One of a reservation has the same form, and is signed as what it is.
+    match found.or_else(|error| reserved::verified(&text).ok_or(error)) {
         Ok(_) if is_json => out::json(&serde_json::json!({ "valid": true, "problem": null })),
-        Ok(statement) => out::text(&verified(&receipt, &statement)),
+        Ok(words) => out::text(&words),
         Err(error) if is_json => {
             let problem = error.to_string();
             out::json(&serde_json::json!({ "valid": false, "problem": problem }))?;
@@ -427,7 +438,7 @@ pub(crate) fn verify(file: &Path, is_json: bool) -> anyhow::Result<()> {
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<ReceiptFile> {
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let failed = || format!("failed to read {}", file.display());
     let mut text = Vec::new();
     let reader = File::open(file).with_context(failed)?;
@@ -435,7 +446,7 @@ fn read(file: &Path) -> anyhow::Result<ReceiptFile> {
     if text.len() as u64 > RECEIPT_BYTES_MAX {
         return Err(anyhow!("{} is too large for a receipt", file.display()));
     }
-    serde_json::from_slice(&text).with_context(|| format!("{} is no receipt", file.display()))
+    Ok(text)
 }
 
 /// What was checked, in words.

@@ -269,8 +269,12 @@ fn shown_text(kept: &KeptReservation, is_sure: bool, now: UnixMillis) -> String 
     line("price", format!("{price}, {} for the whole term", order.budget));
     let terms = machine.terms();
     line("from", terms.start.to_string());
-    let left = out::duration(machine.until().since(now));
-    line("until", format!("{} (in {left}); what runs on it is stopped then", machine.until()));
+    if kept.end_text().is_none() {
+        let left = out::duration(machine.until().since(now));
+        line("until", format!("{} (in {left}); what runs on it is stopped then", machine.until()));
+    } else if let Some(ended) = kept.ended {
+        line("ended", format!("{ended}; the term was until {}", machine.until()));
+    }
     line(
         "promised",
         format!(

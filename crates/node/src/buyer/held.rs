@@ -13,6 +13,9 @@ use welkin_types::ReservationId;
 use super::home::{Home, HomeError, read_json, write_json};
 use super::reservation::KeptReservation;
 
+/// Reservations that are remembered; beyond it the oldest ended ones are forgotten. Receipts stay.
+const RESERVATIONS_MAX: usize = 10_000;
+
 impl Home {
     fn reservation_path(&self, id: ReservationId) -> PathBuf {
         self.dir().join("reservations").join(format!("{id}.json"))
@@ -73,19 +76,31 @@ impl Home {
         Ok((found, damaged))
     }
 
-    /// Forgets a reservation that was never made.
+    /// Forgets a reservation that was never made, or is over.
     ///
     /// # Errors
     ///
     /// [`HomeError::Io`]
     pub(super) fn remove_reservation(&self, id: ReservationId) -> Result<(), HomeError> {
-        let path = self.reservation_path(id);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(HomeError::Io { what: "remove", path, source })
+        for path in [self.cancelled_path(id), self.reservation_path(id)] {
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(HomeError::Io { what: "remove", path, source });
+                }
+                _ => (),
             }
-            _ => Ok(()),
         }
+        Ok(())
+    }
+
+    /// Forgets the oldest reservations that are over where there are too many.
+    pub(super) fn prune_reservations(&self) -> Result<(), HomeError> {
+        let (known, _) = self.reservations()?;
+        let old = known.iter().skip(RESERVATIONS_MAX);
+        for kept in old.filter(|kept| self.is_reservation_settled(kept)) {
+            self.remove_reservation(kept.reservation)?;
+        }
+        Ok(())
     }
 
     /// Writes down that a person has ended a reservation.

@@ -303,7 +303,7 @@ impl Home {
         for kept in leases.iter().skip(LEASES_MAX).filter(|kept| kept.state().0.is_final()) {
             self.remove(kept.lease)?;
         }
-        Ok(())
+        self.prune_reservations()
     }
 }
 

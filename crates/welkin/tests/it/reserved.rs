@@ -177,6 +177,17 @@ fn a_reserved_container_is_kept_used_and_given_back() {
     let ahead = receipt.seconds - receipt.elapsed_seconds;
     assert!((3_598..=3_600).contains(&ahead), "{receipt:?}");
     assert_eq!(receipt.refund, Usd::ZERO);
+    let path = market.home().reservation_receipt_path(id);
+    let path = path.to_str().unwrap();
+    let checked = market.services.run(&["receipts", "verify", path]).expect(0).text();
+    assert!(checked.contains(&format!("{id} is right:")), "{checked}");
+    let forged =
+        std::fs::read_to_string(path).unwrap().replacen("\"seconds\": 3", "\"seconds\": 4", 1);
+    std::fs::write(market.services.place.path().join("forged.json"), forged).unwrap();
+    let forged = market.services.place.path().join("forged.json");
+    drop(market.services.run(&["receipts", "verify", forged.to_str().unwrap()]).expect(1));
+    let listed = market.services.run(&["receipts"]).expect(0).text();
+    assert!(listed.contains(&format!("{}  cancelled", &id.to_string()[..12])), "{listed}");
     market.others_find_something();
     let again = ["run", "--reserve", "mine", "-n", "--", "true"];
     drop(market.services.run(&again).expect(1).says("is over: its buyer ended it"));
