@@ -66,22 +66,27 @@ async fn main() {
     let dsn = Dsn::parse(&server.text()).unwrap();
     let directory = Postgres::open(dsn, NodeId::from_bytes([1; 32])).await.unwrap();
     directory.claim(HolderId::from_bytes([1; 16]), Duration::from_secs(86_400)).await.unwrap();
-    let (inserted, updated, (count, loaded)) = tokio::select! {
+    let (inserted, updated, (count, loaded), sessions) = tokio::select! {
         () = directory.keep_writing() => panic!("the writer has ended"),
         measured = async {
             let inserted = write(&directory, rows).await;
             let updated = write(&directory, rows.div_ceil(4)).await;
-            (inserted, updated, load(&directory).await)
+            let loaded = load(&directory).await;
+            let began = Instant::now();
+            let sessions = directory.load_sessions(UnixMillis(0)).await.unwrap().len();
+            assert_eq!(sessions as u64, loaded.0);
+            (inserted, updated, loaded, began.elapsed())
         } => measured,
     };
     assert_eq!(count, u64::from(rows));
     let bytes = server.psql("SELECT pg_total_relation_size('welkin_host')").stdout;
     let bytes: u64 = String::from_utf8_lossy(&bytes).trim().parse().unwrap();
     println!(
-        "RESULT directory rows={rows} inserts_per_s={:.0} updates_per_s={:.0} load_ms={} bytes_per_row={}",
+        "RESULT directory rows={rows} inserts_per_s={:.0} updates_per_s={:.0} load_ms={} sessions_ms={} bytes_per_row={}",
         f64::from(rows) / inserted.as_secs_f64(),
         f64::from(rows.div_ceil(4)) / updated.as_secs_f64(),
         loaded.as_millis(),
+        sessions.as_millis(),
         bytes / u64::from(rows),
     );
 }

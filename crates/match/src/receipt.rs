@@ -6,7 +6,7 @@ use welkin_types::Policy;
 
 use crate::fleet::UNCONFIRMED_CUT_BP;
 use crate::fleet::rows::price_of;
-use crate::index::{Considered, Receipt, ReceiptError, Weights, ring_of};
+use crate::index::{Considered, Receipt, ReceiptError, SLACK_DEFAULT, WIDTH_MAX, Weights, ring_of};
 
 /// What is wrong with a receipt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum ReceiptFault {
     /// It is of another query or policy.
     #[error("the receipt is of another question than was asked")]
     Query,
+    /// Candidates were drawn from more, or dearer ones, than everybody draws from.
+    #[error("the receipt draws otherwise than the protocol does")]
+    Rule,
     /// It names other offers than came.
     #[error("the receipt is of other offers than came with it")]
     Offers,
@@ -48,6 +51,10 @@ pub fn verify_receipt(
     let body: Receipt = decode(&receipt.body).map_err(|_| ReceiptFault::Body)?;
     if body.query != query || body.weights != Weights::of(policy) {
         return Err(ReceiptFault::Query);
+    }
+    // Who may draw from anything that fits can favour anybody.
+    if (body.width, body.slack) != (WIDTH_MAX, SLACK_DEFAULT) {
+        return Err(ReceiptFault::Rule);
     }
     if !receipt.offers.iter().eq(offers.iter().map(|offer| &offer.id))
         || offers.iter().any(|offer| offer.buyer != receipt.buyer)

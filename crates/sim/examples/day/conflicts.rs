@@ -8,11 +8,13 @@ pub(crate) const LOADS: [u64; 4] = [500, 700, 850, 950];
 pub(crate) const AGES: [(u64, &str); 3] =
     [(50_000, "50 ms"), (500_000, "0.5 s"), (2_000_000, "2 s")];
 /// How buyers choose.
-pub(crate) const CHOICES: [(Choosing, &str); 4] = [
+pub(crate) const CHOICES: [(Choosing, &str); 6] = [
     (Choosing::Best, "the best"),
     (Choosing::AnyOfEight, "any of 8"),
-    (Choosing::TwoOf64(200), "two draws of 64"),
-    (Choosing::TwoOf64(1_000), "two draws, 10 %"),
+    (Choosing::TwoOf(64, 200), "two draws of 64, 2 %"),
+    (Choosing::TwoOf(64, 1_000), "two draws of 64, 10 %"),
+    (Choosing::TwoOf(8, 2_500), "two draws of 8, 25 %"),
+    (Choosing::TwoOf(64, 2_500), "two draws of 64, 25 %"),
 ];
 const MINUTES: u64 = 2;
 
@@ -25,6 +27,8 @@ pub(crate) struct Cell {
     pub(crate) failed_percent: f64,
     /// Leased slots, in percent.
     pub(crate) leased_percent: f64,
+    /// How much more the first candidates cost than the best, in percent.
+    pub(crate) dearer_percent: f64,
 }
 
 /// Measures all: the same network at the same moment, with steady demand, hosts that stay and
@@ -47,7 +51,15 @@ pub(crate) fn measure(day: Config) -> Result<Vec<Cell>, Violation> {
                 let report = network.with(choosing, Staleness::Fixed(age)).run()?;
                 let failed_percent = report.first_try_failed_percent();
                 let leased_percent = report.utilisation_percent;
-                cells.push(Cell { load, age, choosing, failed_percent, leased_percent });
+                let dearer_percent = report.dearer_percent();
+                cells.push(Cell {
+                    load,
+                    age,
+                    choosing,
+                    failed_percent,
+                    leased_percent,
+                    dearer_percent,
+                });
             }
         }
     }

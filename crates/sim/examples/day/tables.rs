@@ -175,21 +175,23 @@ fn indexers(text: &mut String, report: &Report) -> std::fmt::Result {
 
 fn conflicts(text: &mut String, cells: &[Cell]) -> std::fmt::Result {
     writeln!(text, "### Requests that needed a second candidate\n")?;
-    write!(text, "| demand | leased |")?;
-    for (_, age) in AGES {
-        for (_, name) in CHOICES {
-            write!(text, " {age}: {name} |")?;
-        }
-    }
-    writeln!(text, "\n|{}", " --- |".repeat(2 + AGES.len() * CHOICES.len()))?;
+    write!(text, "| picture | choice |")?;
     for load in LOADS {
-        let row = cells.iter().filter(|cell| cell.load == load);
-        let leased = row.clone().map(|cell| cell.leased_percent).next().unwrap_or(0.0);
-        write!(text, "| {} % | {leased:.0} % |", load / 10)?;
-        for cell in row {
-            write!(text, " {:.2} % |", cell.failed_percent)?;
+        let leased = cells.iter().find(|cell| cell.load == load);
+        let leased = leased.map_or(0.0, |cell| cell.leased_percent);
+        write!(text, " demand {} %, leased {leased:.0} % |", load / 10)?;
+    }
+    writeln!(text, " dearer than the best |\n|{}", " --- |".repeat(3 + LOADS.len()))?;
+    for (age, picture) in AGES {
+        for (choosing, name) in CHOICES {
+            write!(text, "| {picture} | {name} |")?;
+            let row = || cells.iter().filter(|cell| (cell.age, cell.choosing) == (age, choosing));
+            for cell in row() {
+                write!(text, " {:.2} % |", cell.failed_percent)?;
+            }
+            let dearer: f64 = row().map(|cell| cell.dearer_percent).sum();
+            writeln!(text, " {:.2} % |", dearer / LOADS.len() as f64)?;
         }
-        writeln!(text)?;
     }
     Ok(())
 }

@@ -115,6 +115,8 @@ impl Day {
         let counts = &mut self.stats.counts;
         let is_empty = found.all().is_empty();
         counts.searches += 1;
+        counts.price_first += found.prices.0;
+        counts.price_best += found.prices.1;
         counts.looked_at += u64::from(found.looked_at);
         counts.empty_searches += u64::from(is_empty);
         counts.empty_looked_at += if is_empty { u64::from(found.looked_at) } else { 0 };

@@ -162,9 +162,9 @@ pub enum Choosing {
     Best,
     /// Any of the best eight.
     AnyOfEight,
-    /// The better of two draws among the best 64 that cost at most so much more than the best, in
-    /// hundredths of a percent.
-    TwoOf64(u16),
+    /// The better of two draws among so many of the best that cost at most so much more than the
+    /// very best, in hundredths of a percent.
+    TwoOf(u8, u16),
 }
 
 /// How long a change takes to reach an indexer.
@@ -212,7 +212,7 @@ impl Config {
         minutes: 24 * 60,
         warm_up_minutes: 60,
         load_permille: 880,
-        choosing: Choosing::TwoOf64(200),
+        choosing: Choosing::TwoOf(64, 200),
         staleness: Staleness::Network,
         has_hours: true,
         has_churn: true,

@@ -37,6 +37,8 @@ pub(super) struct Candidates {
     len: u8,
     /// Entries that the index looked at for them.
     pub(super) looked_at: u32,
+    /// The price of the first one and of the best one, times its weight.
+    pub(super) prices: (u64, u64),
 }
 
 impl Candidates {
@@ -125,7 +127,7 @@ pub(super) fn candidates(
     let search = match choosing {
         Choosing::Best => Search { count: few, width: 1, ..*search },
         Choosing::AnyOfEight => Search { count: 8, width: 1, ..*search },
-        Choosing::TwoOf64(slack) => Search { count: few, width: 64, slack, ..*search },
+        Choosing::TwoOf(width, slack) => Search { count: few, width, slack, ..*search },
     };
     // A search within bounds is never refused, and these are.
     let choice = index.find(&search).unwrap_or_default();
@@ -138,6 +140,10 @@ pub(super) fn candidates(
     }
     let looked_at = u32::try_from(choice.effort.rows).unwrap_or(u32::MAX);
     let mut candidates = Candidates { looked_at, ..Candidates::default() };
+    let best = choice.considered.first().and_then(|list| list.first());
+    if let (Some(first), Some(best)) = (chosen.first(), best) {
+        candidates.prices = (first.terms.price, index.terms(&search, *best).price);
+    }
     for chosen in &chosen {
         candidates.push(Candidate {
             container: first + chosen.row.number(),

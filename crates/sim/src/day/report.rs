@@ -133,7 +133,14 @@ impl Report {
         percent(self.counts.busy + self.counts.silent, self.counts.tried)
     }
 
-    /// The same, of those that asked an honest indexer.
+    /// How much more the first candidates cost an hour than the best would, in percent.
+    pub fn dearer_percent(&self) -> f64 {
+        let more = self.counts.price_first.saturating_sub(self.counts.price_best);
+        percent(more, self.counts.price_best)
+    }
+
+    /// Of requests to honest indexers that were given a candidate, those whose first host did not
+    /// take them, in percent.
     pub fn honest_failed_percent(&self) -> f64 {
         percent(self.counts.honest_busy + self.counts.honest_silent, self.counts.honest_tried)
     }

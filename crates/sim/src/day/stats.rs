@@ -103,6 +103,10 @@ pub struct Counts {
     pub searches: u64,
     /// Entries that they looked at.
     pub looked_at: u64,
+    /// The prices of those that came first, times their weight.
+    pub price_first: u64,
+    /// The prices of the best, likewise.
+    pub price_best: u64,
     /// Searches that found nothing.
     pub empty_searches: u64,
     /// Entries that these looked at.

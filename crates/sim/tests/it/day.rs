@@ -63,7 +63,7 @@ fn two_draws_fail_less_than_always_the_best() {
         let run = day.with(choosing, Staleness::Fixed(20_000_000)).run();
         run.map_or(f64::NAN, |report| report.first_try_failed_percent())
     };
-    let (best, draws) = (failed(Choosing::Best), failed(Choosing::TwoOf64(3_000)));
+    let (best, draws) = (failed(Choosing::Best), failed(Choosing::TwoOf(64, 3_000)));
     println!("always the best {best:.2} %, two draws {draws:.2} %");
     assert!(draws < best, "{draws} {best}");
 }

@@ -93,6 +93,8 @@ fn a_receipt_is_checked_against_offers_and_question() {
     let mut favoured = body.clone();
     favoured.chosen.swap(0, 1);
     assert!(matches!(check(&favoured, &offers, asked), Err(ReceiptFault::Choice(_))));
+    let wide = crate::index::Receipt { slack: 10_000, ..body.clone() };
+    assert_eq!(check(&wide, &offers, asked), Err(ReceiptFault::Rule));
     let mut other = receipt(&body);
     other.body.truncate(9);
     assert_eq!(verify_receipt(&other, &offers, (asked, Policy::Best)), Err(ReceiptFault::Body));
