@@ -11,8 +11,10 @@ use welkin_proto::prices::{POINTS_MAX, PricePoint, Span};
 use welkin_types::{Class, Region, UnixMillis, Usd};
 
 mod sample;
+mod sampler;
 
 pub use sample::{Market, Sample};
+pub use sampler::Sampler;
 
 /// The most series: classes, each by region and in all regions together.
 pub const SERIES_MAX: usize = 8_192;

@@ -50,6 +50,18 @@ impl Fleet {
         })
     }
 
+    /// A number that changes when something else is announced under a container's number, if it is
+    /// listed. Whoever makes it collide makes its own price count wrongly and nothing else.
+    pub(crate) fn print_of(&self, now: UnixMillis, number: u32) -> Option<u64> {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let container = self.hosts.containers.get(number)?;
+        let host = self.hosts.hosts.get(container.host).filter(|host| host.is_listed(now))?;
+        let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let names = word(host.node.as_bytes()) ^ word(container.id.as_bytes()).rotate_left(32);
+        let announced = host.revision.wrapping_mul(ODD) ^ u64::from(container.at.0);
+        Some(names.wrapping_mul(ODD) ^ announced)
+    }
+
     /// Slots that are free of leases on demand, as the host says. What is kept for seconds counts
     /// as free: this is for counts that stand longer.
     pub(crate) fn unleased(&self, now: UnixMillis, number: u32) -> u32 {

@@ -98,6 +98,11 @@ pub struct Market {
 }
 
 impl Market {
+    /// Of samples that were taken elsewhere.
+    pub(super) const fn of(samples: BTreeMap<Series, Sample>) -> Self {
+        Self { samples, next: 0 }
+    }
+
     /// Counts slots of a class in a region.
     pub fn add(
         &mut self,

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
-use welkin_match::prices::{Market, Prices, Record, Rings, Series, chosen, slot};
+use welkin_match::prices::{Market, Prices, Record, Rings, Sampler, Series, chosen, slot};
 use welkin_proto::index::IndexReply;
 use welkin_proto::prices::{PricePoint, PricesAsked, Span};
 use welkin_proto::{decode, encode};
@@ -234,10 +234,11 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 pub(super) async fn keep(indexer: Arc<Indexer>) {
     let mut prices = restored(&indexer).await;
     let mut has_failed = false;
+    let mut sampler = Sampler::default();
     tokio::time::sleep(FIRST_AFTER).await;
     loop {
         let (now, begun) = (outside::now(), Instant::now());
-        let market = sample(&indexer, now).await;
+        let market = sample(&indexer, now, &mut sampler).await;
         // The same count is what other indexers hear of this region.
         indexer.neighbours.counted(&market);
         let records = prices.record(now, &market);
@@ -257,12 +258,11 @@ pub(super) async fn keep(indexer: Arc<Indexer>) {
 }
 
 /// Counts the fleet a piece at a time, so that nobody waits for long.
-async fn sample(indexer: &Indexer, now: UnixMillis) -> Market {
-    let mut market = Market::default();
-    while market.count(&indexer.fleet(), now, AT_ONCE) {
+async fn sample(indexer: &Indexer, now: UnixMillis, sampler: &mut Sampler) -> Market {
+    while sampler.count(&indexer.fleet(), now, AT_ONCE) {
         tokio::task::yield_now().await;
     }
-    market
+    sampler.finish()
 }
 
 /// The open hours and days as they were before a restart.

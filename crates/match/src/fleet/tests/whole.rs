@@ -205,3 +205,43 @@ fn a_large_fleet_is_listed_and_explained_in_bounds() {
     assert!(calls >= 3, "{calls}");
     assert!(fleet.bytes() < 3_000 * 1_024 + (1 << 20), "{}", fleet.bytes());
 }
+
+#[test]
+fn a_sampler_counts_what_a_market_counts() {
+    use crate::prices::{Market, Sampler};
+    let of = |host: u8, revision: u64, slots: u32, price: u64| {
+        let spot = welkin_proto::SpotTerms { price: self::price(price / 2), notice_seconds: 30 };
+        let containers = (1..=host % 3 + 1).map(|id| {
+            let base = offer(id, slots, price + u64::from(id) * 7);
+            ContainerOffer { spot: host.is_multiple_of(2).then_some(spot), ..base }
+        });
+        let region = if host.is_multiple_of(5) { "eu" } else { "us" }.parse().unwrap();
+        Capability { region, ..capability(host, revision, containers.collect()) }
+    };
+    let mut fleet = Fleet::new(7);
+    let mut sampler = Sampler::default();
+    for round in 0..20_u64 {
+        let now = UnixMillis(round * 20_000);
+        while fleet.expire(now) {}
+        for host in 1..60_u8 {
+            let price = 100 * (1 + round * u64::from(host) % 11);
+            match (u64::from(host) + round) % 4 {
+                0 => fleet.leave(now, node(host)),
+                1 => {
+                    let said = of(host, round + 1, 1 + u32::from(host % 4), price);
+                    let _ = fleet.announce(now, account(host), said);
+                }
+                2 => {
+                    let beat = beat(round, round, &[(1, u32::from(host % 2))]);
+                    let _ = fleet.beat(now, node(host), &beat);
+                }
+                _ => (),
+            }
+        }
+        let mut market = Market::default();
+        while market.count(&fleet, now, 7) {}
+        while sampler.count(&fleet, now, 5) {}
+        let sampled = sampler.finish();
+        assert!(!market.is_empty() && market.series().eq(sampled.series()), "round {round}");
+    }
+}
