@@ -199,13 +199,14 @@ impl Witness {
             self.suspects.remove(&about);
             let (indexer, node, container) = about;
             let Some(card) = self.cards.get(&indexer).cloned() else { continue };
-            if !lists.contains_key(&indexer) {
-                let rows = self.rows(&card).await;
-                lists.insert(indexer, rows);
-            }
+            let rows = match lists.remove(&indexer) {
+                Some(rows) => rows,
+                None => self.rows(&card).await,
+            };
             let is_it = |row: &Listing| row.addr.node == node && row.container.id == container;
-            let rows = lists.get(&indexer).and_then(Option::as_ref);
-            if !rows.is_some_and(|rows| rows.iter().any(|row| is_it(row) && is_offered(row))) {
+            let is_listed = rows.iter().flatten().any(|row| is_it(row) && is_offered(row));
+            lists.insert(indexer, rows);
+            if !is_listed {
                 continue;
             }
             let said = self.ask_host(&host, container).await;
