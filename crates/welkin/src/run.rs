@@ -165,6 +165,7 @@ async fn lease(
     let files = if ask.files { Some(pack(&entries)?) } else { None };
     let began = Instant::now();
     let mut waiting = Waiting::new(context, client.buyer.home(), job);
+    let stopped = waiting.stopped();
     let mut progress = |event: PlaceProgress| match event {
         PlaceProgress::Trying(_) => (),
         PlaceProgress::Refused(why) => say(context, &format!("refused: {why}; trying the next")),
@@ -179,6 +180,10 @@ async fn lease(
         // The place in the queue is given up with the connection.
         stop = roles::stop_signal() => {
             stop?;
+            return Err(Quit(CANCELLED).into());
+        }
+        () = stopped => {
+            say(context, "stopped while it waited");
             return Err(Quit(CANCELLED).into());
         }
     };

@@ -14,6 +14,9 @@ use welkin_types::{LeaseState, NodeId, TicketId};
 use crate::task::Job;
 use crate::{Context, out};
 
+/// How often it is looked whether somebody wants this to stop waiting.
+const STOP_LOOKED_FOR_EVERY: Duration = Duration::from_millis(200);
+
 /// How what waits is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
@@ -79,6 +82,16 @@ impl Waiting {
         };
         let (home, what) = (home.clone(), what(&ask.needs));
         Self { home, manner, what, kept, is_kept: false, said: String::new() }
+    }
+
+    /// Completes once `welkin stop` was said of its ticket.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let (home, ticket) = (self.home.clone(), self.kept.ticket);
+        async move {
+            while !home.is_wait_stopped(ticket) {
+                tokio::time::sleep(STOP_LOOKED_FOR_EVERY).await;
+            }
+        }
     }
 
     /// Something has happened in the queue.

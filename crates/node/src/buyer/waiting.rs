@@ -63,6 +63,25 @@ impl Home {
     pub fn remove_wait(&self, ticket: TicketId) {
         // A file that is left is too old to count in a minute.
         let _ = fs::remove_file(self.wait_path(ticket));
+        let _ = fs::remove_file(self.stop_path(ticket));
+    }
+
+    fn stop_path(&self, ticket: TicketId) -> PathBuf {
+        self.wait_path(ticket).with_extension("stop")
+    }
+
+    /// Asks the process that waits to give its place up.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`]
+    pub fn stop_wait(&self, ticket: TicketId) -> Result<(), HomeError> {
+        write_json(&self.stop_path(ticket), &())
+    }
+
+    /// Whether it was asked to.
+    pub fn is_wait_stopped(&self, ticket: TicketId) -> bool {
+        self.stop_path(ticket).exists()
     }
 
     /// The tasks that wait, the oldest first. Files of processes that are gone are removed.
@@ -82,6 +101,12 @@ impl Home {
         let mut waits: Vec<KeptWait> = Vec::new();
         for entry in entries.take(LISTED_MAX) {
             let path = entry.map_err(io)?.path();
+            if path.extension().is_some_and(|extension| extension == "stop")
+                && !path.with_extension("json").exists()
+            {
+                // Whoever was asked is gone.
+                drop(fs::remove_file(&path));
+            }
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
@@ -124,8 +149,13 @@ mod tests {
             home.save_wait(wait).unwrap();
         }
         assert_eq!(home.waits().unwrap(), [present.clone(), later.clone()]);
+        assert!(!home.is_wait_stopped(later.ticket));
+        home.stop_wait(later.ticket).unwrap();
+        assert!(home.is_wait_stopped(later.ticket) && home.waits().unwrap().len() == 2);
         home.remove_wait(later.ticket);
+        home.stop_wait(later.ticket).unwrap();
         assert_eq!(home.waits().unwrap(), [present]);
+        assert!(!home.is_wait_stopped(later.ticket), "nobody is there to hear it");
         assert_eq!(fs::read_dir(folder.path().join("queued")).unwrap().count(), 1);
     }
 }

@@ -100,11 +100,18 @@ async fn attempt(
     };
     let buyer: Arc<Buyer> = old.shared_buyer();
     let mut waiting = Waiting::replacing(buyer.home(), old.kept(), &ask);
+    let stopped = waiting.stopped();
     let mut progress = |event| match event {
         PlaceProgress::Queued(indexer, event) => waiting.event(indexer, event),
         PlaceProgress::Trying(_) | PlaceProgress::Refused(_) | PlaceProgress::Waiting(_) => (),
     };
-    let placed = place(&buyer, &ask, Vec::new(), &mut progress).await?;
+    let placed = tokio::select! {
+        placed = place(&buyer, &ask, Vec::new(), &mut progress) => placed?,
+        () = stopped => {
+            buyer.home().remove_task(old.kept().lease).map_err(BuyerError::Home)?;
+            return Ok(None);
+        }
+    };
     drop(waiting);
     // Before the lease's own file: an agent that starts in between removes it with the others.
     buyer.home().save_task(placed.lease, task).map_err(BuyerError::Home)?;

@@ -26,6 +26,10 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(45);
 /// Time for the signature under the receipt to leave: nothing answers it.
 const ACK_LEAVING: Duration = Duration::from_millis(100);
+/// How long a process that waits may take to leave the queue.
+const WAIT_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether it has.
+const WAIT_STOP_LOOK: Duration = Duration::from_millis(50);
 /// The grace of a removal by force.
 const RM_GRACE: Duration = Duration::from_secs(10);
 /// Leases that are ended at the same time.
@@ -76,7 +80,15 @@ pub(crate) async fn stop(context: &Context, args: &cli::Stop) -> anyhow::Result<
         .parse()
         .map_err(|error| Usage::new(format!("--grace: {error}"), "write it like `10s` or `2m`"))?;
     let is_json = context.is_json;
-    each(context, "stop", &args.leases, move |buyer, kept| async move {
+    let (waits, leases): (Vec<_>, Vec<_>) =
+        args.leases.iter().cloned().partition(|name| name.starts_with("tkt_"));
+    for ticket in &waits {
+        stop_wait(context, ticket).await?;
+    }
+    if leases.is_empty() {
+        return Ok(());
+    }
+    each(context, "stop", &leases, move |buyer, kept| async move {
         // What a person ends is not placed again, also where its host is lost.
         buyer.home().remove_task(kept.lease).map_err(BuyerError::Home)?;
         let ended = if kept.state().0.is_final() {
@@ -87,6 +99,29 @@ pub(crate) async fn stop(context: &Context, args: &cli::Stop) -> anyhow::Result<
         if is_json { out::json(&ended) } else { out::text(&ended.text()) }
     })
     .await
+}
+
+/// Takes a task out of the queue, and waits until the process that waits has understood.
+async fn stop_wait(context: &Context, ticket: &str) -> anyhow::Result<()> {
+    let home = client::home(context);
+    let waits = home.waits().map_err(BuyerError::Home)?;
+    let Some(wait) = waits.iter().find(|wait| wait.ticket.to_string().starts_with(ticket)) else {
+        let text = format!("nothing waits as `{ticket}`");
+        return Err(Usage::new(text, "`welkin ps` lists what waits and what runs").into());
+    };
+    let ticket = wait.ticket;
+    home.stop_wait(ticket).map_err(BuyerError::Home)?;
+    let deadline = Instant::now() + WAIT_STOP_TIMEOUT;
+    while home.is_wait_stopped(ticket) {
+        if Instant::now() >= deadline {
+            return Err(anyhow!("the process that waits as {ticket} does not answer: end it"));
+        }
+        tokio::time::sleep(WAIT_STOP_LOOK).await;
+    }
+    if context.is_json {
+        return out::json(&serde_json::json!({ "ticket": ticket, "stopped": true }));
+    }
+    out::text(&format!("{ticket} waits no more\n"))
 }
 
 /// Forgets ended leases.

@@ -70,6 +70,15 @@ fn one_slot_is_shared_fairly_and_places_outlive_the_indexer() {
     let show = services.client("flood", HERE, &["show", ticket]).finish().expect(0).text();
     assert!(show.contains("queued (hosts_busy), billing off"), "{show}");
 
+    // A place can be given up from elsewhere.
+    let mut stopped = waits(&services, "third", "120s");
+    stopped.wait_stderr("queued: position");
+    let ps = services.client("third", HERE, &["ps"]).finish().expect(0).text();
+    let ticket = ps.split_whitespace().rfind(|word| word.starts_with("tkt_")).unwrap();
+    let stop = services.client("third", HERE, &["stop", ticket]).finish().expect(0).text();
+    assert!(stop.contains("waits no more"), "{stop}");
+    stopped.ended().expect(130);
+
     // Time is over when it was said, and Ctrl-C gives a place up.
     let began = Instant::now();
     let late = waits(&services, "second", "2s").finish();
