@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use welkin_match::trust::Finding;
 use welkin_net::{BindError, Endpoint, EndpointConfig};
+use welkin_proto::exam::Verified;
 use welkin_proto::index::{Filter, IndexReply, IndexRequest, Listing, MatchRequest, WhyNot};
 use welkin_proto::lease::RefusalCode;
 use welkin_proto::prices::{PricePoint, PricesAsked};
@@ -448,6 +449,18 @@ impl Buyer {
         let request = IndexRequest::Offers { needs: needs.map(Box::new) };
         match self.ask(request).await? {
             IndexReply::Listing(rows) => Ok(rows),
+            _ => Err(BuyerError::Wire(WireError::Ended)),
+        }
+    }
+
+    /// What challenges of hardware have found of containers.
+    ///
+    /// # Errors
+    ///
+    /// [`BuyerError`] where no indexer answers.
+    pub async fn verified(&self) -> Result<Vec<Verified>, BuyerError> {
+        match self.ask(IndexRequest::Verified).await? {
+            IndexReply::Verified(rows) => Ok(rows),
             _ => Err(BuyerError::Wire(WireError::Ended)),
         }
     }

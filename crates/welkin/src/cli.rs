@@ -114,7 +114,7 @@ pub(crate) enum Command {
     /// Writes a network's address file from the addresses of its services.
     Network(NetworkArgs),
     /// Runs a host: leases this machine's containers.
-    Host,
+    Host(Host),
     /// Runs an indexer: matches tasks to containers.
     Indexer(Indexer),
     /// Runs a checker: tests the containers that it was assigned.
@@ -233,6 +233,25 @@ pub(crate) struct Run {
 pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) task: TaskArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Host {
+    #[command(subcommand)]
+    pub(crate) command: Option<HostCommand>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// Tests this machine as checkers will, and says what to mend.
+    Check(HostCheck),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HostCheck {
+    /// Reads this file in place of the kernel's log: what `dmesg` prints.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel_log: Option<std::path::PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

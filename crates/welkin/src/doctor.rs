@@ -34,7 +34,7 @@ const KERNEL_MIN: (u32, u32) = (5, 12);
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+pub(crate) enum Status {
     /// As it should be.
     Ok,
     /// It works, less well than it could.
@@ -47,20 +47,25 @@ enum Status {
 
 /// One thing looked at.
 #[derive(Clone, Debug, Serialize)]
-struct Check {
-    name: &'static str,
-    status: Status,
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    pub(crate) status: Status,
     found: String,
     /// What to do about it; empty where nothing needs to be done.
     remedy: String,
 }
 
 impl Check {
-    fn new(name: &'static str, status: Status, found: impl Into<String>, remedy: &str) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        status: Status,
+        found: impl Into<String>,
+        remedy: &str,
+    ) -> Self {
         Self { name, status, found: found.into(), remedy: remedy.to_owned() }
     }
 
-    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+    pub(crate) fn ok(name: &'static str, found: impl Into<String>) -> Self {
         Self::new(name, Status::Ok, found, "")
     }
 
@@ -97,7 +102,7 @@ pub(crate) async fn doctor(context: &Context) -> anyhow::Result<()> {
     if can_host { Ok(()) } else { Err(Quit(2).into()) }
 }
 
-fn text(checks: &[Check]) -> String {
+pub(crate) fn text(checks: &[Check]) -> String {
     let mut text = String::new();
     for check in checks {
         let status = match check.status {

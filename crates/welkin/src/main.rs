@@ -15,6 +15,7 @@ mod desk;
 mod doctor;
 mod exec;
 mod gov;
+mod host_check;
 mod indexer;
 mod indexers;
 mod key;
@@ -156,7 +157,7 @@ const fn is_role(command: &Command) -> bool {
     matches!(
         command,
         Command::Up(_)
-            | Command::Host
+            | Command::Host(cli::Host { command: None })
             | Command::Indexer(_)
             | Command::Checker
             | Command::Relay
@@ -200,7 +201,10 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
             if context.is_json { out::json(&context.config) } else { out::text(&text) }
         }
         Command::Network(args) => roles::network(&args),
-        Command::Host => roles::host(&context).await,
+        Command::Host(cli::Host { command: None }) => roles::host(&context).await,
+        Command::Host(cli::Host { command: Some(cli::HostCommand::Check(args)) }) => {
+            host_check::check(&context, &args).await
+        }
         Command::Indexer(args) => indexer::indexer(&context, &args).await,
         Command::Checker => roles::checker(&context).await,
         Command::Relay => roles::relay(&context).await,

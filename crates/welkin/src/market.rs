@@ -1,15 +1,17 @@
 //! What is on offer, and where a task would run: questions to an indexer that cost nothing.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::bail;
 use welkin_node::buyer::Ask;
+use welkin_proto::exam::Verified;
 use welkin_proto::index::Listing;
 use welkin_proto::{ContainerOffer, Offer};
 use welkin_types::task::{ByteRange, CpuRange, GpuAsk, Needs, Text};
-use welkin_types::{CapacityType, Gpu, Price, Region, Resources, Tier, Usd};
+use welkin_types::{CapacityType, ContainerId, Gpu, NodeId, Price, Region, Resources, Tier, Usd};
 
 use crate::client::Client;
 use crate::{Context, Usage, cli, out, task};
@@ -33,12 +35,14 @@ pub(crate) async fn offers(context: &Context, args: &cli::Offers) -> anyhow::Res
         client.close().await;
         return watched;
     }
-    let rows = client.buyer.offers(needs).await;
+    let (rows, verified) = tokio::join!(client.buyer.offers(needs), client.buyer.verified());
     client.close().await;
     let mut rows = rows?;
     rows.sort_by_key(|row| (row.container.price, row.addr.node, row.container.id));
+    let verified = by_container(verified);
     if context.is_json {
-        return rows.iter().try_for_each(out::json);
+        let shown = |row| out::json(&Shown { listing: row, verified: verified.get(&key(row)) });
+        return rows.iter().try_for_each(shown);
     }
     if rows.is_empty() {
         out::note(if is_filtered {
@@ -48,7 +52,33 @@ pub(crate) async fn offers(context: &Context, args: &cli::Offers) -> anyhow::Res
         });
         return Ok(());
     }
-    out::text(&listing_table(&rows))
+    out::text(&listing_table(&rows, Some(&verified)))
+}
+
+/// A row of the market with what challenges found of it.
+#[derive(serde::Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    listing: &'a Listing,
+    verified: Option<&'a Verified>,
+}
+
+type ByContainer = BTreeMap<(NodeId, ContainerId), Verified>;
+
+/// Nothing where it can't be had: offers are shown all the same.
+fn by_container<E>(rows: Result<Vec<Verified>, E>) -> ByContainer {
+    let rows = rows.into_iter().flatten();
+    rows.map(|row| ((row.host, row.container), row)).collect()
+}
+
+const fn key(row: &Listing) -> (NodeId, ContainerId) {
+    (row.addr.node, row.container.id)
+}
+
+/// The class that was proved; `-` where nobody has challenged it lately.
+fn proved(verified: Option<&Verified>) -> String {
+    let Some(verified) = verified else { return "-".to_owned() };
+    verified.class.as_ref().map_or_else(|| "not proved".to_owned(), ToString::to_string)
 }
 
 /// Shows where a task would run and what it would cost.
@@ -108,8 +138,9 @@ fn flag<T: FromStr<Err: Display>>(flag: &str, text: Option<&String>) -> anyhow::
     })
 }
 
-fn listing_table(rows: &[Listing]) -> String {
-    let head = [
+/// Without what challenges found where that was not asked for.
+fn listing_table(rows: &[Listing], verified: Option<&ByContainer>) -> String {
+    let mut head = vec![
         "CONTAINER",
         "CLASS",
         "REGION",
@@ -122,12 +153,12 @@ fn listing_table(rows: &[Listing]) -> String {
         "RESERVED/H",
         "FREE",
         "ONLINE",
-        "TIER",
-        "HOST",
     ];
+    head.extend(verified.map(|_| "VERIFIED"));
+    head.extend(["TIER", "HOST"]);
     let cells = |row: &Listing| {
         let container = &row.container;
-        vec![
+        let mut cells = vec![
             out::short(&container.id),
             container.class.to_string(),
             row.region.to_string(),
@@ -142,9 +173,10 @@ fn listing_table(rows: &[Listing]) -> String {
                 .map_or_else(|| "-".to_owned(), |terms| terms.price.hour().to_string()),
             format!("{}/{}", row.free, container.slots),
             out::percent(row.online_bp),
-            container.tier.to_string(),
-            out::short(&row.addr.node),
-        ]
+        ];
+        cells.extend(verified.map(|verified| proved(verified.get(&key(row)))));
+        cells.extend([container.tier.to_string(), out::short(&row.addr.node)]);
+        cells
     };
     out::table(&head, &rows.iter().map(cells).collect::<Vec<_>>())
 }
@@ -298,10 +330,22 @@ mod tests {
 
     #[test]
     fn a_listing_reads_well() {
-        insta::assert_snapshot!(listing_table(&[listing()]), @r"
-        CONTAINER     CLASS        REGION  CPU  MEMORY  DISK     GPU             PRICE/H  SPOT/H  RESERVED/H  FREE  ONLINE   TIER       HOST
-        ctr_05050505  h100-sxm-80  local   8.5  64 GiB  1.5 GiB  2x h100 80 GiB  $4.20    -       -           1/2   99.90 %  container  nod_07070707
+        insta::assert_snapshot!(listing_table(&[listing()], Some(&ByContainer::new())), @r"
+        CONTAINER     CLASS        REGION  CPU  MEMORY  DISK     GPU             PRICE/H  SPOT/H  RESERVED/H  FREE  ONLINE   VERIFIED  TIER       HOST
+        ctr_05050505  h100-sxm-80  local   8.5  64 GiB  1.5 GiB  2x h100 80 GiB  $4.20    -       -           1/2   99.90 %  -         container  nod_07070707
         ");
+        let row = listing();
+        let found = |class: Option<&str>| Verified {
+            host: row.addr.node,
+            container: row.container.id,
+            class: class.map(|class| class.parse().unwrap()),
+            mmac_per_s: 1,
+            proved: 3,
+            failed: 0,
+            minute: 1,
+        };
+        assert_eq!(proved(Some(&found(Some("rtx4090-24")))), "rtx4090-24");
+        assert_eq!(proved(Some(&found(None))), "not proved");
     }
 
     #[test]

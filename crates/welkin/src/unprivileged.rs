@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use welkin_runtime::privileges::User;
 use welkin_runtime::{Launcher, LauncherConfig};
 
-use crate::cli::Command;
+use crate::cli::{self, Command};
 use crate::{Context, Usage, client, roles};
 
 /// Where the helper keeps unpacked images, if nothing else is said.
@@ -60,12 +60,12 @@ pub(crate) fn give_up_root(
 ) -> anyhow::Result<Option<Launcher>> {
     let folders = match command {
         Command::Up(_) => up_folders(context),
-        Command::Host => host_folders(context),
+        Command::Host(cli::Host { command: None }) => host_folders(context),
         _ => return Ok(None),
     };
     let own = rustix::process::geteuid();
     let Some(user) = wanted(context)? else {
-        if own.is_root() && matches!(command, Command::Host) {
+        if own.is_root() && matches!(command, Command::Host(_)) {
             tracing::warn!("this process stays root: name an ordinary user in `host.user`");
         }
         return Ok(None);

@@ -105,9 +105,9 @@ const SEEDS: [(&str, u64, u64); 8] = [
 ];
 /// The most cores of a class without a GPU.
 const CPU_CORES_MAX: u32 = 256;
-/// Millions of multiply-adds a second of one core: what an old one does with 128-bit vectors, so
-/// that none is turned away before the population has spoken.
-const CPU_CORE_MMAC_PER_S: u64 = 500;
+/// Millions of multiply-adds a second of one core: what one does that is shared by four, so that
+/// none is turned away before the population has spoken.
+const CPU_CORE_MMAC_PER_S: u64 = 250;
 const CPU_SOURCE: &str = "Welkin: the reference's product on one core with 128-bit vectors";
 const SOURCE: &str = "NI-Compute (Bittensor subnet 27) reference table of measured FP32 products";
 
@@ -253,10 +253,10 @@ mod tests {
     fn processors_are_compared_with_processors() {
         let table = ClassTable::published();
         let claimed = Class::cpu(8_000);
-        assert_eq!(table.matched(&claimed, 4_000, 0), MatchedClass::Claimed);
-        assert_eq!(table.matched(&claimed, 2_000, 0), MatchedClass::Lower(Class::cpu(5_000)));
-        assert_eq!(table.matched(&claimed, 349, 0), MatchedClass::None);
-        assert_eq!(table.limit_us(&claimed, 350_000), Some(1_001));
+        assert_eq!(table.matched(&claimed, 2_000, 0), MatchedClass::Claimed);
+        assert_eq!(table.matched(&claimed, 1_000, 0), MatchedClass::Lower(Class::cpu(5_000)));
+        assert_eq!(table.matched(&claimed, 174, 0), MatchedClass::None);
+        assert_eq!(table.limit_us(&claimed, 175_000), Some(1_001));
         // A GPU that is slower than all GPUs is no processor.
         assert_eq!(table.matched(&class("l4-24"), 1_000_000, 23_034), MatchedClass::None);
     }

@@ -89,8 +89,10 @@ struct Taken<'a> {
     container: ContainerId,
     number: u32,
     stop: Stop,
-    /// When the device began, in microseconds.
-    since: u64,
+    /// When the device began what it is at, in microseconds; 0 while it waits for the checker.
+    since: AtomicU64,
+    /// How long it was at work before.
+    spent: AtomicU64,
 }
 
 impl Exams {
@@ -204,6 +206,11 @@ impl Exams {
         }
         let oldest = work.minute.saturating_sub(GIVEN_MINUTES);
         inner.given.retain(|(minute, ..), ()| *minute >= oldest);
+        let key = (work.minute, checker, work.container, work.device);
+        // Also where the same was asked for twice at once.
+        if inner.given.contains_key(&key) {
+            return Err(ExamRefusal::TooMany);
+        }
         if inner.given.len() >= GIVEN_MAX || inner.under_way.contains_key(&number) {
             return Err(ExamRefusal::Busy);
         }
@@ -219,10 +226,11 @@ impl Exams {
             Some(ProverOutput::Refuse { why, .. }) => return Err(told(why)),
             _ => return Err(ExamRefusal::Busy),
         }
-        inner.given.insert((work.minute, checker, work.container, work.device), ());
+        inner.given.insert(key, ());
         let stop = Stop::default();
         inner.under_way.insert(number, (work.container, stop.clone()));
-        Ok(Taken { exams: self, container: work.container, number, stop, since: now })
+        let (since, spent) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Taken { exams: self, container: work.container, number, stop, since, spent })
     }
 }
 
@@ -247,6 +255,18 @@ impl Inner {
 }
 
 impl Taken<'_> {
+    /// The device is at work from now on; only that is taken from the budget.
+    fn begin_work(&self) {
+        self.since.store(micros().max(1), Ordering::Relaxed);
+    }
+
+    fn end_work(&self) {
+        let since = self.since.swap(0, Ordering::Relaxed);
+        if since > 0 {
+            self.spent.fetch_add(micros().saturating_sub(since), Ordering::Relaxed);
+        }
+    }
+
     fn handle(&self, input: ProverInput) -> Option<ProverOutput> {
         self.exams.inner().handle(micros(), input)
     }
@@ -256,13 +276,14 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         // Also where the connection broke in the middle of it.
         self.stop.stop();
+        self.end_work();
         let now = micros();
         let mut inner = self.exams.inner();
         inner.under_way.remove(&self.number);
         let stopped = ProverInput::Stopped { device: self.number, why: ProverRefusal::Ordered };
         inner.handle(now, stopped);
         if let Some(budget) = inner.budgets.get_mut(&self.container) {
-            budget.spend(now, now.saturating_sub(self.since));
+            budget.spend(now, self.spent.load(Ordering::Relaxed));
         }
     }
 }

@@ -139,7 +139,7 @@ impl Screen {
         rows.sort_by_key(|row| (row.container.price, row.addr.node, row.container.id));
         let size = terminal::size();
         let (rows_max, columns) = size.map_or((40, 200), |size| (size.rows, size.columns));
-        let table = cut(&listing_table(&rows), usize::from(rows_max), usize::from(columns));
+        let table = cut(&listing_table(&rows, None), usize::from(rows_max), usize::from(columns));
         let above =
             if self.drawn > 0 { format!("\x1b[{}A\x1b[J", self.drawn) } else { String::new() };
         self.drawn = table.lines().count();

@@ -23,7 +23,9 @@ use crate::wire::{self, WireError};
 /// How long a question may take to arrive.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the rows may take to be asked for.
-const ROWS_TIMEOUT: Duration = Duration::from_secs(60);
+const ROWS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the work may take: a slow device is measured, a checker that wants too much is not served.
+const WORK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reply may take to leave.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most streams of one connection.
@@ -107,7 +109,11 @@ async fn exam(
     recv: &mut RecvStream,
 ) -> Result<(), Ended> {
     let taken = host.exams.take(host, checker, &work).await.map_err(Ended::Refused)?;
-    let (lent, commitment) = compute(host, work, &taken.stop).await?;
+    taken.begin_work();
+    let computed = tokio::time::timeout(WORK_TIMEOUT, compute(host, work, &taken.stop)).await;
+    // What is under way ends when `taken` is dropped.
+    let (lent, commitment) = computed.map_err(|_| Ended::Refused(ExamRefusal::TooLarge))??;
+    taken.end_work();
     let roots = commitment.roots();
     let computed = ProverInput::Computed { device: taken.number, roots };
     let Some(ProverOutput::Commit { roots, .. }) = taken.handle(computed) else {
@@ -166,6 +172,7 @@ async fn open(
     let (mut lent, mut commitment) = work;
     for (round, rows) in rounds.into_iter().enumerate() {
         let stop = taken.stop.clone();
+        taken.begin_work();
         let read = tokio::task::spawn_blocking(move || {
             let opened = lent.work(|device| commitment.open_round(device, round, &rows, &stop));
             (lent, commitment, opened)
@@ -173,6 +180,7 @@ async fn open(
         let Ok((back, kept, opened)) = read.await else {
             return Err(Ended::Refused(ExamRefusal::Failed));
         };
+        taken.end_work();
         (lent, commitment) = (back, kept);
         let opened = opened.map_err(|error| Ended::Refused(why_not(&error)))?;
         for Opening { index, row, path } in opened {
