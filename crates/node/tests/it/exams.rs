@@ -352,3 +352,52 @@ async fn an_indexer_adds_up_what_assigned_checkers_found() {
     assert!(matches!(reply, IndexReply::Refused(_)), "{reply:?}");
     assert_eq!(verified(&indexer).await.len(), 1);
 }
+
+/// A host's GPU does the work through Vulkan, bit for bit; a device that it does not have is refused.
+#[cfg(feature = "vulkan")]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by scripts/test: needs a Vulkan device"]
+async fn a_gpu_is_challenged_through_vulkan() {
+    let adapters = welkin_kernels::vulkan::Adapters::find();
+    let name = adapters.all()[0].info().name.clone();
+    let gpu = welkin_runtime::inventory::Gpu {
+        id: "test-0".to_owned(),
+        uuid: None,
+        name,
+        vram_bytes: Some(1 << 30),
+        driver: None,
+        pci: None,
+        vendor: 0x10005,
+        device: 0,
+        is_software: true,
+        nodes: vec!["/dev/null".into()],
+    };
+    let world = World::start().await;
+    let host = world.host_with(10, "local", vec![gpu]).await;
+    let who = checker(&world, 20).await;
+    let target = target(&host);
+    assert_eq!(target.resources.gpus.len(), 1);
+    let caller = Caller::new(who.endpoint.clone(), target.addr.clone(), ALPN_EXAM);
+    let connection = caller.connection().await.unwrap();
+    let work = ExamWork { n: 200, rounds: 2, ..work(&target, 0) };
+    let (mut send, mut recv) = connection.open().await.unwrap();
+    wire::send(&mut send, &ExamAsk::Begin(work)).await.unwrap();
+    let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(20)).await.unwrap();
+    let ExamReply::Committed(signed) = reply else { panic!("{reply:?}") };
+    let said = signed.open_by(&Domain::LOCAL, target.addr.node).unwrap();
+    let (products, roots) = commit(&work.seed, Shape::new(200, 2).unwrap());
+    assert_eq!((said.roots, said.work), (roots, work));
+    let rounds = vec![vec![0, 199], vec![7]];
+    wire::send(&mut send, &ExamRows { rounds: rounds.clone() }).await.unwrap();
+    for (rows, product) in rounds.iter().zip(&products) {
+        for opening in product.open(rows) {
+            let row = OpenedRow { index: opening.index, row: opening.row, path: opening.path };
+            let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(20)).await.unwrap();
+            assert_eq!(reply, ExamReply::Row(row));
+        }
+    }
+    let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(20)).await.unwrap();
+    assert_eq!(reply, ExamReply::Opened);
+    let reply = begin(&connection, ExamWork { device: 1, ..work }).await;
+    assert_eq!(reply, Some(ExamReply::Refused(ExamRefusal::TooLarge)));
+}

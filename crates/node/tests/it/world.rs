@@ -152,6 +152,16 @@ impl World {
 
     /// The same, in this region.
     pub(crate) async fn host_in(&self, n: u8, region: &str) -> host::HostHandle {
+        self.host_with(n, region, Vec::new()).await
+    }
+
+    /// The same, with these GPUs.
+    pub(crate) async fn host_with(
+        &self,
+        n: u8,
+        region: &str,
+        gpus: Vec<welkin_runtime::inventory::Gpu>,
+    ) -> host::HostHandle {
         let key = NodeKey::from_secret(&[n; 32]);
         let operator = account(n);
         let lasting = std::time::Duration::from_secs(60);
@@ -168,7 +178,7 @@ impl World {
             settle,
             indexers: self.network.indexers.clone(),
             sandboxes: None,
-            gpus: Vec::new(),
+            gpus,
         };
         let config = host::Config {
             dir: self.dir.path().join(format!("host-{n}")),
