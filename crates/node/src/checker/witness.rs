@@ -8,7 +8,7 @@
 //! meanwhile, so that neither a death that is news nor this checker's own network is held against an
 //! indexer. What comes out is signed and told to indexers, as buyers' reports are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,13 +199,12 @@ impl Witness {
             self.suspects.remove(&about);
             let (indexer, node, container) = about;
             let Some(card) = self.cards.get(&indexer).cloned() else { continue };
-            let rows = match lists.remove(&indexer) {
-                Some(rows) => rows,
-                None => self.rows(&card).await,
+            let rows = match lists.entry(indexer) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(self.rows(&card).await),
             };
             let is_it = |row: &Listing| row.addr.node == node && row.container.id == container;
             let is_listed = rows.iter().flatten().any(|row| is_it(row) && is_offered(row));
-            lists.insert(indexer, rows);
             if !is_listed {
                 continue;
             }
