@@ -563,6 +563,11 @@ impl Fleet {
         }
     }
 
+    /// Whether a host has announced this container.
+    pub fn has(&self, node: NodeId, container: ContainerId) -> bool {
+        self.place(node, container).is_some()
+    }
+
     /// Where a host is.
     pub fn locate(&self, node: NodeId) -> Option<NodeAddr> {
         self.hosts.addr(self.hosts.hosts.get(self.hosts.number(node)?)?)

@@ -38,10 +38,10 @@ impl Kind {
 }
 
 /// A block as it was read: whole, by its checksum.
-#[derive(Clone, Debug)]
-pub struct Block {
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
     pub(super) kind: Kind,
-    pub(super) body: Vec<u8>,
+    pub(super) body: &'a [u8],
     /// When it was written.
     pub at: UnixMillis,
 }
@@ -106,18 +106,18 @@ impl Head {
     /// # Errors
     ///
     /// [`BlockError`] where the body is another.
-    pub fn with(self, body: Vec<u8>) -> Result<Block, BlockError> {
+    pub fn with(self, body: &[u8]) -> Result<Block<'_>, BlockError> {
         if body.len() != self.length {
             return Err(BlockError::Torn);
         }
-        if self.sum != sum_of(self.begun, &body) {
+        if self.sum != sum_of(self.begun, body) {
             return Err(BlockError::Sum);
         }
         Ok(Block { kind: self.kind, body, at: self.at })
     }
 }
 
-impl Block {
+impl<'a> Block<'a> {
     /// Whether it holds hosts, not what is read when there is time.
     pub fn has_hosts(&self) -> bool {
         self.kind == Kind::Hosts
@@ -128,11 +128,11 @@ impl Block {
     /// # Errors
     ///
     /// [`BlockError`] where there is no whole one.
-    pub fn split(bytes: &[u8]) -> Result<(Self, &[u8]), BlockError> {
+    pub fn split(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), BlockError> {
         let (head, rest) = bytes.split_first_chunk().ok_or(BlockError::Torn)?;
         let head = Head::parse(head)?;
         let (body, rest) = rest.split_at_checked(head.length).ok_or(BlockError::Torn)?;
-        Ok((head.with(body.to_vec())?, rest))
+        Ok((head.with(body)?, rest))
     }
 }
 

@@ -123,7 +123,6 @@ impl Fleet {
         // Names of a few hundred hosts fit into a frame.
         let Ok(names) = encode(&places.names) else { return };
         let mut body = Vec::with_capacity(names.len() + hosts.len() + words.len() + 16);
-        // What is kept as it is comes first, so that the rest can be cut off.
         put_bytes(&mut body, &words);
         put_bytes(&mut body, &names);
         body.extend(count.to_le_bytes());

@@ -33,17 +33,20 @@ enum Listed {
 /// A block of hosts whose names have been read, which needs no fleet.
 #[derive(Debug)]
 pub struct ReadHosts {
-    block: Block,
+    words: Box<[u8]>,
     names: Names,
+    count: u32,
+    hosts: Vec<u8>,
 }
 
 impl ReadHosts {
     /// Reads the names of a block of hosts; `None` where it is none, or not sound.
-    pub fn of(block: Block) -> Option<Self> {
-        let mut reader = Reader(&block.body);
-        let _words = reader.bytes()?;
-        let names = decode(reader.bytes().filter(|_| block.has_hosts())?).ok()?;
-        Some(Self { block, names })
+    pub fn of(block: Block<'_>) -> Option<Self> {
+        let mut reader = Reader(block.body);
+        let words = reader.bytes().filter(|_| block.has_hosts())?.into();
+        let names = decode(reader.bytes()?).ok()?;
+        let count = reader.u32()?;
+        Some(Self { words, names, count, hosts: reader.bytes()?.to_vec() })
     }
 }
 
@@ -93,44 +96,31 @@ impl Restoring {
 
 impl Fleet {
     /// Takes in a further block: of a log, or of scores. Returns whether it could be read.
-    pub fn take_up(&mut self, now: UnixMillis, block: Block) -> bool {
+    pub fn take_up(&mut self, now: UnixMillis, block: Block<'_>) -> bool {
         match block.kind {
             What::Hosts => {
                 let hosts = ReadHosts::of(block);
                 hosts.and_then(|hosts| self.take_hosts(now, hosts, Listed::AtOnce)).is_some()
             }
-            What::Left => self.take_leave(&block.body).is_some(),
-            What::Scores => self.take_scores(now, &block.body).is_some(),
+            What::Left => self.take_leave(block.body).is_some(),
+            What::Scores => self.take_scores(now, block.body).is_some(),
         }
     }
 
     fn take_hosts(&mut self, now: UnixMillis, hosts: ReadHosts, listed: Listed) -> Option<()> {
-        let ReadHosts { block, names } = hosts;
-        let mut reader = Reader(&block.body);
-        let words = u32::try_from(reader.bytes()?.len()).ok()?;
-        // Behind its length.
-        let begin = u32::try_from(size_of::<u32>()).ok()?;
-        let words = begin..begin.checked_add(words)?;
-        let _names = reader.bytes()?;
-        let count = reader.u32()?;
-        let mut hosts = Reader(reader.bytes()?);
+        let ReadHosts { words, names, count, hosts } = hosts;
+        let (mut hosts, end) = (Reader(&hosts), u32::try_from(words.len()).ok()?);
         let numbers = self.take_names(names);
-        let page = self.hosts.pages.insert(Page { bytes: Box::default(), used: 1 });
-        let mut at = words.start;
-        let mut is_read = Some(());
+        let page = self.hosts.pages.insert(Page { bytes: words, used: 1 });
+        let (mut at, mut is_read) = (0, Some(()));
         for _ in 0..count {
-            let place = (page, &mut at, words.end);
+            let place = (page, &mut at, end);
             is_read = self.take_host(now, (&mut hosts, &numbers), place, listed);
             if is_read.is_none() {
                 break;
             }
         }
         self.give_back_names(&numbers);
-        let mut bytes = block.body;
-        bytes.truncate(words.end as usize);
-        if let Some(page) = self.hosts.pages.get_mut(page) {
-            page.bytes = bytes.into_boxed_slice();
-        }
         self.hosts.drop_words(&Words::Page { page, at: 0, len: 0 });
         is_read
     }

@@ -36,12 +36,21 @@ pub struct Sampler {
     numbers: BTreeMap<Series, u32>,
     samples: Vec<Sample>,
     next: u32,
+    /// Containers that were looked at and are not counted yet, with what of each is free.
+    looked: Vec<(u32, u32)>,
 }
 
 impl Sampler {
-    /// Counts the next containers of a fleet, so many at a time that nobody waits for long; `false`
-    /// once all are counted.
+    /// Counts the next containers of a fleet; `false` once all are counted.
     pub fn count(&mut self, fleet: &Fleet, now: UnixMillis, count_max: u32) -> bool {
+        let has_more = self.look(fleet, now, count_max);
+        self.add_up();
+        has_more
+    }
+
+    /// Looks at the next containers of a fleet, so many at a time that nobody waits for long; `false`
+    /// once all were looked at. [`Self::add_up`], which needs no fleet, counts them.
+    pub fn look(&mut self, fleet: &Fleet, now: UnixMillis, count_max: u32) -> bool {
         let end = fleet.numbers_end().min(self.next.saturating_add(count_max));
         for number in self.next..end {
             let Some(print) = fleet.print_of(now, number) else { continue };
@@ -52,9 +61,17 @@ impl Sampler {
             if self.containers[place].print != print || self.containers[place].series == NONE {
                 self.containers[place] = self.read(fleet, now, (number, print)).unwrap_or(NOTHING);
             }
-            let known = self.containers[place];
+            self.looked.push((number, fleet.unleased(now, number)));
+        }
+        self.next = end;
+        end < fleet.numbers_end()
+    }
+
+    /// Counts what was looked at.
+    pub fn add_up(&mut self) {
+        for (number, free) in std::mem::take(&mut self.looked) {
+            let known = self.containers[number as usize];
             let prices = (usd(known.on_demand), usd(known.spot));
-            let free = fleet.unleased(now, number);
             let all = self.all_of.get(known.series as usize).copied().unwrap_or(NONE);
             for series in [known.series, all] {
                 if let Some(sample) = self.samples.get_mut(series as usize) {
@@ -62,12 +79,11 @@ impl Sampler {
                 }
             }
         }
-        self.next = end;
-        end < fleet.numbers_end()
     }
 
     /// The market as it was counted; the next count begins anew.
     pub fn finish(&mut self) -> Market {
+        self.add_up();
         let counted = self.series.iter().zip(&mut self.samples);
         let market = counted
             .filter(|(_, sample)| sample.total() > 0)

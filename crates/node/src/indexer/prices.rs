@@ -29,7 +29,9 @@ const FIRST_AFTER: Duration = Duration::from_secs(2);
 /// How often the market is sampled; the last sample of a minute counts.
 const SAMPLE_EVERY: Duration = Duration::from_secs(15);
 /// Containers that are counted without letting others at the fleet.
-const AT_ONCE: u32 = 256;
+const AT_ONCE: u32 = 64;
+/// The pause between two pieces, in which others have the fleet.
+const PIECE_PAUSE: Duration = Duration::from_millis(1);
 /// A sample is followed by a pause of at least so many times its length.
 const PAUSE_FACTOR: u32 = 50;
 /// Changes of one batch.
@@ -237,8 +239,8 @@ pub(super) async fn keep(indexer: Arc<Indexer>) {
     let mut sampler = Sampler::default();
     tokio::time::sleep(FIRST_AFTER).await;
     loop {
-        let (now, begun) = (outside::now(), Instant::now());
-        let market = sample(&indexer, now, &mut sampler).await;
+        let (market, busy) = sample(&indexer, outside::now(), &mut sampler).await;
+        let now = outside::now();
         // The same count is what other indexers hear of this region.
         indexer.neighbours.counted(&market);
         let records = prices.record(now, &market);
@@ -253,16 +255,23 @@ pub(super) async fn keep(indexer: Arc<Indexer>) {
             }
             Ok(Err(_)) | Err(_) => (),
         }
-        tokio::time::sleep(SAMPLE_EVERY.max(begun.elapsed() * PAUSE_FACTOR)).await;
+        tokio::time::sleep(SAMPLE_EVERY.max(busy * PAUSE_FACTOR)).await;
     }
 }
 
-/// Counts the fleet a piece at a time, so that nobody waits for long.
-async fn sample(indexer: &Indexer, now: UnixMillis, sampler: &mut Sampler) -> Market {
-    while sampler.count(&indexer.fleet(), now, AT_ONCE) {
-        tokio::task::yield_now().await;
+/// Counts the fleet a piece at a time, so that nobody waits for long. Returns how long it worked, too.
+async fn sample(indexer: &Indexer, now: UnixMillis, sampler: &mut Sampler) -> (Market, Duration) {
+    let mut busy = Duration::ZERO;
+    loop {
+        let begun = Instant::now();
+        let has_more = sampler.look(&indexer.fleet(), now, AT_ONCE);
+        sampler.add_up();
+        busy += begun.elapsed();
+        if !has_more {
+            return (sampler.finish(), busy);
+        }
+        tokio::time::sleep(PIECE_PAUSE).await;
     }
-    sampler.finish()
 }
 
 /// The open hours and days as they were before a restart.

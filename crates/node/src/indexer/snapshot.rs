@@ -32,6 +32,8 @@ const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
 const WAITING_MAX: usize = 8_192;
 /// The longest log; what does not fit comes again with the next snapshot.
 const LOG_BYTES_MAX: u64 = 1 << 30;
+/// The pause between two parts of a snapshot, in which others have the fleet.
+const PART_PAUSE: Duration = Duration::from_millis(1);
 /// So much is written at once.
 const WRITTEN_AT_ONCE: usize = 1 << 20;
 
@@ -100,7 +102,8 @@ pub(super) fn read(dir: &Path, now: UnixMillis) -> Before {
     }
     let fleet = &mut before.fleet;
     for name in [LOG, LOG_NEXT] {
-        for block in Blocks::open(&dir.join(name)).into_iter().flatten() {
+        let Some(mut blocks) = Blocks::open(&dir.join(name)) else { continue };
+        while let Some(block) = blocks.next() {
             fleet.take_up(now, block);
         }
     }
@@ -118,7 +121,7 @@ fn read_hosts(now: UnixMillis, seed: u64, mut blocks: Blocks) -> io::Result<Befo
         let reader = thread().spawn_scoped(scope, move || {
             while let Some(block) = blocks.next() {
                 if !block.has_hosts() {
-                    blocks.ahead = Some(block);
+                    blocks.is_read_again = true;
                     break;
                 }
                 // What is not sound is left out.
@@ -155,8 +158,11 @@ pub(super) struct Blocks {
     path: PathBuf,
     /// Bytes that have not been read.
     left: u64,
-    /// The next block, where it has been read.
-    ahead: Option<Block>,
+    /// The last block, whose memory the next one has.
+    head: Option<BlockHead>,
+    body: Vec<u8>,
+    /// Whether the last block is the next one, too.
+    is_read_again: bool,
 }
 
 impl Blocks {
@@ -166,7 +172,7 @@ impl Blocks {
         match opened {
             Ok((left, file)) => {
                 let (file, path) = (BufReader::new(file), path.to_owned());
-                Some(Self { file, path, left, ahead: None })
+                Some(Self { file, path, left, head: None, body: Vec::new(), is_read_again: false })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
@@ -176,7 +182,7 @@ impl Blocks {
         }
     }
 
-    fn read(&mut self) -> io::Result<Block> {
+    fn read(&mut self) -> io::Result<()> {
         let invalid = |error: BlockError| io::Error::new(io::ErrorKind::InvalidData, error);
         let mut head = [0; BlockHead::BYTES];
         self.file.read_exact(&mut head)?;
@@ -187,31 +193,33 @@ impl Blocks {
         if length > self.left {
             return Err(invalid(BlockError::Torn));
         }
-        let mut body = Vec::with_capacity(head.body_bytes());
-        self.file.by_ref().take(length).read_to_end(&mut body)?;
+        self.body.clear();
+        self.file.by_ref().take(length).read_to_end(&mut self.body)?;
         self.left -= length;
-        head.with(body).map_err(invalid)
+        self.head = Some(head);
+        Ok(())
+    }
+
+    /// The next whole block.
+    fn next(&mut self) -> Option<Block<'_>> {
+        if !std::mem::take(&mut self.is_read_again) {
+            self.head = None;
+            if self.left == 0 {
+                return None;
+            }
+            if let Err(error) = self.read() {
+                left_out(&error, &self.path, &mut self.left);
+                return None;
+            }
+        }
+        let Self { head, body, path, left, .. } = self;
+        (*head)?.with(body).map_err(|error| left_out(&error, path, left)).ok()
     }
 }
 
-impl Iterator for Blocks {
-    type Item = Block;
-
-    fn next(&mut self) -> Option<Block> {
-        if self.ahead.is_some() {
-            return self.ahead.take();
-        }
-        if self.left == 0 {
-            return None;
-        }
-        let read = self.read();
-        if let Err(error) = &read {
-            let (left, path) = (self.left, self.path.display());
-            warn!(%error, left, %path, "the rest of the file is left out");
-            self.left = 0;
-        }
-        read.ok()
-    }
+fn left_out(error: &dyn std::error::Error, path: &Path, left: &mut u64) {
+    warn!(%error, left, path = %path.display(), "the rest of the file is left out");
+    *left = 0;
 }
 
 /// Begins to keep what is known; scores of before are taken up besides.
@@ -240,7 +248,9 @@ pub(super) fn keep(
         loop {
             tokio::time::sleep(SNAPSHOT_EVERY).await;
             let (dir, fleet, entries) = (dir.clone(), Arc::clone(&fleet), entries_of_task.clone());
-            let written = tokio::task::spawn_blocking(move || write(&dir, &fleet, &entries)).await;
+            let written =
+                tokio::task::spawn_blocking(move || write(&dir, &fleet, &entries, PART_PAUSE))
+                    .await;
             match written {
                 Ok(Ok(bytes)) => debug!(bytes, "a snapshot is written"),
                 Ok(Err(error)) => warn!(%error, "a snapshot can't be written"),
@@ -253,9 +263,9 @@ pub(super) fn keep(
 
 /// A block at a time, between which others have the fleet.
 async fn take_scores(fleet: &Arc<Mutex<Fleet>>, scores: Option<Blocks>) {
-    let (Some(scores), fleet) = (scores, Arc::clone(fleet)) else { return };
+    let (Some(mut scores), fleet) = (scores, Arc::clone(fleet)) else { return };
     let taking = tokio::task::spawn_blocking(move || {
-        for block in scores {
+        while let Some(block) = scores.next() {
             lock(&fleet).take_up(outside::now(), block);
         }
     });
@@ -304,17 +314,22 @@ fn write_log(mut file: File, queue: &Receiver<Entry>) {
 }
 
 /// Writes a snapshot in small parts, between which others have the fleet; returns its length.
-fn write(dir: &Path, fleet: &Mutex<Fleet>, entries: &SyncSender<Entry>) -> io::Result<usize> {
+fn write(
+    dir: &Path,
+    fleet: &Mutex<Fleet>,
+    entries: &SyncSender<Entry>,
+    pause: Duration,
+) -> io::Result<usize> {
     // Whatever is announced from now on stands in the new log.
     let next = create(&dir.join(LOG_NEXT))?;
     entries.send(Entry::Next(next)).map_err(|_| io::Error::other("the log's writer has ended"))?;
     let draft = dir.join(SNAPSHOT_DRAFT);
     let mut file = create(&draft)?;
-    let length =
-        write_parts(&mut file, |from, out| lock(fleet).dump_hosts(outside::now(), from, out))?
-            + write_parts(&mut file, |from, out| {
-                lock(fleet).dump_scores(outside::now(), from, out)
-            })?;
+    let length = write_parts(&mut file, pause, |from, out| {
+        lock(fleet).dump_hosts(outside::now(), from, out)
+    })? + write_parts(&mut file, pause, |from, out| {
+        lock(fleet).dump_scores(outside::now(), from, out)
+    })?;
     file.sync_all()?;
     fs::rename(draft, dir.join(SNAPSHOT))?;
     fs::rename(dir.join(LOG_NEXT), dir.join(LOG))?;
@@ -323,11 +338,15 @@ fn write(dir: &Path, fleet: &Mutex<Fleet>, entries: &SyncSender<Entry>) -> io::R
 
 fn write_parts(
     file: &mut File,
+    pause: Duration,
     dump: impl Fn(u32, &mut Vec<u8>) -> Option<u32>,
 ) -> io::Result<usize> {
     let (mut out, mut next, mut length) = (Vec::new(), Some(0), 0);
     while let Some(from) = next {
         next = dump(from, &mut out);
+        if next.is_some() && !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
         if out.len() >= WRITTEN_AT_ONCE || next.is_none() {
             file.write_all(&out)?;
             length += out.len();
@@ -345,5 +364,5 @@ fn write_parts(
 pub fn write_snapshot(dir: &Path, fleet: Fleet) -> io::Result<usize> {
     fs::create_dir_all(dir)?;
     let (entries, _queue) = sync_channel(1);
-    write(dir, &Mutex::new(fleet), &entries)
+    write(dir, &Mutex::new(fleet), &entries, Duration::ZERO)
 }

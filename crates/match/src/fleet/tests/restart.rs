@@ -43,7 +43,7 @@ fn snapshot(fleet: &Fleet) -> Vec<u8> {
     bytes
 }
 
-fn blocks(mut bytes: &[u8]) -> (Vec<Block>, Option<BlockError>) {
+fn blocks(mut bytes: &[u8]) -> (Vec<Block<'_>>, Option<BlockError>) {
     let mut blocks = Vec::new();
     while !bytes.is_empty() {
         match Block::split(bytes) {
@@ -66,7 +66,7 @@ fn restored(bytes: &[u8]) -> Fleet {
     fleet
 }
 
-fn restored_of(now: UnixMillis, hosts: Vec<Block>) -> Fleet {
+fn restored_of(now: UnixMillis, hosts: Vec<Block<'_>>) -> Fleet {
     let mut restoring = Restoring::new(9, 100);
     for hosts in hosts.into_iter().filter_map(ReadHosts::of) {
         restoring.take(now, hosts);
