@@ -24,6 +24,8 @@ pub const COMMITMENT_SECONDS: u64 = 3_600;
 pub const DAY_SECONDS: u64 = 86_400;
 /// The shortest term, in seconds.
 pub const TERM_SECONDS_MIN: u64 = 5;
+/// So much the clocks of the two sides may differ.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
 /// The longest term, in seconds: the number of failed days is bounded by it.
 pub const TERM_SECONDS_MAX: u64 = 3 * 366 * DAY_SECONDS;
 
@@ -173,9 +175,11 @@ impl Reservation {
     }
 
     /// Takes a voucher for so many seconds in all; says whether it is worth more than the last. One
-    /// for more than is due at this time is not taken: it would be a promise for nothing.
+    /// for more than is due at this time is not taken: it would be a promise for nothing. What is due
+    /// a minute later may be promised, for the clocks of the two sides differ.
     pub fn voucher(&mut self, now: UnixMillis, seconds: u64) -> bool {
-        let is_better = self.end.is_none() && seconds > self.promised && seconds <= self.due(now);
+        let due = self.due(now.after(CLOCKS_APART));
+        let is_better = self.end.is_none() && seconds > self.promised && seconds <= due;
         if is_better {
             self.promised = seconds;
         }

@@ -305,7 +305,7 @@ pub async fn start(
     });
     let reserved = reservations::restore(&host)?;
     restore::take_up(&host, records).await?;
-    reservations::take_up(&host, reserved);
+    reservations::take_up(&host, reserved).await;
     shutdown.spawn_until_asked("homes", homes::keep(Arc::clone(&host), deps.indexers));
     shutdown.spawn_until_asked("renew", announce::keep_renewing(Arc::clone(&host)));
     shutdown.spawn_until_asked("unsure", unsure.keep_closing(host.settle.clone()));

@@ -149,9 +149,11 @@ impl KeptReservation {
         self.view = Some(view);
     }
 
-    /// The host is away, and the network is there: notes the days of it.
-    fn away(&mut self, now: UnixMillis) {
-        let Some(since) = self.seen.filter(|seen| now.since(*seen) > AWAY_MAX) else { return };
+    /// The host is away since then, and the network is there: notes the days of it.
+    fn away(&mut self, now: UnixMillis, since: UnixMillis) {
+        if now.since(since) <= AWAY_MAX {
+            return;
+        }
         let start = self.machine.terms().start;
         let day = |at: UnixMillis| {
             u32::try_from(at.since(start).as_secs() / DAY_SECONDS).unwrap_or(u32::MAX)
@@ -212,8 +214,9 @@ impl Buyer {
             if kept.machine.voucher(now, due) {
                 self.home.save_reservation(kept).map_err(BuyerError::Home)?;
             }
-            // Also one that was written down and did not arrive.
-            let promised = kept.machine.promised();
+            // Also one that was written down and did not arrive; less than that where the host says
+            // since that days of it were failed.
+            let promised = kept.machine.promised().min(due);
             if let Some(voucher) = self.sign_for(kept, promised).filter(|_| promised > heard) {
                 message = ToHost::Voucher(Box::new(voucher));
             }
@@ -317,6 +320,8 @@ async fn exchange(
 
 /// Pays for a reservation until it is over and its receipt is here.
 pub async fn keep_reservation(buyer: Arc<Buyer>, id: ReservationId) {
+    // Since when the host was asked in vain.
+    let mut away_since = None;
     loop {
         let mut kept = match buyer.home.reservation(id) {
             Ok(Some(kept)) if !buyer.home.is_reservation_settled(&kept) => kept,
@@ -329,14 +334,21 @@ pub async fn keep_reservation(buyer: Arc<Buyer>, id: ReservationId) {
         let paid = buyer.pay_reservation(&mut kept, buyer.home.is_cancelled(id)).await;
         let pause = match paid {
             Ok(()) => {
+                away_since = None;
                 if let Some(end) = kept.end().filter(|_| !was_over) {
                     info!(%id, reason = %end, "a reservation is over");
+                }
+                let now = outside::now();
+                let is_overdue = now > kept.machine.until().after(GIVEN_UP_AFTER);
+                if is_overdue && !buyer.home.is_reservation_settled(&kept) {
+                    give_up(&buyer, &mut kept, "the host gives no receipt").await;
                 }
                 kept.pay_every()
             }
             Err(error) => {
                 debug!(error = %crate::chain(&error), %id, "a reservation is not paid");
-                failed(&buyer, &mut kept, error).await;
+                let since = *away_since.get_or_insert_with(outside::now);
+                failed(&buyer, &mut kept, (error, since)).await;
                 kept.pay_every().min(RETRY_MAX)
             }
         };
@@ -349,7 +361,11 @@ pub async fn keep_reservation(buyer: Arc<Buyer>, id: ReservationId) {
 }
 
 /// What a payment that did not arrive says.
-async fn failed(buyer: &Buyer, kept: &mut KeptReservation, error: BuyerError) {
+async fn failed(
+    buyer: &Buyer,
+    kept: &mut KeptReservation,
+    (error, since): (BuyerError, UnixMillis),
+) {
     let now = outside::now();
     if let BuyerError::HostRefuses { code: RefusalCode::Unknown, detail } = &error {
         // It has forgotten it, or never made it.
@@ -357,17 +373,25 @@ async fn failed(buyer: &Buyer, kept: &mut KeptReservation, error: BuyerError) {
         kept.ended.get_or_insert(now);
         kept.detail.get_or_insert(detail.clone());
     } else if now > kept.machine.until().after(GIVEN_UP_AFTER) {
-        kept.given_up = true;
-        kept.ended.get_or_insert(now);
-        kept.detail.get_or_insert("the host can't be reached any more".to_owned());
-        // What is still set aside comes back some time after the term; refused until then.
-        let lane: LeaseId = kept.reservation.lane();
-        let _ = buyer.settle.release(lane).await;
+        return give_up(buyer, kept, "the host can't be reached any more").await;
     } else if buyer.is_network_there().await {
-        kept.away(now);
+        kept.away(now, since);
     } else {
         return;
     }
+    if let Err(error) = buyer.home.save_reservation(kept) {
+        warn!(error = %crate::chain(&error), "a reservation can't be written down");
+    }
+}
+
+/// Waits for this host no longer.
+async fn give_up(buyer: &Buyer, kept: &mut KeptReservation, why: &str) {
+    kept.given_up = true;
+    kept.ended.get_or_insert(outside::now());
+    kept.detail.get_or_insert(why.to_owned());
+    // What is still set aside comes back some time after the term; refused until then.
+    let lane: LeaseId = kept.reservation.lane();
+    let _ = buyer.settle.release(lane).await;
     if let Err(error) = buyer.home.save_reservation(kept) {
         warn!(error = %crate::chain(&error), "a reservation can't be written down");
     }

@@ -174,7 +174,11 @@ impl Control {
             ToHost::Ack(ack) => self.ack(ack).await,
             ToHost::Fetched(lease) => self.command(lease, Command::Fetched).await,
             ToHost::Remove(lease) => self.remove(lease).await,
-            ToHost::Reserve(reserve) => self.desk().reserve(*reserve, &mut self.tasks),
+            ToHost::Reserve(reserve) => {
+                if self.may_follow() {
+                    self.desk().reserve(*reserve, &mut self.tasks);
+                }
+            }
             ToHost::Reservation(id) => self.desk().look(id).await,
             ToHost::Cancel(id) => self.desk().cancel(id).await,
         }

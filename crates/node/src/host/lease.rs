@@ -94,6 +94,7 @@ pub(crate) fn spawn(
         sandbox: None,
         pumps: None,
         wants_sandbox: false,
+        lacked_sandbox: false,
         checkpoint: JoinSet::new(),
         cashier: Cashier::new(host.settle.clone(), lease),
         redeemed,
@@ -113,6 +114,9 @@ struct LeaseTask {
     pumps: Option<Pumps>,
     /// Whether a sandbox has to be got ready.
     wants_sandbox: bool,
+    /// Whether the host could make none. One that was made and whose command did not start tells of
+    /// the command as likely.
+    lacked_sandbox: bool,
     /// The command that writes the checkpoint.
     checkpoint: JoinSet<()>,
     cashier: Cashier,
@@ -234,7 +238,10 @@ impl LeaseTask {
     fn prepared(&mut self, prepared: Result<RunningSandbox, (Reason, String)>) {
         match prepared {
             Ok(sandbox) => self.sandbox = Some(sandbox),
-            Err((reason, detail)) => self.input(Input::Broken(reason, detail)),
+            Err((reason, detail)) => {
+                self.lacked_sandbox = reason == Reason::SandboxFailed;
+                self.input(Input::Broken(reason, detail));
+            }
         }
     }
 
@@ -476,8 +483,8 @@ impl LeaseTask {
             warn!(lease = %self.lease, "its GPUs are kept back until a restart: not all was wiped");
         }
         if let Some(reservation) = self.reservation() {
-            let (state, reason) = last_of(self.machine.record());
-            let is_hosts = state == LeaseState::Lost || reason == Reason::SandboxFailed;
+            let (state, _) = last_of(self.machine.record());
+            let is_hosts = state == LeaseState::Lost || self.lacked_sandbox;
             if is_hosts || !wipe.complete {
                 self.host.reservations.failed(reservation).await;
             }

@@ -121,8 +121,10 @@ impl Pool {
         // Made with a whole core at least; the start sets what the lease has paid for.
         spec.limits.cpu_milli = spec.limits.cpu_milli.max(MAKING_CPU_MILLI);
         self.0.sandboxes.prepare(spec).await.map_err(|error| {
-            let is_image = error.failure().is_some_and(|f| f.code == FailureCode::BadImage);
-            let reason = if is_image { Reason::ImageUnusable } else { Reason::SandboxFailed };
+            // What the task asks for is not the host's fault.
+            let is_theirs = |code| matches!(code, FailureCode::BadImage | FailureCode::Invalid);
+            let is_theirs = error.failure().is_some_and(|failure| is_theirs(failure.code));
+            let reason = if is_theirs { Reason::ImageUnusable } else { Reason::SandboxFailed };
             (reason, chain(&error))
         })
     }

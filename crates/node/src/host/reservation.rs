@@ -17,10 +17,11 @@ use welkin_store::{Batch, CommitError};
 use welkin_types::{ReservationId, UnixMillis, Usd};
 
 use super::cashier::{Cashier, Said};
-use super::reservations::{COMMANDS_MAX, Command, Handle, RESERVATIONS, put_alive};
+use super::reservations::{COMMANDS_MAX, Command, DOWN_MAX, Handle, RESERVATIONS, put_alive};
 use super::restore::{FENCING, META};
 use super::{Host, preempt, registry};
 use crate::outside;
+use crate::settlement::SettlementError;
 
 /// Money set aside, as seconds: a day, which is cashed when it is over, what is paid ahead, and an
 /// hour in which to cash.
@@ -115,6 +116,8 @@ pub(crate) struct Task {
     /// When the last voucher is waited for no longer.
     close_at: Option<UnixMillis>,
     is_closing: bool,
+    /// When it last looked at the clock.
+    advanced: UnixMillis,
 }
 
 impl Task {
@@ -138,6 +141,7 @@ impl Task {
             patient_until: restored.map_or(UnixMillis(0), |now| now.after(BUYER_RETURN)),
             close_at: None,
             is_closing: false,
+            advanced: outside::now(),
         }
     }
 
@@ -175,6 +179,13 @@ impl Task {
     /// Does what the time has brought; says when to look again at the latest.
     async fn advance(&mut self) -> UnixMillis {
         let now = outside::now();
+        // A machine that slept, or whose clock was set, was away like one that was off.
+        let before = std::mem::replace(&mut self.advanced, now);
+        if now.since(before) > DOWN_MAX {
+            self.record.machine.host_failed(now, before, now);
+            self.patient_until = now.after(BUYER_RETURN);
+            self.save().await;
+        }
         let grace = u64::from(self.record.ask.grace_seconds);
         let grace = if now < self.patient_until { u64::MAX } else { grace };
         self.record.machine.tick(now, grace);
@@ -276,7 +287,13 @@ impl Task {
             }
             Said::Redeemed { answer: Err(error), .. } => {
                 warn!(error = %crate::chain(&error), id = %self.record.id(), "a day is not cashed yet");
-                self.cash_at = outside::now().after(CASH_PAUSE);
+                let now = outside::now();
+                self.cash_at = now.after(CASH_PAUSE);
+                // A promise beyond what is aside is not taken: where that is not for want of the
+                // buyer's money, nobody is late.
+                if !matches!(error, SettlementError::NoCredit(_)) {
+                    self.patient_until = self.patient_until.max(now.after(CASH_PAUSE * 2));
+                }
             }
             Said::Closed(paid) => self.receipt(paid).await,
         }
@@ -313,7 +330,7 @@ impl Task {
         self.save().await;
     }
 
-    async fn save(&self) {
+    pub(super) async fn save(&self) {
         if let Err(error) = self.record.write(&self.host, None).await {
             warn!(%error, id = %self.record.id(), "a reservation can't be written down");
         }

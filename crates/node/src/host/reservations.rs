@@ -168,9 +168,11 @@ fn down_since(host: &Host, now: UnixMillis) -> Result<Option<UnixMillis>, HostEr
     Ok(last.filter(|last| now.since(*last) > DOWN_MAX))
 }
 
-/// Goes on with them, once their leases are there.
-pub(super) fn take_up(host: &Arc<Host>, tasks: Vec<Task>) {
+/// Goes on with them, once their leases are there. What was found, as days in which the host was down, is
+/// written before anything says that it lives.
+pub(super) async fn take_up(host: &Arc<Host>, tasks: Vec<Task>) {
     for task in tasks {
+        task.save().await;
         host.shutdown.spawn_until_asked("reservation", task.run());
     }
 }

@@ -84,11 +84,11 @@ fn this_side_counts_from_when_it_heard_yes() {
 fn days_away_must_be_in_the_receipt() {
     let mut kept = kept(10 * DAY_SECONDS);
     kept.heard(at(0), view(&kept, Vec::new()));
-    kept.away(at(59));
+    kept.away(at(59), at(0));
     assert!(kept.away_days.is_empty(), "a short absence is none");
     // From the end of the first day into the third.
     kept.heard(at(DAY_SECONDS - 10), view(&kept, Vec::new()));
-    kept.away(at(2 * DAY_SECONDS + 10));
+    kept.away(at(2 * DAY_SECONDS + 10), at(DAY_SECONDS - 10));
     assert_eq!(kept.away_days, BTreeSet::from([0, 1, 2]));
     kept.heard(at(2 * DAY_SECONDS + 20), view(&kept, vec![0, 1]));
     assert_eq!(kept.failed_days(), [0, 1]);
