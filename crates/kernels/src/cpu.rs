@@ -8,8 +8,10 @@ use welkin_check::challenge::{Factor, Shape, leaf};
 
 use crate::{Device, DeviceInfo, DeviceKind, KernelError, Stop};
 
-/// Rows that a thread takes at a time.
+/// The most rows that a thread takes at a time …
 const BLOCK: u32 = 16;
+/// … and the most multiplications, so that a stop comes soon.
+const BLOCK_MACS: u64 = 1 << 26;
 /// Units that are computed between two looks at [`Stop`].
 const UNITS_AT_ONCE: u32 = 1 << 12;
 /// The most threads.
@@ -97,7 +99,9 @@ impl Device for Cpu {
         stop.check()?;
         let factor = Factor::new(seed, shape);
         let n = usize::try_from(shape.n()).unwrap_or(usize::MAX);
-        self.spread(shape.n(), BLOCK, stop, |rows| {
+        let row_macs = u64::from(shape.n()).pow(2);
+        let block = u32::try_from(BLOCK_MACS / row_macs.max(1)).unwrap_or(BLOCK).clamp(1, BLOCK);
+        self.spread(shape.n(), block, stop, |rows| {
             let numbers: Vec<u32> = rows.collect();
             let entries = factor.rows(&numbers);
             let rows = numbers.iter().zip(entries.chunks_exact(n));

@@ -3,7 +3,7 @@
 //! The rule: handle once, then poll until [`ExamOutput::Idle`], only then handle again.
 //!
 //! - The clock of a device runs from [`ExamInput::Sent`] to [`ExamInput::Committed`], both by this
-//!   side. The least round trip observed is subtracted, at most [`ExaminerConfig::rtt_us_max`]: a
+//!   side. The least round trip observed is subtracted, at most [`ExaminerConfig::rtt_us_max`] and a quarter of the time: a
 //!   host that answers pings late gains no more than that.
 //! - If the devices were not all asked within one window, a device may have worked for two: then
 //!   nothing is concluded for any.
@@ -18,6 +18,9 @@ use welkin_types::{ContainerId, NodeId};
 use super::matrix::{Shape, device_seed};
 use super::merkle::Opening;
 use super::verify::{Cost, Fraud, Secret, verify};
+
+/// The way counts as at most this part of the time that the work took.
+const WAY_SHARE: u64 = 4;
 
 /// How a checker examines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +257,9 @@ impl Examiner {
         let Some((device, Stage::Working { since })) = self.devices.get(number) else { return };
         let way = self.round_trips.get(&device.host).copied().unwrap_or(0);
         let elapsed = self.now - since;
-        let took_us = elapsed.saturating_sub(way.min(self.config.rtt_us_max)).max(1);
+        // Who answers pings late on purpose gains a quarter at most.
+        let way = way.min(self.config.rtt_us_max).min(elapsed / WAY_SHARE);
+        let took_us = (elapsed - way).max(1);
         if took_us > device.limit_us {
             return self.end(number, Outcome::Late);
         }

@@ -285,9 +285,14 @@ impl Exam {
 #[test]
 fn the_way_is_not_counted_and_the_rate_is_the_checkers() {
     let mut exam = Exam::new(2);
-    exam.run(|_| 4_096, 7_000, false);
+    exam.run(|_| 4_096, 1_000, false);
     // 2 · 32³ in 4,096 us.
     let met = Outcome::Met { mmac_per_s: 16 };
+    assert_eq!(exam.outcomes, BTreeMap::from([(0, met), (1, met)]));
+    // Whoever is slow at answering pings gains a quarter: 2 · 32³ in three quarters of 8,096 us.
+    let mut exam = Exam::new(2);
+    exam.run(|_| 4_096, 4_000, false);
+    let met = Outcome::Met { mmac_per_s: 10 };
     assert_eq!(exam.outcomes, BTreeMap::from([(0, met), (1, met)]));
 }
 

@@ -99,6 +99,9 @@ impl Dsn {
         let tls = tls.map_err(|source| DsnError::Roots { path: at(), source })?;
         if is_clear {
             config.channel_binding(ChannelBinding::Disable);
+        } else if mode == Mode::Require {
+            // Without a known certificate the login alone says whose connection it is.
+            config.channel_binding(ChannelBinding::Require);
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);

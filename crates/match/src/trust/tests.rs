@@ -334,7 +334,9 @@ proptest! {
         run(&mut ledger, honest_for, 60, &lying);
         let after = run(&mut ledger, honest_for + 60, 120, &lying);
         let all: u64 = after.iter().sum();
-        prop_assert!(after[2] * 50 < all, "{after:?} after {honest_for} honest minutes");
+        // The fewer are dead, the longer it takes to tell it from a bad network.
+        let share = if dead < 450 { 10 } else { 50 };
+        prop_assert!(after[2] * share < all, "{after:?} after {honest_for} honest minutes");
     }
 
     #[test]

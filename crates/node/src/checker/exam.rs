@@ -32,7 +32,13 @@ const ROWS: u32 = 271;
 const LIMIT_US_LEAST: u64 = 1_000_000;
 /// The work of a container without GPUs, and of a GPU: rows and columns, rounds.
 const CPU_WORK: (u32, u32) = (512, 2);
-const GPU_WORK: (u32, u32) = (8_192, 4);
+const GPU_WORK: (u32, u32) = (8_192, 16);
+/// How long an examination may take in all: a host that goes silent does not hold a checker up.
+const EXAM_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long it may take to hand the work over.
+const ASSIGN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest path of an opened row: n is below 2^17.
+const PATH_MAX: usize = 17;
 
 /// What is to be examined.
 #[derive(Clone, Debug)]
@@ -138,7 +144,9 @@ pub async fn examine(
         signed: None,
         heard: JoinSet::new(),
     };
-    exam.run(examiner, way).await;
+    if tokio::time::timeout(EXAM_TIMEOUT, exam.run(examiner, way)).await.is_err() {
+        exam.is_gone = true;
+    }
     connection.close(0, b"done");
     exam.finding(table)
 }
@@ -209,7 +217,8 @@ impl Exam<'_> {
         while self.refused.is_none() && !self.is_gone {
             match examiner.poll() {
                 ExamOutput::Assign { device, seed, shape } => {
-                    if self.assign(device, seed, shape).await {
+                    let assigned = self.assign(device, seed, shape);
+                    if tokio::time::timeout(ASSIGN_TIMEOUT, assigned).await.unwrap_or(false) {
                         examiner.handle(self.now(), ExamInput::Sent { device });
                     }
                 }
@@ -221,6 +230,8 @@ impl Exam<'_> {
                     });
                 }
                 ExamOutput::Done { outcome, .. } => self.outcomes.push(outcome),
+                // What is still awaited then is of devices that were too late.
+                ExamOutput::Idle { .. } if self.outcomes.len() == self.streams.len() => return,
                 ExamOutput::Idle { wake_at } => {
                     let is_verifying = !self.heard.is_empty();
                     if wake_at.is_none() && !is_verifying {
@@ -373,7 +384,9 @@ async fn opened(
         let mut openings = Vec::new();
         for _ in rows {
             match wire::recv(recv).await {
-                Ok(Some(ExamReply::Row(OpenedRow { index, row, path }))) if row.len() <= n => {
+                Ok(Some(ExamReply::Row(OpenedRow { index, row, path })))
+                    if row.len() <= n && path.len() <= PATH_MAX =>
+                {
                     openings.push(Opening { index, row, path });
                 }
                 Ok(Some(ExamReply::Refused(why))) => return Err(Heard::Refused(why)),

@@ -159,6 +159,11 @@ impl Exams {
         };
     }
 
+    /// Has who is assigned now at hand.
+    pub(super) async fn look_up(&self) {
+        self.assignments.look_up().await;
+    }
+
     /// Takes a challenge, if everything speaks for it. The cheap questions come first.
     async fn take(
         &self,

@@ -111,9 +111,11 @@ pub(super) async fn answer(
     if let Err(why) = evidence(indexer, &report) {
         return IndexReply::Refused(why.to_owned());
     }
-    let is_here = indexer.fleet().locate(report.host).is_some();
+    let is_here = indexer.fleet().has(report.host, report.container);
     if !is_here {
-        return IndexReply::Refused("the report is of a host that is not known here".to_owned());
+        return IndexReply::Refused(
+            "the report is of a container that is not known here".to_owned(),
+        );
     }
     if indexer.exams.take(&report) {
         IndexReply::Reported

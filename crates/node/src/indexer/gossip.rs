@@ -37,6 +37,8 @@ const UNDER_WAY_MAX: usize = 32;
 const FEES_LASTING: Duration = Duration::from_secs(10 * 60);
 /// Accounts of which it is remembered.
 const FEES_MAX: usize = 4_096;
+/// Checkers of which it is remembered for whom they speak.
+const CHECKERS_MAX: usize = 4_096;
 
 /// Where an indexer stands among the others.
 #[derive(Clone, Debug)]
@@ -59,6 +61,8 @@ pub(super) struct Neighbours {
     counted: Mutex<Option<Vec<ClassSummary>>>,
     /// What accounts have paid in fees, in micro-dollars, and when that was looked up.
     fees: Mutex<BTreeMap<AccountId, (UnixMillis, u64)>>,
+    /// For whom each checker has spoken today: for one account.
+    checkers: Mutex<BTreeMap<NodeId, (u32, AccountId)>>,
     settle: Settle,
 }
 
@@ -79,6 +83,7 @@ impl Neighbours {
             reports: Mutex::default(),
             counted: Mutex::default(),
             fees: Mutex::default(),
+            checkers: Mutex::default(),
             settle,
         }
     }
@@ -165,7 +170,10 @@ impl Neighbours {
         if !self.reports().is_new(account, &evidence) {
             return;
         }
-        let as_checker = assignments.checkers_weight(signed.signer()).await;
+        let as_checker = match self.speaks_for(signed.signer(), evidence.day, account) {
+            true => assignments.checkers_weight(signed.signer()).await,
+            false => 0,
+        };
         let fees = self.fees_of(account).await.unwrap_or(0);
         let weight = payer_weight(fees).max(as_checker);
         if weight == 0 {
@@ -174,6 +182,23 @@ impl Neighbours {
         }
         self.regions().carry(account, evidence.day, evidence.issued, signed);
         self.reports().add(account, evidence, weight);
+    }
+
+    /// Whether a checker speaks for this account today: as many accounts may delegate to one node as
+    /// like to, and it has one voice.
+    fn speaks_for(&self, checker: NodeId, day: u32, account: AccountId) -> bool {
+        let mut checkers = self.checkers.lock().unwrap_or_else(PoisonError::into_inner);
+        if checkers.len() >= CHECKERS_MAX {
+            checkers.retain(|_, (known, _)| *known >= day);
+            if checkers.len() >= CHECKERS_MAX {
+                checkers.pop_first();
+            }
+        }
+        let known = checkers.entry(checker).or_insert((day, account));
+        if known.0 < day {
+            *known = (day, account);
+        }
+        known.1 == account
     }
 
     async fn fees_of(&self, account: AccountId) -> Option<u64> {

@@ -17,6 +17,7 @@ use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
 use welkin_proto::{ALPN_EXAM, ALPN_INDEX, Domain, NodeAddr, NodeKey, Signed};
 use welkin_types::{Class, ContainerId, Resources};
 
+use crate::regions::paper::PaperHost;
 use crate::world::{World, endpoint, settle};
 
 fn minute() -> u64 {
@@ -330,10 +331,20 @@ async fn an_indexer_adds_up_what_assigned_checkers_found() {
     let indexer = Caller::new(who.endpoint.clone(), addr.clone(), ALPN_INDEX);
     assert_eq!(verified(&indexer).await, []);
     let report = exam(&who, &target).await.unwrap();
+    // This host isolates nobody and so announces no container.
+    let reply = tell(&indexer, &key, &report).await;
+    assert!(matches!(reply, IndexReply::Refused(_)), "{reply:?}");
+    let paper = PaperHost::start(11, "local", 4, &[addr]).await;
+    let node = paper.addr.node;
+    while ask(&indexer, IndexRequest::Locate(node)).await == IndexReply::Located(None) {
+        tokio::task::yield_now().await;
+    }
+    let container = paper.capability.containers[0].id;
+    let report = ExamReport { host: node, container, ..report };
     assert_eq!(tell(&indexer, &key, &report).await, IndexReply::Reported);
     let rows = verified(&indexer).await;
     assert_eq!(rows.len(), 1);
-    assert_eq!((&rows[0].class, rows[0].container), (&Some(target.class), target.container));
+    assert_eq!((&rows[0].class, rows[0].container), (&Some(target.class), container));
     assert_eq!((rows[0].proved, rows[0].failed), (1, 0));
     let wrong = ExamReport { verdict: Verdict::Wrong, ..report.clone() };
     for refused in [

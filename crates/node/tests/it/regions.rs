@@ -2,7 +2,7 @@
 
 mod favours;
 mod liar;
-mod paper;
+pub(crate) mod paper;
 
 use std::time::{Duration, Instant};
 

@@ -78,7 +78,11 @@ async fn stream(
     mut recv: RecvStream,
 ) -> Result<(), WireError> {
     let reply = match wire::expect(&mut recv, QUESTION_TIMEOUT).await? {
-        ExamAsk::Ping(nonce) => ExamReply::Pong(nonce),
+        ExamAsk::Ping(nonce) => {
+            // What the work would wait for otherwise; the least of several ways counts.
+            host.exams.look_up().await;
+            ExamReply::Pong(nonce)
+        }
         ExamAsk::Begin(work) => match exam(host, checker, work, &mut send, &mut recv).await {
             Ok(()) => {
                 host.exams.done.fetch_add(1, Ordering::Relaxed);
@@ -187,7 +191,18 @@ async fn open(
             if taken.stop.is_stopped() {
                 return Err(Ended::Refused(ExamRefusal::Ordered));
             }
-            say(send, &ExamReply::Row(OpenedRow { index, row, path })).await?;
+            let reply = ExamReply::Row(OpenedRow { index, row, path });
+            let said = say(send, &reply);
+            tokio::pin!(said);
+            tokio::select! {
+                said = &mut said => said?,
+                () = stopped(&taken.stop) => {
+                    // An order does not wait for a slow reader: what the device holds comes free.
+                    let _ = tokio::task::spawn_blocking(move || drop((lent, commitment))).await;
+                    said.await?;
+                    return Err(Ended::Refused(ExamRefusal::Ordered));
+                }
+            }
         }
     }
     // The rows have gone already, one by one.
