@@ -26,6 +26,7 @@ use welkin_net::{Endpoint, EndpointConfig};
 use welkin_node::indexer::{Beats, BeatsConfig};
 use welkin_node::settlement::{EvmConfig, EvmSettlement, Line, Settle};
 use welkin_node::{Caller, Shutdown, identity, indexer, outside, wire};
+use welkin_proto::check::{Finding, Report};
 use welkin_proto::index::{Beat, IndexHello, IndexReply, IndexRequest, MatchRequest};
 use welkin_proto::{
     ALPN_INDEX, AccountKey, AccountSignature, Capability, ContainerOffer, Delegation, Domain,
@@ -45,6 +46,8 @@ const WARMING: usize = 200;
 const BUYERS: u8 = 32;
 const BEATS_PER_SECOND: u64 = 100_000;
 const STARTS: usize = 5;
+/// Checks of each container before a measurement: without any, none would be told from another.
+const CHECKS: u8 = 8;
 /// One hour: announcements of a measurement outlast it.
 const LASTING_MS: u64 = 3_600_000;
 
@@ -141,6 +144,7 @@ fn make(dir: &Path, count: u64) {
         let free = vec![(CONTAINER, free)];
         let beat = Beat { revision: 1, sequence: 1, free, spot: Vec::new(), draining: false };
         fleet.beat(now, node, &beat).unwrap();
+        check(&mut fleet, now, (number, node), row.quality);
     }
     let each = fleet.bytes() as u64 / count.max(1);
     let built = begun.elapsed();
@@ -150,6 +154,19 @@ fn make(dir: &Path, count: u64) {
         length >> 20,
         begun.elapsed()
     );
+}
+
+/// What checkers found of a container that is online for this share of the time.
+fn check(fleet: &mut Fleet, now: UnixMillis, (number, host): (u32, NodeId), online_bp: u16) {
+    let mut chance = Chance::new(u64::from(number) << 8 | 2);
+    for checker in 0..CHECKS {
+        let is_online = chance.word() % 10_000 < u64::from(online_bp);
+        let finding =
+            if is_online { Finding::Online { rtt_us: 9_000 } } else { Finding::Unreachable };
+        let (minute, checker) = (now.0 / 60_000, NodeId::from_bytes([checker; 32]));
+        let report = Report { checker, host, container: CONTAINER, minute, finding };
+        fleet.report(now, &report).unwrap();
+    }
 }
 
 async fn endpoint(secret: [u8; 32], alpns: &[&[u8]]) -> Endpoint {
