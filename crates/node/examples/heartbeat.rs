@@ -28,6 +28,10 @@ use welkin_proto::heartbeat::{BEAT_BYTES, Enrolment, Secret, Vitals};
 use welkin_proto::{AccountKey, Capability, ContainerOffer, Domain, NodeAddr, NodeKey};
 use welkin_types::{ContainerId, Gpu, NodeId, Price, Resources, Tier, Usd};
 
+/// As the program's.
+#[global_allocator]
+static MEMORY: welkin_pages::LargePages = welkin_pages::LargePages;
+
 /// Addresses that beats come from.
 const SOURCES: usize = 256;
 /// Beats that are sent together; then the sender waits until more are due.

@@ -38,6 +38,10 @@ use welkin_types::{
     UnixMillis, Usd,
 };
 
+/// As the program's.
+#[global_allocator]
+static MEMORY: welkin_pages::LargePages = welkin_pages::LargePages;
+
 const SEED: u64 = 7;
 /// Requests of a measurement, and before it.
 const REQUESTS: usize = 4_000;

@@ -25,6 +25,7 @@ mod logs;
 mod market;
 mod money;
 mod out;
+mod pages;
 mod report;
 mod reservations;
 mod reserve;
@@ -48,6 +49,9 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::{Cli, Command, SchemaKind};
 use crate::config::{Config, LogFormat};
 use welkin_node::host::HostError;
+
+#[global_allocator]
+static MEMORY: welkin_pages::LargePages = welkin_pages::LargePages;
 
 /// Leave with this code and say nothing more.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +123,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Receipts(cli::Receipts {
             command: Some(cli::ReceiptsCommand::Verify { file }),
         }) => return money::verify(file, cli.json),
+        Command::Indexer(_) => pages::begin_again_with_large(),
         _ => (),
     }
     let file = cli.config.clone();

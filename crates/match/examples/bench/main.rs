@@ -24,6 +24,10 @@ use rustix::time::{ClockId, clock_gettime};
 use welkin_match::index::{HoldId, Index, RowId, Scratch, Search};
 use welkin_match::synth::{Chance, Demand, Fleet, Purpose, Wanted};
 
+/// As the program's.
+#[global_allocator]
+static MEMORY: welkin_pages::LargePages = welkin_pages::LargePages;
+
 /// Heartbeats for each second of processor time.
 const BEATS_PER_SECOND: u64 = 100_000;
 /// Slots that are claimed at a time, before the oldest claim is given back; fewer where the fleet is
