@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use welkin_proto::encode;
-use welkin_types::{AccountId, AppId, Gpu, NodeId, Region, UnixMillis};
+use welkin_types::{AccountId, AppId, NodeId, Region, UnixMillis};
 
 use super::block::{self, put_bytes};
-use super::hosts::{Container, Host};
+use super::hosts::{self, Container, Host};
 use super::slab::NONE;
 use super::{Fleet, block::Kind};
 use crate::index::RowId;
@@ -27,7 +27,7 @@ pub(super) const LEFT: u8 = 2;
 pub(super) struct Names {
     pub(super) operators: Vec<AccountId>,
     pub(super) regions: Vec<Region>,
-    pub(super) kinds: Vec<Vec<Gpu>>,
+    pub(super) kinds: Vec<hosts::Kind>,
     pub(super) apps: Vec<AppId>,
 }
 
@@ -161,8 +161,7 @@ impl Fleet {
         places: &mut Places,
         out: &mut Vec<u8>,
     ) {
-        let name = self.kinds.name(container.kind).map(|kind| &kind.0);
-        let name = (container.kind, name);
+        let name = (container.kind, self.kinds.name(container.kind));
         let kind = place_of(&mut places.kinds, &mut places.names.kinds, name);
         let (online, checks) = self.score_of(now, container);
         out.extend(container.id.as_bytes());

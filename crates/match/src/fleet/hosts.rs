@@ -306,7 +306,8 @@ pub(super) fn words_of(
 }
 
 /// A kind of hardware: the GPUs of a container, without the identities of devices.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub(crate) struct Kind(pub(crate) Vec<Gpu>);
 
 impl Kind {

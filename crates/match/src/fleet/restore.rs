@@ -8,7 +8,7 @@ use welkin_types::{ContainerId, NodeId, UnixMillis};
 
 use super::block::{Block, Kind as What, Reader};
 use super::dump::{DRAINING, LEFT, Names};
-use super::hosts::{Container, Host, Kind, Page, WAYS, Words};
+use super::hosts::{Container, Host, Page, WAYS, Words};
 use super::rows::{CAPACITIES, app_of, class_of, location_of};
 use super::slab::NONE;
 use super::{CONTAINERS_MAX, Fleet, HOSTS_MAX, SCORES_MAX, rows};
@@ -64,8 +64,8 @@ impl Restoring {
         Self(fleet)
     }
 
-    /// Takes a block of hosts in; returns whether it could be read.
-    pub fn take(&mut self, now: UnixMillis, hosts: ReadHosts) -> bool {
+    /// Takes a block of hosts in, and its words out of it; returns whether all of it could be read.
+    pub fn take(&mut self, now: UnixMillis, hosts: &mut ReadHosts) -> bool {
         self.0.take_hosts(now, hosts, Listed::AtTheEnd).is_some()
     }
 
@@ -100,20 +100,23 @@ impl Fleet {
         match block.kind {
             What::Hosts => {
                 let hosts = ReadHosts::of(block);
-                hosts.and_then(|hosts| self.take_hosts(now, hosts, Listed::AtOnce)).is_some()
+                hosts.is_some_and(|mut hosts| {
+                    self.take_hosts(now, &mut hosts, Listed::AtOnce).is_some()
+                })
             }
             What::Left => self.take_leave(block.body).is_some(),
             What::Scores => self.take_scores(now, block.body).is_some(),
         }
     }
 
-    fn take_hosts(&mut self, now: UnixMillis, hosts: ReadHosts, listed: Listed) -> Option<()> {
+    fn take_hosts(&mut self, now: UnixMillis, hosts: &mut ReadHosts, listed: Listed) -> Option<()> {
         let ReadHosts { words, names, count, hosts } = hosts;
-        let (mut hosts, end) = (Reader(&hosts), u32::try_from(words.len()).ok()?);
+        let (mut hosts, end) = (Reader(hosts), u32::try_from(words.len()).ok()?);
+        let words = std::mem::take(words);
         let numbers = self.take_names(names);
         let page = self.hosts.pages.insert(Page { bytes: words, used: 1 });
         let (mut at, mut is_read) = (0, Some(()));
-        for _ in 0..count {
+        for _ in 0..*count {
             let place = (page, &mut at, end);
             is_read = self.take_host(now, (&mut hosts, &numbers), place, listed);
             if is_read.is_none() {
@@ -125,8 +128,8 @@ impl Fleet {
         is_read
     }
 
-    fn take_names(&mut self, names: Names) -> Numbers {
-        let kinds = names.kinds.into_iter().map(|gpus| self.kinds.take(&Kind(gpus)));
+    fn take_names(&mut self, names: &Names) -> Numbers {
+        let kinds = names.kinds.iter().map(|kind| self.kinds.take(kind));
         Numbers {
             operators: names.operators.iter().map(|name| self.operators.take(name)).collect(),
             regions: names.regions.iter().map(|name| self.regions.take(name)).collect(),

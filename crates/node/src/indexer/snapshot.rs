@@ -37,8 +37,9 @@ const PART_PAUSE: Duration = Duration::from_millis(1);
 /// So much is written at once.
 const WRITTEN_AT_ONCE: usize = 1 << 20;
 
-/// Blocks that are read ahead.
-const BLOCKS_AHEAD: usize = 64;
+/// Blocks that go from one thread to another at once, and how many times that is read ahead.
+const BLOCKS_AT_ONCE: usize = 16;
+const BATCHES_AHEAD: usize = 4;
 
 const SNAPSHOT: &str = "fleet.snapshot";
 const SNAPSHOT_DRAFT: &str = "fleet.snapshot.new";
@@ -113,29 +114,31 @@ pub(super) fn read(dir: &Path, now: UnixMillis) -> Before {
     before
 }
 
-fn read_hosts(now: UnixMillis, seed: u64, mut blocks: Blocks) -> io::Result<Before> {
+fn read_hosts(now: UnixMillis, seed: u64, blocks: Blocks) -> io::Result<Before> {
     let mut restoring = Restoring::new(seed, hosts_of(blocks.left));
-    let (sender, hosts) = sync_channel(BLOCKS_AHEAD);
+    let (sender, batches) = sync_channel(BATCHES_AHEAD);
+    // What has been taken in goes back, so that one thread frees what it has allocated: else the two
+    // would wait for each other in the allocator.
+    let (emptied, used) = sync_channel(BATCHES_AHEAD * 2);
     let thread = || std::thread::Builder::new().name("fleet-read".to_owned());
-    let scores = std::thread::scope(|scope| {
-        let reader = thread().spawn_scoped(scope, move || {
-            while let Some(block) = blocks.next() {
-                if !block.has_hosts() {
-                    blocks.is_read_again = true;
-                    break;
-                }
-                // What is not sound is left out.
-                if ReadHosts::of(block).is_some_and(|hosts| sender.send(hosts).is_err()) {
-                    break;
-                }
+    let (scores, unsound) = std::thread::scope(|scope| {
+        let reader = thread().spawn_scoped(scope, move || read_batches(blocks, &sender, &used))?;
+        let mut unsound = 0;
+        for mut batch in batches {
+            for hosts in &mut batch {
+                unsound += usize::from(!restoring.take(now, hosts));
             }
-            blocks
-        })?;
-        for hosts in hosts {
-            restoring.take(now, hosts);
+            let _ = emptied.try_send(batch);
         }
-        reader.join().map_err(|_| io::Error::other("the reader has ended"))
+        let read = reader.join().map_err(|_| io::Error::other("the reader has ended"))?;
+        Ok::<_, io::Error>((read.0, read.1 + unsound))
     })?;
+    if unsound > 0 {
+        warn!(
+            unsound,
+            "blocks of hosts are left out, for they are not sound: their hosts announce themselves again"
+        );
+    }
     let fleet = restoring.finish(|names, rows| {
         std::thread::scope(|scope| {
             // What no thread does is done by the fleet itself.
@@ -144,6 +147,33 @@ fn read_hosts(now: UnixMillis, seed: u64, mut blocks: Blocks) -> io::Result<Befo
         });
     });
     Ok(Before { fleet, scores: Some(scores) })
+}
+
+/// Reads all blocks of hosts. Returns the rest, and how many blocks were not sound.
+fn read_batches(
+    mut blocks: Blocks,
+    sender: &SyncSender<Vec<ReadHosts>>,
+    used: &Receiver<Vec<ReadHosts>>,
+) -> (Blocks, usize) {
+    let (mut batch, mut unsound) = (Vec::new(), 0);
+    while let Some(block) = blocks.next() {
+        if !block.has_hosts() {
+            blocks.is_read_again = true;
+            break;
+        }
+        match ReadHosts::of(block) {
+            Some(hosts) => batch.push(hosts),
+            None => unsound += 1,
+        }
+        if batch.len() >= BLOCKS_AT_ONCE {
+            used.try_iter().for_each(drop);
+            if sender.send(std::mem::take(&mut batch)).is_err() {
+                break;
+            }
+        }
+    }
+    let _ = sender.send(batch);
+    (blocks, unsound)
 }
 
 /// About how many hosts a snapshot of this length has, so that nothing grows while it is read.
@@ -267,6 +297,8 @@ async fn take_scores(fleet: &Arc<Mutex<Fleet>>, scores: Option<Blocks>) {
     let taking = tokio::task::spawn_blocking(move || {
         while let Some(block) = scores.next() {
             lock(&fleet).take_up(outside::now(), block);
+            // Whoever waits has the fleet first.
+            std::thread::sleep(PART_PAUSE);
         }
     });
     let _ = taking.await;

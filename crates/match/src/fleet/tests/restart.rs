@@ -68,8 +68,8 @@ fn restored(bytes: &[u8]) -> Fleet {
 
 fn restored_of(now: UnixMillis, hosts: Vec<Block<'_>>) -> Fleet {
     let mut restoring = Restoring::new(9, 100);
-    for hosts in hosts.into_iter().filter_map(ReadHosts::of) {
-        restoring.take(now, hosts);
+    for mut hosts in hosts.into_iter().filter_map(ReadHosts::of) {
+        restoring.take(now, &mut hosts);
     }
     restoring.finish(|first, second| {
         second();
