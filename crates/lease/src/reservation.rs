@@ -82,6 +82,29 @@ pub struct Settlement {
     pub refund: Usd,
 }
 
+impl Settlement {
+    /// Of a reservation that ended so many seconds after its start, for this reason: what its final
+    /// statement is to say, for whoever has only that.
+    pub fn of(
+        terms: &ReservationTerms,
+        promised: u64,
+        failed: &BTreeSet<u64>,
+        (elapsed, end): (u64, ReservationEnd),
+    ) -> Self {
+        let ahead = if end.is_buyers() { terms.commitment_seconds() } else { 0 };
+        let earned = paid_within(failed, elapsed.min(terms.term_seconds)) + ahead;
+        let earned = earned.min(paid_within(failed, terms.term_seconds));
+        let seconds = earned.min(promised);
+        let kept = terms.price.cost(seconds);
+        Self {
+            seconds,
+            kept,
+            fee: kept.split(BasisPoints::SERVICE_FEE).0,
+            refund: terms.price.cost(promised).saturating_sub(kept),
+        }
+    }
+}
+
 /// A reservation, on either side: both come to the same sums from the same facts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
@@ -226,20 +249,8 @@ impl Reservation {
 
     /// Who has what; as if the buyer ended it now, while it is not over.
     pub fn settlement(&self, now: UnixMillis) -> Settlement {
-        let (elapsed, end) =
-            self.end.unwrap_or_else(|| (self.elapsed(now), ReservationEnd::Cancelled));
-        let ahead = if end.is_buyers() { self.terms.commitment_seconds() } else { 0 };
-        let earned = self.paid_within(elapsed) + ahead;
-        let earned = earned.min(self.paid_within(self.terms.term_seconds));
-        let seconds = earned.min(self.promised);
-        let kept = self.terms.price.cost(seconds);
-        let promised = self.terms.price.cost(self.promised);
-        Settlement {
-            seconds,
-            kept,
-            fee: kept.split(BasisPoints::SERVICE_FEE).0,
-            refund: promised.saturating_sub(kept),
-        }
+        let end = self.end.unwrap_or_else(|| (self.elapsed(now), ReservationEnd::Cancelled));
+        Settlement::of(&self.terms, self.promised, &self.failed, end)
     }
 
     /// Whole seconds of the term at this time.
@@ -249,12 +260,17 @@ impl Reservation {
 
     /// Of the first seconds of the term those that are paid for.
     fn paid_within(&self, seconds: u64) -> u64 {
-        let unpaid = |day: &u64| {
-            let begin = day * DAY_SECONDS;
-            seconds.saturating_sub(begin).min(DAY_SECONDS)
-        };
-        seconds.saturating_sub(self.failed.iter().map(unpaid).sum())
+        paid_within(&self.failed, seconds)
     }
+}
+
+/// Of the first seconds of a term those that are not in failed days.
+fn paid_within(failed: &BTreeSet<u64>, seconds: u64) -> u64 {
+    let unpaid = |day: &u64| {
+        let begin = day.saturating_mul(DAY_SECONDS);
+        seconds.saturating_sub(begin).min(DAY_SECONDS)
+    };
+    seconds.saturating_sub(failed.iter().map(unpaid).sum())
 }
 
 #[cfg(test)]

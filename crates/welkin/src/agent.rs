@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use welkin_node::buyer::{
@@ -194,7 +194,7 @@ async fn work(context: &Context) -> anyhow::Result<()> {
         buyer: Arc::clone(&client.buyer),
         kept: BTreeSet::new(),
         leases: JoinSet::new(),
-        reserved: BTreeSet::new(),
+        reserved: BTreeMap::new(),
         reservations: JoinSet::new(),
         vault: Vault::default(),
     };
@@ -226,8 +226,9 @@ struct Agent {
     buyer: Arc<Buyer>,
     kept: BTreeSet<LeaseId>,
     leases: JoinSet<Done>,
-    reserved: BTreeSet<ReservationId>,
-    reservations: JoinSet<ReservationId>,
+    /// By the tasks that pay for them.
+    reserved: BTreeMap<task::Id, ReservationId>,
+    reservations: JoinSet<()>,
     vault: Vault,
 }
 
@@ -276,10 +277,9 @@ impl Agent {
                         }
                     }
                 }
-                Some(ended) = self.reservations.join_next() => {
-                    if let Ok(reservation) = ended {
-                        self.reserved.remove(&reservation);
-                    }
+                Some(ended) = self.reservations.join_next_with_id() => {
+                    let task = ended.map_or_else(|error| error.id(), |(task, ())| task);
+                    self.reserved.remove(&task);
                 }
                 () = tokio::time::sleep(IDLE), if self.is_idle() => return Ok(()),
                 stopped = &mut stop => return stopped,
@@ -322,12 +322,10 @@ impl Agent {
         if self.reserved.len() >= LEASES_MAX {
             return false;
         }
-        if self.reserved.insert(reservation) {
+        if !self.reserved.values().any(|kept| *kept == reservation) {
             let buyer = Arc::clone(&self.buyer);
-            self.reservations.spawn(async move {
-                keep_reservation(buyer, reservation).await;
-                reservation
-            });
+            let task = self.reservations.spawn(keep_reservation(buyer, reservation));
+            self.reserved.insert(task.id(), reservation);
         }
         true
     }

@@ -60,7 +60,7 @@ pub(crate) enum Command {
     Show(Id),
     /// Shows what a lease has printed.
     Logs(Logs),
-    /// Stops leases.
+    /// Stops leases, and takes requests that wait out of the queue.
     Stop(Stop),
     /// Forgets ended leases and their logs. Receipts stay.
     Rm(Rm),
@@ -284,7 +284,7 @@ pub(crate) struct Logs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Stop {
-    /// The leases.
+    /// The leases, and the tickets (`tkt_…`) of requests that wait.
     #[arg(required = true)]
     pub(crate) leases: Vec<String>,
     /// How long a command may take to end before it is killed.

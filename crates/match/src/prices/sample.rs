@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use welkin_proto::prices::{PricePoint, Spread};
-use welkin_types::{CapacityType, Class, Region, UnixMillis, Usd};
+use welkin_types::{Class, Region, UnixMillis, Usd};
 
 use super::{SERIES_MAX, Series, bounded};
-use crate::fleet::Fleet;
 
 /// The most different prices of a series that are told apart; more are counted with the nearest
 /// lower one.
@@ -93,14 +92,12 @@ fn spread(prices: &BTreeMap<Usd, u64>) -> Option<Spread> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Market {
     samples: BTreeMap<Series, Sample>,
-    /// The container that comes next.
-    next: u32,
 }
 
 impl Market {
     /// Of samples that were taken elsewhere.
     pub(super) const fn of(samples: BTreeMap<Series, Sample>) -> Self {
-        Self { samples, next: 0 }
+        Self { samples }
     }
 
     /// Counts slots of a class in a region.
@@ -118,28 +115,6 @@ impl Market {
             }
             self.samples.entry(series).or_default().add(on_demand, spot, free, total);
         }
-    }
-
-    /// Counts the next containers of a fleet, so many at a time that nobody waits for long; `false`
-    /// once all are counted.
-    pub fn count(&mut self, fleet: &Fleet, now: UnixMillis, count_max: u32) -> bool {
-        let end = fleet.numbers_end().min(self.next.saturating_add(count_max));
-        for number in self.next..end {
-            let Some(facts) = fleet.facts_of(now, number, (None, CapacityType::OnDemand)) else {
-                continue;
-            };
-            let container = &facts.container;
-            let spot = container.price_of(CapacityType::Spot).map(|price| price.hour());
-            let prices = (Some(container.price.hour()), spot);
-            self.add(
-                &container.class,
-                facts.region,
-                prices,
-                (fleet.unleased(now, number), container.slots),
-            );
-        }
-        self.next = end;
-        end < fleet.numbers_end()
     }
 
     /// How many series there are.

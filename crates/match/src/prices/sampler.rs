@@ -26,7 +26,7 @@ struct Known {
 
 const NOTHING: Known = Known { print: 0, series: NONE, on_demand: NONE, spot: NONE, slots: 0 };
 
-/// Counts a fleet a piece at a time, as [`Market::count`] does, and remembers what it has read.
+/// Counts a fleet a piece at a time, and remembers what it has read.
 #[derive(Clone, Debug, Default)]
 pub struct Sampler {
     containers: Vec<Known>,
@@ -69,7 +69,7 @@ impl Sampler {
 
     /// Counts what was looked at.
     pub fn add_up(&mut self) {
-        for (number, free) in std::mem::take(&mut self.looked) {
+        for (number, free) in self.looked.drain(..) {
             let known = self.containers[number as usize];
             let prices = (usd(known.on_demand), usd(known.spot));
             let all = self.all_of.get(known.series as usize).copied().unwrap_or(NONE);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
-use welkin_lease::{DAY_SECONDS, Reservation, ReservationTerms};
+use welkin_lease::{DAY_SECONDS, Reservation, ReservationTerms, Settlement};
 use welkin_proto::index::IndexRequest;
 use welkin_proto::lease::{FromHost, RefusalCode, ToHost};
 use welkin_proto::{
@@ -171,6 +171,13 @@ impl KeptReservation {
         }
         if receipt.promised_seconds > self.machine.promised() {
             return Some("it counts more as promised than was".to_owned());
+        }
+        let failed = receipt.failed_days.iter().map(|day| u64::from(*day)).collect();
+        let over = (receipt.elapsed_seconds, receipt.end);
+        let terms = self.machine.terms();
+        let due = Settlement::of(terms, receipt.promised_seconds, &failed, over).seconds;
+        if receipt.seconds > due {
+            return Some(format!("it bills {} s, and {due} s are due", receipt.seconds));
         }
         let until = self.machine.until();
         let is_early = self.ended.is_some_and(|ended| ended.after(AWAY_MAX) < until);

@@ -69,15 +69,19 @@ impl Record {
     /// Writes it down, with the fencing number that was used for it.
     pub(super) async fn write(&self, host: &Host, fencing: Option<u64>) -> Result<(), CommitError> {
         let mut batch = Batch::default();
-        match postcard::to_stdvec(self) {
-            Ok(bytes) => batch.put(RESERVATIONS, self.id().as_bytes(), bytes),
-            Err(error) => warn!(%error, "a reservation can't be encoded"),
-        }
+        self.put(&mut batch);
         if let Some(fencing) = fencing {
             batch.put(META, FENCING, fencing.to_le_bytes().to_vec());
             put_alive(&mut batch);
         }
         host.db.commit(batch).await
+    }
+
+    fn put(&self, batch: &mut Batch) {
+        match postcard::to_stdvec(self) {
+            Ok(bytes) => batch.put(RESERVATIONS, self.id().as_bytes(), bytes),
+            Err(error) => warn!(%error, "a reservation can't be encoded"),
+        }
     }
 
     fn view(&self, host: &Host, now: UnixMillis) -> ReservationView {
@@ -328,6 +332,11 @@ impl Task {
             Err(error) => warn!(%error, "a reservation's receipt can't be signed"),
         }
         self.save().await;
+    }
+
+    /// Adds what is to be saved to a batch.
+    pub(super) fn put(&self, batch: &mut Batch) {
+        self.record.put(batch);
     }
 
     pub(super) async fn save(&self) {

@@ -171,8 +171,14 @@ fn down_since(host: &Host, now: UnixMillis) -> Result<Option<UnixMillis>, HostEr
 /// Goes on with them, once their leases are there. What was found, as days in which the host was down, is
 /// written before anything says that it lives.
 pub(super) async fn take_up(host: &Arc<Host>, tasks: Vec<Task>) {
+    let mut batch = Batch::default();
+    tasks.iter().for_each(|task| task.put(&mut batch));
+    if !tasks.is_empty()
+        && let Err(error) = host.db.commit(batch).await
+    {
+        warn!(%error, "what was found of reservations can't be written down");
+    }
     for task in tasks {
-        task.save().await;
         host.shutdown.spawn_until_asked("reservation", task.run());
     }
 }

@@ -117,4 +117,11 @@ fn days_away_must_be_in_the_receipt() {
     let cancelled = receipt(vec![0, 1, 2], ReservationEnd::Cancelled);
     assert_eq!(kept.objection(&cancelled, false).unwrap(), "nobody here ended it");
     assert_eq!(kept.objection(&cancelled, true), None);
+    // A host that ends it has earned no commitment; the buyer's end leaves it there.
+    let bills = |receipt, seconds| ReservationReceipt { seconds, ..receipt };
+    let why = kept.objection(&bills(receipt(vec![0, 1, 2], failed), 1), false).unwrap();
+    assert_eq!(why, "it bills 1 s, and 0 s are due");
+    let cancelled = |seconds| bills(receipt(vec![0, 1, 2], ReservationEnd::Cancelled), seconds);
+    assert_eq!(kept.objection(&cancelled(3_600), true), None);
+    assert!(kept.objection(&cancelled(3_601), true).is_some());
 }
