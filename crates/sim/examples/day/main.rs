@@ -54,9 +54,14 @@ fn options() -> Result<Options, Box<dyn Error>> {
 fn main() -> Result<(), Box<dyn Error>> {
     let options = options()?;
     let began = Instant::now();
-    let report = Day::new(options.config)?.run()?;
-    let day_s = began.elapsed().as_secs_f64();
-    let cells = conflicts::measure(options.config)?;
+    // The day and the conflicts share nothing: each has a processor of its own.
+    let (day, cells) = std::thread::scope(|scope| {
+        let cells = scope.spawn(|| conflicts::measure(options.config));
+        let day = Day::new(options.config)?.run().map(|report| (report, began.elapsed()));
+        let cells = cells.join().map_err(|_| "the conflicts were not measured")?;
+        Ok::<_, Box<dyn Error>>((day?, cells?))
+    })?;
+    let (report, day_s) = (day.0, day.1.as_secs_f64());
     let tables = tables::all(&report, &cells);
     println!("{tables}");
     if let Some(out) = &options.out {
