@@ -7,6 +7,7 @@
 mod claims;
 mod emissions;
 mod evidence;
+mod incidents;
 mod penalty;
 mod settle;
 mod terms;
@@ -23,6 +24,7 @@ pub use evidence::{
     CONTAINERS_MAX, Capacity, Container, Delivery, Evidence, INDEXERS_MAX, LICENCES_MAX, Licence,
     Refused, Roster, RosterError, Uptime, Verdict,
 };
+pub use incidents::{FAR_BELOW_PERCENT, Found, incidents};
 pub use penalty::{
     Charge, Collateral, Conviction, Fault, Generation, Incident, Offence, PenaltyRefusal, Refund,
     Rule, Rules, Taken,

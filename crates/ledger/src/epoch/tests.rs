@@ -341,3 +341,64 @@ fn a_roster_that_contradicts_itself_is_refused() {
     let error = Roster::new(vec![], vec![licence, other], vec![]).unwrap_err();
     assert_eq!(error, RosterError::Licence(3));
 }
+
+proptest! {
+    /// One of three that lies, and one that could not ask: no proof is lost, nobody is charged.
+    #[test]
+    fn a_liar_and_a_silent_one_take_no_proof_away(
+        liar in 0..3_u32, silent in 0..3_u32, lie in prop::option::of(0..3_u16), place in 0..CONTAINERS,
+    ) {
+        prop_assume!(liar != silent);
+        let (terms, first) = (terms(), settle(&terms(), &book(), &mut honest()));
+        let mut evidence = honest();
+        evidence.capacities.retain(|c| c.container != place || c.licence != silent);
+        for capacity in &mut evidence.capacities {
+            if capacity.container == place && capacity.licence == liar {
+                capacity.class = lie;
+            }
+        }
+        for verdict in &mut evidence.verdicts {
+            if verdict.container() == place && verdict.licence() == liar {
+                *verdict = verdict.opposite();
+            }
+        }
+        evidence.verdicts.retain(|v| v.container() != place || v.licence() != silent);
+        let settled = settle(&terms, &first.book, &mut evidence);
+        let proven = settled.book.containers[&container(place)].proven;
+        prop_assert_eq!(proven, Some(u16::try_from(place % 3).unwrap()));
+        prop_assert_eq!(incidents(&terms, &evidence), vec![]);
+    }
+}
+
+#[test]
+fn what_most_found_is_an_incident() {
+    let terms = terms();
+    let mut evidence = honest();
+    for capacity in &mut evidence.capacities {
+        match (capacity.container, capacity.licence) {
+            // Registered as the first class, found to be the second, a fifth of it.
+            (0, 0 | 1) => capacity.class = Some(1),
+            // Not met: it may have broken.
+            (3, _) => capacity.class = None,
+            _ => (),
+        }
+    }
+    for verdict in &mut evidence.verdicts {
+        let is_out = match verdict.container() {
+            1 => verdict.period() < 2,
+            // One period alone.
+            2 => verdict.period() == 7,
+            _ => false,
+        };
+        if is_out && verdict.licence() > 0 {
+            *verdict = verdict.opposite();
+        }
+    }
+    settle(&terms, &book(), &mut evidence);
+    let found = incidents(&terms, &evidence);
+    let told: Vec<_> = found.iter().map(|found| (found.container, found.incident)).collect();
+    let day = Incident::Day { offline_minutes: 60 };
+    assert_eq!(told, [(0, Incident::Specification), (1, day)]);
+    assert_ne!(found[0].evidence, found[1].evidence);
+    assert_eq!(incidents(&terms, &evidence), found);
+}

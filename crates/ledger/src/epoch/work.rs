@@ -51,7 +51,7 @@ pub(crate) struct Works {
 
 /// What was decided about one period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Online,
     Offline,
     /// No majority: it neither earns nor costs anything.
@@ -104,7 +104,7 @@ pub(crate) fn measure(
 }
 
 /// Takes the first entries of a sorted list.
-fn take_while<'a, T>(list: &mut &'a [T], is_mine: impl Fn(&T) -> bool) -> &'a [T] {
+pub(super) fn take_while<'a, T>(list: &mut &'a [T], is_mine: impl Fn(&T) -> bool) -> &'a [T] {
     let end = list.iter().position(|entry| !is_mine(entry)).unwrap_or(list.len());
     let (mine, rest) = list.split_at(end);
     *list = rest;
@@ -112,7 +112,9 @@ fn take_while<'a, T>(list: &mut &'a [T], is_mine: impl Fn(&T) -> bool) -> &'a [T
 }
 
 /// The proven class is the lower median of the findings by capacity, if more than half of a
-/// committee found something. Whoever found it did a correct task.
+/// committee found at least that much, and more than half at most that much. Whoever found it did a
+/// correct task. Where findings are missing and those that are there disagree, nothing is decided:
+/// else N of 2N + 1 could take a proof away from whom some of the others could not ask.
 fn prove(
     terms: &Terms,
     epoch: u32,
@@ -126,7 +128,14 @@ fn prove(
     let value = |class: Option<u16>| (class.map_or(0, |class| terms.capacity(class)), class);
     let mut sorted: Vec<_> = findings.iter().map(|finding| value(finding.class)).collect();
     sorted.sort_unstable();
-    let (_, class) = sorted[(sorted.len() - 1) / 2];
+    let median = sorted[(sorted.len() - 1) / 2];
+    let least = sorted.len().max(usize::from(terms.committee)) / 2 + 1;
+    let at_most = sorted.partition_point(|found| found.0 <= median.0);
+    let below = sorted.partition_point(|found| found.0 < median.0);
+    if at_most < least || sorted.len() - below < least {
+        return;
+    }
+    let class = median.1;
     (standing.proven, standing.proven_in) = (class, epoch);
     for finding in findings.iter().filter(|finding| finding.class == class) {
         add_task(tasks, finding.licence);
@@ -141,7 +150,7 @@ fn add_task(tasks: &mut [u32], licence: u32) {
 }
 
 /// By period. A side wins with more than half of the verdicts, and more than half of a committee.
-fn judge(
+pub(super) fn judge(
     terms: &Terms,
     verdicts: &[Verdict],
     tasks: &mut [u32],
