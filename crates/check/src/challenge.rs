@@ -24,6 +24,7 @@
 mod budget;
 pub(crate) mod chacha;
 mod class;
+mod evasion;
 mod examiner;
 mod matrix;
 mod merkle;
@@ -37,6 +38,7 @@ pub use budget::Budget;
 pub use class::{
     BAND, BAND_PERMILLE, ClassRate, ClassTable, Estimate, LEARN_STEP_BP, MatchedClass, estimate,
 };
+pub use evasion::{Asked, TRIES_MAX, asks_again};
 pub use examiner::{Device, ExamInput, ExamOutput, Examination, Examiner, ExaminerConfig, Outcome};
 pub use matrix::{
     Factor, N_MAX, Product, ROUNDS_MAX, Shape, chain, commit, device_seed, row_of_a, row_of_b,
