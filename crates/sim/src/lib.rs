@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod actors;
+pub mod adversaries;
 mod chance;
 pub mod day;
 mod world;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, clippy::print_stdout, reason = "this is a test")]
 
+mod adversaries;
 mod day;
 
 use welkin_sim::{Stats, Violation, World};
