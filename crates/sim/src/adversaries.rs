@@ -125,9 +125,8 @@ pub struct Table {
     pub majorities: Vec<(u32, u32, u32)>,
     /// Checkers that do not check.
     pub checkers: Vec<(&'static str, Habit, Paid)>,
-    /// Honest claims of place against so many percent of liars: minute of the first committee that
-    /// refuted one, and whether all together did.
-    pub slandered: Vec<(u32, Claim)>,
+    /// Claims of place by a host in Frankfurt, with so many percent of the checkers lying.
+    pub claims: Vec<(&'static str, u32, Claim)>,
     /// Indexers that offer their own operator's hosts in so many of a hundred cases.
     pub indexers: Vec<(u32, u32, Favour)>,
     /// Buyers that blame the host in so many of a hundred sessions.
@@ -203,7 +202,7 @@ pub fn run(config: Config) -> Table {
         committees: committees(config),
         majorities: majorities(config),
         checkers: idle_checkers(config),
-        slandered: slandered(config),
+        claims: claims(config),
         indexers: indexers(config),
         blamed: blamed(config),
     }
@@ -379,12 +378,14 @@ fn idle_checkers(config: Config) -> Vec<(&'static str, Habit, Paid)> {
     habits.map(|(name, habit)| (name, habit, play(habit))).to_vec()
 }
 
-fn slandered(config: Config) -> Vec<(u32, Claim)> {
-    let of = |percent| {
+fn claims(config: Config) -> Vec<(&'static str, u32, Claim)> {
+    let of = |(city, percent)| {
         let seed = seed(config.seed, 7_000 + percent);
-        (percent, places::play("Frankfurt", false, percent, config.days, seed))
+        (city, percent, places::play(city, false, percent, config.days, seed))
     };
-    [0, 5, 20, 33].map(of).to_vec()
+    let honest = [0, 5, 20, 33].map(|percent| ("Frankfurt", percent));
+    let false_ones = ["Paris", "New York", "Tokyo", "Sydney"].map(|city| (city, 0));
+    honest.into_iter().chain(false_ones).map(of).collect()
 }
 
 fn indexers(config: Config) -> Vec<(u32, u32, Favour)> {

@@ -1,6 +1,7 @@
 //! Hosts that say they are elsewhere, and checkers that say it of honest ones.
 
 use welkin_check::place::{Coordinates, Sighting, is_refuted};
+use welkin_check::score::Ppm;
 use welkin_match::synth::Chance;
 
 /// Cities with checkers, in millionths of a degree; the first is where the host is.
@@ -31,6 +32,8 @@ pub struct Claim {
     pub refuted_minute: Option<u32>,
     /// Whether all who measured on the first day, taken together, refute it.
     pub refuted_by_all: bool,
+    /// Of these, so many in a thousand refute it.
+    pub against_permille: u64,
 }
 
 fn city(name: &str) -> Option<Coordinates> {
@@ -62,7 +65,13 @@ pub(super) fn play(claim: &str, delays: bool, liars_percent: u32, days: u32, see
         }
     }
     came.refuted_by_all = is_refuted(claim, &all, COMMITTEE);
+    let against = all.iter().filter(|sighting| sighting.refutes(claim)).count();
+    came.against_permille = u64::from(Ppm::of(count(against), count(all.len())).ppm() / 1_000);
     came
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 fn sighting(

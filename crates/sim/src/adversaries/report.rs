@@ -155,13 +155,14 @@ impl Table {
     fn others(&self, lines: &mut Vec<String>) {
         section(
             lines,
-            "Honest claims of place against checkers that lie",
-            "| liars, % of the pool | first refuted by a minute's committee | by all of a day together |",
+            "Claims of place by a host in Frankfurt",
+            "| claimed | liars, % of the pool | first refuted by a minute's committee | refuting, % of a day's sightings | more than half |",
         );
-        for (percent, claim) in &self.slandered {
+        for (city, percent, claim) in &self.claims {
             let first = time(claim.refuted_minute.map(|minute| minute * 60));
             let all = if claim.refuted_by_all { "yes" } else { "no" };
-            lines.push(format!("| {percent} | {first} | {all} |"));
+            let against = Percent(claim.against_permille);
+            lines.push(format!("| {city} | {percent} | {first} | {against} | {all} |"));
         }
         section(
             lines,
