@@ -33,6 +33,7 @@ pub mod residency;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod window;
 
 pub use budget::Budget;
 pub use class::{
@@ -47,3 +48,4 @@ pub use matrix::{
 pub use merkle::{Opening, Tree, leaf};
 pub use prover::{Prover, ProverInput, ProverOutput, ProverRefusal};
 pub use verify::{Cost, Fraud, PRIME, Secret, rows_for, verify};
+pub use window::{PARTNERS, Windows};

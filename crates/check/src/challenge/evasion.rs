@@ -1,7 +1,9 @@
 //! What becomes of challenges that come to no good end: asked again, or counted as evasion.
 //!
 //! A network can only make hardware look slower: a lost packet costs as much time as the work. So
-//! who finds less than the claimed class asks again, and the best of [`TRIES_MAX`] counts.
+//! who finds less than the claimed class asks again, and the best of [`TRIES_MAX`] counts. A window of
+//! several containers is asked again as a whole, and the try in which its slowest was fastest counts
+//! for all: else those that share a device would take turns at it.
 //!
 //! A host may refuse a challenge because an order came, or because another challenge is under way,
 //! and nothing is held against it. Who has nothing to prove with could refuse all of them. So each

@@ -23,6 +23,10 @@ pub(super) struct Attack {
     pub(super) real: &'static str,
     pub(super) cheat: Cheat,
     pub(super) rules: Rules,
+    /// Whether identities that share a device take turns; else one is always served first.
+    pub(super) alternates: bool,
+    /// So many of a hundred licences say of it what it claims.
+    pub(super) colluders_percent: u32,
     /// Why it is known to pay, if it does.
     pub(super) known: Option<&'static str>,
 }
@@ -36,6 +40,9 @@ pub(super) struct Rules {
     pub(super) counts_refusals: bool,
     /// They ask all containers of an owner in one window.
     pub(super) has_window: bool,
+    /// They ask partners of the class in the same window, drawn at random, and those that were slow
+    /// beside others with them.
+    pub(super) has_partners: bool,
     /// They believe the first finding, as nodes do now, and do not ask again.
     pub(super) asks_once: bool,
 }
@@ -154,9 +161,25 @@ const fn attack(
     (claimed, real): (&'static str, &'static str),
     cheat: Cheat,
 ) -> Attack {
-    let rules =
-        Rules { has_residency: false, counts_refusals: false, has_window: false, asks_once: false };
-    Attack { name, variant, assigned, claimed, real, cheat, rules, known: None }
+    let rules = Rules {
+        has_residency: false,
+        counts_refusals: false,
+        has_window: false,
+        has_partners: false,
+        asks_once: false,
+    };
+    Attack {
+        name,
+        variant,
+        assigned,
+        claimed,
+        real,
+        cheat,
+        rules,
+        alternates: false,
+        colluders_percent: 0,
+        known: None,
+    }
 }
 
 impl Attack {
@@ -181,6 +204,21 @@ impl Attack {
         self
     }
 
+    const fn partners(mut self) -> Self {
+        self.rules.has_partners = true;
+        self
+    }
+
+    const fn alternating(mut self) -> Self {
+        self.alternates = true;
+        self
+    }
+
+    const fn colluders(mut self, percent: u32) -> Self {
+        self.colluders_percent = percent;
+        self
+    }
+
     const fn known(mut self, why: &'static str) -> Self {
         self.known = Some(why);
         self
@@ -193,6 +231,8 @@ pub(super) const HONEST: Attack = attack(("honest", ""), Publicly, (H100, H100),
 const NO_RESIDENCY: &str = "checkers do not ask for residency yet";
 const NO_WINDOW: &str = "checkers do not ask containers of one owner in one window yet";
 const NO_REFUSALS: &str = "checkers do not count refusals yet";
+const MAJORITY: &str = "more than half decide";
+const PAIRS: &str = "two on one slow card look like the next class, worth nearly as much";
 const SPLIT: &str = "identities of different owners are not suspected";
 const RESELLS: &str = "what is rented is there: a reseller, no fraud";
 
@@ -201,7 +241,7 @@ const SMALL: &str = "rtx3090-24";
 
 /// All attacks with hardware.
 pub(super) fn attacks() -> Vec<Attack> {
-    [fakes(), shared(), relayed(), evasive(), sybils()].concat()
+    [fakes(), colluding(), shared(), relayed(), evasive(), sybils()].concat()
 }
 
 fn fakes() -> Vec<Attack> {
@@ -222,6 +262,18 @@ fn fakes() -> Vec<Attack> {
     ]
 }
 
+fn colluding() -> Vec<Attack> {
+    let colluding = |variant, assigned, percent| {
+        let name = "host and checkers collude";
+        attack((name, variant), assigned, (H100, SMALL), Cheat::Slower).colluders(percent)
+    };
+    vec![
+        colluding("RTX 3090 as H100, 33 % of licences", Publicly, 33),
+        colluding("RTX 3090 as H100, 33 % of licences", Privately, 33),
+        colluding("RTX 3090 as H100, 55 % of licences", Publicly, 55).known(MAJORITY),
+    ]
+}
+
 fn shared() -> Vec<Attack> {
     let shared = |variant, assigned, identities| {
         attack(("shared GPU", variant), assigned, (H100, H100), Cheat::Shares(identities))
@@ -231,7 +283,11 @@ fn shared() -> Vec<Attack> {
         shared("4 identities", Publicly, 4).known(NO_WINDOW),
         shared("4 identities, four owners", Privately, 4).known(SPLIT),
         shared("2 identities, one owner, one window", Publicly, 2).window(),
+        shared("2 identities, one window, taking turns", Publicly, 2).window().alternating(),
         shared("4 identities, one owner, one window", Privately, 4).window(),
+        shared("2 identities, two owners, partners drawn", Privately, 2).partners(),
+        shared("4 identities, four owners, partners drawn", Privately, 4).partners(),
+        shared("4 identities, partners drawn, taking turns", Privately, 4).partners().alternating(),
     ]
 }
 
@@ -268,5 +324,11 @@ fn sybils() -> Vec<Attack> {
         sybils("no GPU, streams ended", H100, Cheat::Leaves),
         sybils("16 on one RTX 3090", SMALL, Cheat::Shares(16)).known(SPLIT),
         sybils("16 on one RTX 3090, one owner, one window", SMALL, Cheat::Shares(16)).window(),
+        Attack {
+            assigned: Privately,
+            ..sybils("16 on one RTX 3090, partners drawn", SMALL, Cheat::Shares(16))
+                .partners()
+                .known(PAIRS)
+        },
     ]
 }

@@ -7,7 +7,8 @@ use welkin_check::challenge::ClassTable;
 use welkin_ledger::epoch::{ClassTerms, SCORE_WHOLE, Terms, WHOLE_BP};
 use welkin_types::Class;
 
-/// Classes with their capacity K: prices an hour in US cents, halved.
+/// Classes with their capacity K: about prices an hour in US cents, halved. K must not rise where the
+/// rate falls: who is matched with a slower class would lose nothing.
 pub const CLASSES: [(&str, u32); 8] = [
     ("h200-sxm-141", 120),
     ("h100-sxm-80", 100),
@@ -15,8 +16,8 @@ pub const CLASSES: [(&str, u32); 8] = [
     ("a100-sxm-80", 50),
     ("l40s-48", 40),
     ("rtx4090-24", 20),
-    ("l4-24", 15),
     ("rtx3090-24", 10),
+    ("l4-24", 9),
 ];
 /// A stake, in K-days: a month of average revenue.
 pub const STAKE_DAYS: u64 = 30;

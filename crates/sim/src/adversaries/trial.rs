@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::U256;
-use welkin_check::challenge::{self, ClassTable};
+use welkin_check::challenge::{self, ClassTable, Windows};
 use welkin_ledger::epoch::{
     Book, Capacity, Cause, Charge, Collateral, Container, Conviction, Emissions, Evidence, Fault,
     Incident, Licence, Offence, Roster, Rules, Terms, Verdict, incidents, settle,
 };
 use welkin_match::synth::Chance;
-use welkin_types::{AccountId, Class};
+use welkin_types::{AccountId, Class, ContainerId};
 
 use super::attack::{Attack, Move};
-use super::duty::{Check, Duties};
+use super::duty::{Check, Duties, bytes};
 use super::exam::{Asked, Deed, Word, examine};
 use super::hardware::{MILLI, PENDING_PERCENT, capacity, kdays, number, rate, stake};
 use super::network::{Network, is_out};
+
+/// Containers of the claimed class in the network, of whom partners are drawn.
+const CLASS_SIZE: u32 = 1_000;
 
 /// Where something happens.
 #[derive(Clone, Debug)]
@@ -44,6 +47,17 @@ pub(super) struct Ended {
     pub(super) hours_offline: u32,
 }
 
+/// Who is challenged together with a container.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    /// Others that have the same device.
+    sharers: u32,
+    /// The first turn that it can have: 1 if another one is always served before.
+    first: u32,
+    /// Others with devices of their own.
+    honest: usize,
+}
+
 /// A day's findings of one licence.
 #[derive(Clone, Debug, Default)]
 struct Own {
@@ -62,6 +76,9 @@ pub(super) struct Trial<'a> {
     claimed: Class,
     permille: u64,
     shown_mib: u64,
+    windows: Windows,
+    /// All containers of the class; the identities of the host come first.
+    class: Vec<ContainerId>,
     book: Book,
     record: Conviction,
     /// Earned and not released, before what vests at once.
@@ -87,6 +104,8 @@ impl<'a> Trial<'a> {
             // Cards of a class differ, by cooling and luck.
             permille: 940 + u64::from(chance.below(100)),
             shown_mib: attack.shown_mib(&scene.table, &sizes),
+            windows: Windows::default(),
+            class: (0..CLASS_SIZE).map(identity).collect(),
             book: Book::new(Emissions::new(5_000_000)),
             record: Conviction::default(),
             pending: 0,
@@ -127,7 +146,11 @@ impl<'a> Trial<'a> {
             told.1 += 1;
             let percent = self.attack.assigned.exam_percent();
             if is_online && self.chance.below(100) < percent {
-                let word = self.challenge(check.second);
+                let colluders = self.scene.licences * self.attack.colluders_percent / 100;
+                let word = match check.licence < colluders {
+                    true => Word::Proved(Some(self.claimed.clone())),
+                    false => self.challenge(check.second),
+                };
                 let is_new = self.note(own, word, check.second);
                 if is_new && self.ended.found_second.is_none() {
                     let now = self.evidence(&licences);
@@ -156,46 +179,72 @@ impl<'a> Trial<'a> {
                 wrong_bp: effort.wrong_bp,
             },
         };
-        let network = self.network;
+        let (network, claimed) = (self.network, self.claimed.clone());
         let asked = Asked {
-            claimed: &self.claimed,
+            claimed: &claimed,
             memory_mib: self.shown_mib,
             network: &network,
             deed,
             cut_after_us,
         };
-        let mut all = vec![asked];
         let others = self.attack.identities() - 1;
-        if let Deed::Work { mmac_per_s, .. } = deed {
-            let work_us = super::exam::shape().map_or(0, |shape| shape.macs() / mmac_per_s.max(1));
-            if self.attack.rules.has_window && others > 0 {
-                // One device: one identity is always served first, and this is another one.
-                let place = 1 + self.chance.below(others);
-                all[0].deed = later(deed, u64::from(place) * work_us);
-                all.extend((0..others).map(|_| Asked { deed, ..asked }));
-            } else if others > 0 {
-                // By chance another identity is at a challenge just now, and this one waits.
-                let a_day = u64::from(self.exams_a_day()) * u64::from(others);
-                if u64::from(self.chance.below(1_000_000)) < a_day * work_us / 86_400 {
-                    let left = self.chance.below(u32::try_from(work_us).unwrap_or(u32::MAX));
-                    all[0].deed = later(deed, u64::from(left));
-                }
+        let Deed::Work { mmac_per_s, .. } = deed else {
+            return self.ask(asked, Window::default(), 0).0;
+        };
+        let work_us = super::exam::shape().map_or(0, |shape| shape.macs() / mmac_per_s.max(1));
+        let (mut window, mut beside) = (Window::default(), Vec::new());
+        if self.attack.rules.has_window {
+            let first = u32::from(others > 0 && !self.attack.alternates);
+            window = Window { sharers: others, first, honest: 0 };
+        } else if self.attack.rules.has_partners {
+            beside = self.windows.partners(identity(0), &self.class, &bytes(&mut self.chance));
+            let sharers = beside.iter().filter(|id| self.class[..=to_usize(others)].contains(id));
+            let sharers = u32::try_from(sharers.count()).unwrap_or(0);
+            // The last identity is always served first, if they don't take turns.
+            let is_last = beside.contains(&identity(others)) && !self.attack.alternates;
+            let honest = beside.len() - to_usize(sharers);
+            window = Window { sharers, first: u32::from(is_last), honest };
+        } else if others > 0 {
+            // By chance another identity is at a challenge just now, and this one waits.
+            let a_day = u64::from(self.exams_a_day()) * u64::from(others);
+            if u64::from(self.chance.below(1_000_000)) < a_day * work_us / 86_400 {
+                let left = self.chance.below(u32::try_from(work_us).unwrap_or(u32::MAX));
+                let asked = Asked { deed: later(deed, u64::from(left)), ..asked };
+                return self.ask(asked, window, 0).0;
             }
         }
-        let (mut best, mut tries) = (Word::NotNow, 0);
+        let (word, is_whole) = self.ask(asked, window, work_us);
+        match is_whole {
+            true => self.windows.fast(identity(0)),
+            false => self.windows.slow(identity(0), &beside),
+        }
+        word
+    }
+
+    /// Asks as often as the rules say. The try that is best as a whole counts: what the container
+    /// itself proved in it, and whether all in the window proved their class.
+    fn ask(&mut self, asked: Asked<'_>, window: Window, work_us: u64) -> (Word, bool) {
+        let (mut best, mut tries) = ((Word::NotNow, 0, false), 0);
         loop {
+            // The shared device works for one after the other.
+            let place = window.first + self.chance.below(window.sharers + 1 - window.first);
+            let turns = std::iter::once(place)
+                .chain((0..=window.sharers).filter(|turn| *turn != place))
+                .map(|turn| later(asked.deed, u64::from(turn) * work_us));
+            let honest = std::iter::repeat_n(asked.deed, window.honest);
+            let all: Vec<_> = turns.chain(honest).map(|deed| Asked { deed, ..asked }).collect();
             let words = examine(&self.scene.table, &all, &mut self.chance);
-            let word = words.into_iter().next().unwrap_or(Word::NotNow);
             tries += 1;
-            let is_claimed = word == Word::Proved(Some(self.claimed.clone()));
-            let is_timed = matches!(word, Word::Proved(_) | Word::TooSlow);
-            let is_wrong = !is_timed;
-            if tries == 1 || worth(&word) > worth(&best) {
-                best = word;
+            let claimed = Word::Proved(Some(self.claimed.clone()));
+            let is_whole = words.iter().all(|word| *word == claimed);
+            let is_wrong = words.iter().any(|w| !matches!(w, Word::Proved(_) | Word::TooSlow));
+            let value = words.iter().map(worth).min().unwrap_or(0);
+            if tries == 1 || value > best.1 {
+                let own = words.into_iter().next().unwrap_or(Word::NotNow);
+                best = (own, value, is_whole);
             }
-            let rules = self.attack.rules;
-            if rules.asks_once || !challenge::asks_again(tries, is_claimed, is_wrong) {
-                return best;
+            if self.attack.rules.asks_once || !challenge::asks_again(tries, is_whole, is_wrong) {
+                return (best.0, best.2);
             }
         }
     }
@@ -301,7 +350,9 @@ impl<'a> Trial<'a> {
     }
 
     fn is_favoured(&self) -> bool {
-        self.attack.rules.has_window && self.attack.identities() > 1
+        let rules = self.attack.rules;
+        let has_windows = rules.has_window || rules.has_partners;
+        has_windows && self.attack.identities() > 1 && !self.attack.alternates
     }
 
     /// How many identities fare as the one that is simulated.
@@ -346,6 +397,17 @@ fn later(deed: Deed, us: u64) -> Deed {
         }
         Deed::Refuse | Deed::Leave => deed,
     }
+}
+
+fn to_usize(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// A container of the class, by its number.
+fn identity(number: u32) -> ContainerId {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    ContainerId::from_bytes(bytes)
 }
 
 /// What a word proves, in capacity.
