@@ -6,7 +6,7 @@
 //! buyers' own rules. Nothing here knows whom to find: a row of the table is what those concluded.
 //!
 //! What is a model: how fast hardware is, what the network does to packets, what things cost
-//! ([`hardware`]'s constants), and that a wrong row of a product is found when it is looked at.
+//! ([`CLASSES`], [`STAKE_DAYS`], [`OWN_PERCENT`], [`RENT_PERCENT`]), and that a wrong row of a product is found when it is looked at.
 
 mod attack;
 mod checkers;
