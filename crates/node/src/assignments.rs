@@ -26,6 +26,8 @@ const EPOCHS_MAX: usize = 4;
 pub(crate) struct Assignments {
     settle: Settle,
     epochs: Mutex<BTreeMap<u64, Arc<EpochView>>>,
+    /// Held while a list is fetched: one at a time, whoever waits finds it here.
+    fetching: tokio::sync::Mutex<()>,
     /// How often a list may be fetched anew because it does not name somebody.
     renew_every: Duration,
     renewed: Mutex<Option<Instant>>,
@@ -35,7 +37,8 @@ impl Assignments {
     /// With lists that are fetched anew no more often than this for those whom they don't name, so
     /// that strangers can't make this side flood the settlement service.
     pub(crate) fn new(settle: Settle, renew_every: Duration) -> Self {
-        Self { settle, epochs: Mutex::default(), renew_every, renewed: Mutex::default() }
+        let (epochs, fetching, renewed) = Default::default();
+        Self { settle, epochs, fetching, renew_every, renewed }
     }
 
     /// Says why a report does not count, if it does not.
@@ -60,8 +63,7 @@ impl Assignments {
         if !assigned(&view) {
             // The list may have grown since it was fetched.
             if self.may_renew() {
-                self.lock().remove(&epoch);
-                view = self.view(epoch).await?;
+                view = self.renew(epoch, &view).await?;
             }
             if !assigned(&view) {
                 return Err("this checker is not assigned to this container now".to_owned());
@@ -106,10 +108,34 @@ impl Assignments {
         self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn view(&self, epoch: u64) -> Result<Arc<EpochView>, String> {
-        if let Some(view) = self.lock().get(&epoch) {
-            return Ok(Arc::clone(view));
+    fn known(&self, epoch: u64) -> Option<Arc<EpochView>> {
+        self.lock().get(&epoch).map(Arc::clone)
+    }
+
+    /// An epoch's seed and checkers.
+    pub(crate) async fn view(&self, epoch: u64) -> Result<Arc<EpochView>, String> {
+        if let Some(view) = self.known(epoch) {
+            return Ok(view);
         }
+        let _turn = self.fetching.lock().await;
+        // Whoever had the turn before may have fetched it.
+        match self.known(epoch) {
+            Some(view) => Ok(view),
+            None => self.fetch(epoch).await,
+        }
+    }
+
+    /// Fetches a list anew, unless that was done since `seen` was looked at.
+    async fn renew(&self, epoch: u64, seen: &Arc<EpochView>) -> Result<Arc<EpochView>, String> {
+        let _turn = self.fetching.lock().await;
+        match self.known(epoch).filter(|view| !Arc::ptr_eq(view, seen)) {
+            Some(view) => Ok(view),
+            None => self.fetch(epoch).await,
+        }
+    }
+
+    /// Only with the turn.
+    async fn fetch(&self, epoch: u64) -> Result<Arc<EpochView>, String> {
         let view = self.settle.epoch(epoch).await.map_err(|error| crate::chain(&error))?;
         let view = Arc::new(view);
         let mut epochs = self.lock();
@@ -120,5 +146,51 @@ impl Assignments {
             oldest.map(|oldest| epochs.remove(&oldest));
         }
         Ok(view)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::settlement::{Answer, BoxFuture, Question, Settlement, SettlementError};
+
+    /// Counts who asks, and who asks at once.
+    #[derive(Clone, Debug, Default)]
+    struct Counting(Arc<(AtomicUsize, AtomicUsize, AtomicUsize)>);
+
+    impl Settlement for Counting {
+        fn call(&self, question: Question) -> BoxFuture<'_, Result<Answer, SettlementError>> {
+            let (asked, at_once, most) = &*self.0;
+            Box::pin(async move {
+                asked.fetch_add(1, Ordering::SeqCst);
+                most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                at_once.fetch_sub(1, Ordering::SeqCst);
+                let Question::Epoch { epoch } = question else {
+                    return Err(SettlementError::Confused);
+                };
+                let (seed, checkers) = ([0; 32], Vec::new());
+                Ok(Answer::Epoch(EpochView { epoch, seed, checkers, epoch_seconds: 60 }))
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn strangers_make_one_fetch_at_a_time() {
+        let counting = Counting::default();
+        let assignments = Assignments::new(Settle::new(counting.clone()), Duration::ZERO);
+        let minute = welkin_check::minute_of(crate::outside::now());
+        let stranger = |number| {
+            let checker = NodeId::from_bytes([number; 32]);
+            assignments.check(checker, ContainerId::from_bytes([1; 16]), minute)
+        };
+        let strangers = tokio::join!(stranger(1), stranger(2), stranger(3), stranger(4));
+        assert!(strangers.0.is_err() && strangers.3.is_err());
+        let (asked, _, most) = &*counting.0;
+        assert_eq!(most.load(Ordering::SeqCst), 1);
+        // The length, the list, and once more for all who are not in it.
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
     }
 }
