@@ -7,6 +7,7 @@
 mod claims;
 mod emissions;
 mod evidence;
+mod gather;
 mod incidents;
 mod penalty;
 mod settle;
@@ -22,8 +23,9 @@ pub use emissions::{
 };
 pub use evidence::{
     CONTAINERS_MAX, Capacity, Container, Delivery, Evidence, INDEXERS_MAX, LICENCES_MAX, Licence,
-    Refused, Roster, RosterError, Uptime, Verdict,
+    NO_INDEXER, Refused, Roster, RosterError, Uptime, Verdict,
 };
+pub use gather::{Gathered, LeaseSeconds, Seat, Span, Unfit, gather};
 pub use incidents::{FAR_BELOW_PERCENT, Found, incidents};
 pub use penalty::{
     Charge, Collateral, Conviction, Fault, Generation, Incident, Offence, PenaltyRefusal, Refund,

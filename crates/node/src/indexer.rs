@@ -357,5 +357,8 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
         IndexRequest::Evidence(signed) => indexer.neighbours.evidence(*signed),
         IndexRequest::Locate(node) => IndexReply::Located(indexer.fleet().locate(node)),
         IndexRequest::Prices(asked) => prices::answer(indexer, asked).await,
+        IndexRequest::State(_) | IndexRequest::Epoch(_) => {
+            IndexReply::Refused("this indexer keeps no evidence".to_owned())
+        }
     }
 }

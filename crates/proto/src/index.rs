@@ -104,6 +104,10 @@ pub enum IndexRequest {
     Exam(Box<Signed<crate::exam::ExamReport>>),
     /// "What did challenges find?", at most [`LISTED_MAX`] rows.
     Verified,
+    /// A statement for the epoch's evidence that comes no other way: a roll, or a finished lease.
+    State(Box<crate::epoch::Statement>),
+    /// "What is known of this epoch?"
+    Epoch(crate::epoch::EvidenceAsk),
 }
 
 /// A wish.
@@ -204,6 +208,8 @@ pub enum IndexReply {
     Prices(Vec<crate::prices::PricePoint>),
     /// What challenges found.
     Verified(Vec<crate::exam::Verified>),
+    /// What is known of an epoch.
+    Epoch(Box<crate::epoch::EvidencePage>),
 }
 
 /// Who can run a task.

@@ -10,6 +10,7 @@ mod capability;
 pub mod check;
 mod codec;
 mod eip712;
+pub mod epoch;
 pub mod exam;
 pub mod gossip;
 pub mod heartbeat;

@@ -16,7 +16,9 @@ pub const CONTAINERS_MAX: usize = (1 << 24) - 1;
 /// The most licences of an epoch.
 pub const LICENCES_MAX: usize = 1 << 20;
 /// The most indexers of an epoch.
-pub const INDEXERS_MAX: usize = 1 << 16;
+pub const INDEXERS_MAX: usize = (1 << 16) - 1;
+/// The place of an indexer where it is not known who matched.
+pub const NO_INDEXER: u16 = u16::MAX;
 
 /// A container as it is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -244,7 +246,7 @@ pub struct Delivery {
     pub seconds: u16,
     /// How good, in basis points.
     pub quality_bp: u16,
-    /// The place of the indexer that matched it.
+    /// The place of the indexer that matched it; [`NO_INDEXER`] where that is not known.
     pub indexer: u16,
 }
 
@@ -312,7 +314,8 @@ impl Evidence {
             known(is_known, c.class.is_none_or(|class| class < classes), &mut refused)
         });
         self.deliveries.retain(|d| {
-            let is_known = d.container < containers && u32::from(d.indexer) < indexers;
+            let is_matched = d.indexer == NO_INDEXER || u32::from(d.indexer) < indexers;
+            let is_known = d.container < containers && is_matched;
             let is_possible = d.seconds <= terms.period_seconds && d.quality_bp <= WHOLE_BP;
             known(is_known, d.period < periods && is_possible, &mut refused)
         });

@@ -1,6 +1,7 @@
 //! How each message is made: the list of everything that crosses a wire or is signed.
 
 use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
+use welkin_proto::epoch::{EvidenceAsk, EvidencePage, Heading, Roll, Statement};
 use welkin_proto::exam::{
     ExamAsk, ExamCommitment, ExamRefusal, ExamReply, ExamReport, ExamRows, ExamWork, OpenedRow,
     Verdict, Verified,
@@ -226,6 +227,11 @@ make_struct! {
     ExamReport { checker, host, container, minute, n, rounds, verdict, evidence }
     Verified { host, container, class, mmac_per_s, proved, failed, minute }
 
+    Roll { epoch, account, containers }
+    Heading { version, domain, view }
+    EvidenceAsk { epoch, from }
+    EvidencePage { heading, statements, next, left_out }
+
     SettleCall { caller, request }
     EpochView { epoch, seed, checkers, epoch_seconds }
 
@@ -276,7 +282,7 @@ make_enum! {
     IndexHello [3] { 0 => Host(a), 1 => Ask(a), 2 => Wait(a) }
     HostToIndexer [2] { 0 => Announce(a), 1 => Beats(a) }
     IndexerToHost [4] { 0 => Welcome(a), 1 => Refused(a), 2 => Hold(a), 3 => Notes(a) }
-    IndexRequest [10] {
+    IndexRequest [12] {
         0 => Match(a),
         1 => Offers { needs },
         2 => Report(a),
@@ -287,12 +293,15 @@ make_enum! {
         7 => Prices(a),
         8 => Exam(a),
         9 => Verified,
+        10 => State(a),
+        11 => Epoch(a),
     }
-    IndexReply [10] {
+    IndexReply [11] {
         0 => Candidates(a), 1 => WhyNot(a), 2 => Listing(a), 3 => Reported, 4 => Located(a),
         5 => Refused(a), 6 => Indexers(a), 7 => Gossip(a), 8 => Prices(a),
-        9 => Verified(a),
+        9 => Verified(a), 10 => Epoch(a),
     }
+    Statement [4] { 0 => Roll(a), 1 => Probe(a), 2 => Exam(a), 3 => Lease(a) }
     Span [3] { 0 => Minute, 1 => Hour, 2 => Day }
     WaitEvent [6] {
         0 => Ticket { ticket, is_kept }, 1 => Standing(a), 2 => Offers(a), 3 => TimedOut,

@@ -1,0 +1,151 @@
+//! What verified statements are to settlement: numbers by place in the roster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use welkin_proto::exam::Verdict as ExamVerdict;
+use welkin_types::{Class, NodeId};
+
+use super::super::evidence::{
+    Capacity, Container, Delivery, Evidence, Licence, NO_INDEXER, Roster, RosterError, Uptime,
+    Verdict,
+};
+use super::super::terms::{ClassTerms, Terms, WHOLE_BP};
+use super::{Gathered, LeaseSeconds, is_online};
+
+/// A capacity and its class.
+type Found = (u32, Option<u16>);
+
+impl Gathered {
+    /// The parameters and the evidence to settle with; `capacity_of` gives a class's capacity K.
+    ///
+    /// # Errors
+    ///
+    /// [`RosterError::TooMany`]
+    pub fn evidence(
+        &self,
+        capacity_of: impl Fn(&Class) -> u32,
+    ) -> Result<(Terms, Evidence), RosterError> {
+        let claimed = self.containers.values().map(|(_, _, class)| class);
+        let proved = self.exams.iter().filter_map(|report| proved_class(&report.verdict));
+        let classes: BTreeSet<&Class> = claimed.chain(proved).collect();
+        let classes: Vec<_> = classes
+            .into_iter()
+            .map(|class| ClassTerms { class: class.clone(), capacity: capacity_of(class) })
+            .collect();
+        let (periods, committee) = (self.span.periods, self.committee);
+        let terms = Terms {
+            periods,
+            period_seconds: self.span.period_seconds,
+            committee,
+            ..Terms::public(classes)
+        };
+        let number = |class: &Class| {
+            let place = terms.classes.binary_search_by(|terms| terms.class.cmp(class)).ok();
+            place.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX)
+        };
+        let containers = self.containers.iter().map(|(id, (_, owner, class))| Container {
+            id: *id,
+            owner: *owner,
+            class: number(class),
+            is_staked: true,
+        });
+        let licences = self.checkers.values();
+        let licences = licences.map(|(number, owner)| Licence { number: *number, owner: *owner });
+        let roster = Roster::new(containers.collect(), licences.collect(), Vec::new())?;
+        let evidence = Evidence {
+            verdicts: self.verdicts(&roster),
+            capacities: self.capacities(&roster, &terms, number),
+            deliveries: self.deliveries(&roster),
+            uptimes: self.uptimes(&roster),
+            halted: Vec::new(),
+            roster,
+        };
+        Ok((terms, evidence))
+    }
+
+    fn licence(&self, roster: &Roster, checker: NodeId) -> Option<u32> {
+        self.checkers.get(&checker).and_then(|(number, _)| roster.licence(*number))
+    }
+
+    /// A licence's word on a period is what most of its probes in it found; of a tie it has none.
+    fn verdicts(&self, roster: &Roster) -> Vec<Verdict> {
+        let mut counts: BTreeMap<(u32, u8, u32), (u32, u32)> = BTreeMap::new();
+        for report in &self.probes {
+            let licence = self.licence(roster, report.checker);
+            let period = self.span.period_of(report.minute);
+            let places = (roster.container(report.container), period, licence);
+            let (Some(container), Some(period), Some(licence)) = places else { continue };
+            let (online, all) = counts.entry((container, period, licence)).or_default();
+            *online += u32::from(is_online(report));
+            *all += 1;
+        }
+        let decided = counts.into_iter().filter(|(_, (online, all))| 2 * online != *all);
+        let verdict = |((container, period, licence), (online, all))| {
+            Verdict::new(container, period, licence, 2 * online > all)
+        };
+        decided.map(verdict).collect()
+    }
+
+    /// A licence's finding is the lower median of its challenges. A fair refusal is none.
+    fn capacities(
+        &self,
+        roster: &Roster,
+        terms: &Terms,
+        number: impl Fn(&Class) -> u16,
+    ) -> Vec<Capacity> {
+        let mut found: BTreeMap<(u32, u32), Vec<Found>> = BTreeMap::new();
+        for report in &self.exams {
+            let licence = self.licence(roster, report.checker);
+            let places = (roster.container(report.container), licence);
+            let (Some(container), Some(licence)) = places else { continue };
+            let class = match &report.verdict {
+                ExamVerdict::Refused(why) if why.is_fair() => continue,
+                verdict => proved_class(verdict).map(&number),
+            };
+            let capacity = class.map_or(0, |class| terms.capacity(class));
+            found.entry((container, licence)).or_default().push((capacity, class));
+        }
+        let middle = |((container, licence), mut found): (_, Vec<_>)| {
+            found.sort_unstable();
+            let (_, class) = found[(found.len() - 1) / 2];
+            Capacity { container, licence, class }
+        };
+        found.into_iter().map(middle).collect()
+    }
+
+    fn deliveries(&self, roster: &Roster) -> Vec<Delivery> {
+        let mut deliveries = Vec::new();
+        for (lease, LeaseSeconds { receipt, seconds }) in &self.leases {
+            let Some(container) = roster.container(receipt.container) else { continue };
+            deliveries.extend(seconds.iter().map(|(period, seconds)| Delivery {
+                container,
+                period: *period,
+                lease: *lease,
+                seconds: *seconds,
+                quality_bp: WHOLE_BP,
+                indexer: NO_INDEXER,
+            }));
+        }
+        deliveries
+    }
+
+    /// A licence was up in the periods of which it has a report.
+    fn uptimes(&self, roster: &Roster) -> Vec<Uptime> {
+        let mut periods: BTreeMap<u32, u32> = BTreeMap::new();
+        for report in &self.probes {
+            let licence = self.licence(roster, report.checker);
+            let period = self.span.period_of(report.minute);
+            if let (Some(licence), Some(period)) = (licence, period) {
+                *periods.entry(licence).or_default() |= 1 << u32::from(period);
+            }
+        }
+        periods.into_iter().map(|(licence, periods)| Uptime { licence, periods }).collect()
+    }
+}
+
+const fn proved_class(verdict: &ExamVerdict) -> Option<&Class> {
+    match verdict {
+        ExamVerdict::Proved { class, .. } => class.as_ref(),
+        ExamVerdict::Refused(_) | ExamVerdict::TooSlow | ExamVerdict::Wrong => None,
+    }
+}
