@@ -52,8 +52,7 @@ impl Assignments {
         if minute.abs_diff(now) > MINUTES_MAX {
             return Err("the report is for another time".to_owned());
         }
-        // The length of an epoch never changes, so the first epoch tells it.
-        let epoch_seconds = self.view(0).await?.epoch_seconds.max(1);
+        let epoch_seconds = self.epoch_seconds().await?;
         let epoch = welkin_check::epoch_of(minute, epoch_seconds);
         let mut view = self.view(epoch).await?;
         let assigned = |view: &EpochView| {
@@ -72,11 +71,16 @@ impl Assignments {
         Ok(())
     }
 
+    /// How long an epoch lasts: it never changes.
+    pub(crate) async fn epoch_seconds(&self) -> Result<u64, String> {
+        Ok(self.view(0).await?.epoch_seconds.max(1))
+    }
+
     /// Fetches the present epoch's list, if it is not here.
     pub(crate) async fn look_up(&self) {
-        let Ok(first) = self.view(0).await else { return };
+        let Ok(epoch_seconds) = self.epoch_seconds().await else { return };
         let minute = welkin_check::minute_of(crate::outside::now());
-        let epoch = welkin_check::epoch_of(minute, first.epoch_seconds.max(1));
+        let epoch = welkin_check::epoch_of(minute, epoch_seconds);
         // Whoever needs it then says what failed.
         let _ = self.view(epoch).await;
     }
@@ -85,7 +89,7 @@ impl Assignments {
     /// observation; nothing if it is none of the present epoch.
     pub(crate) async fn checkers_weight(&self, node: NodeId) -> u32 {
         let weight = async {
-            let epoch_seconds = self.view(0).await?.epoch_seconds.max(1);
+            let epoch_seconds = self.epoch_seconds().await?;
             let minute = welkin_check::minute_of(crate::outside::now());
             let view = self.view(welkin_check::epoch_of(minute, epoch_seconds)).await?;
             let count = u32::try_from(view.checkers.len()).unwrap_or(u32::MAX).max(1);

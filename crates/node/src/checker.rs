@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use welkin_check::{Checker, Config as MindConfig, Input, Output};
 use welkin_net::Endpoint;
 use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
+use welkin_proto::epoch::{Roll, Statement};
 use welkin_proto::exam::ExamReport;
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
 use welkin_proto::{
@@ -43,6 +44,8 @@ const EPOCH_SECONDS_GUESS: u64 = 60;
 const REPORTS_MAX: usize = 1_024;
 /// How often two indexers are looked at, where nothing else is said.
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// It is said so often in an epoch for whom this checker takes part, as one may get lost.
+const ENROLMENTS: u32 = 3;
 /// Pause before a failed registration is tried again.
 const REGISTER_PAUSE: Duration = Duration::from_secs(2);
 
@@ -110,6 +113,7 @@ pub fn start(deps: Deps, shutdown: &Shutdown) {
         indexers: Arc::new(indexers),
         probes: JoinSet::new(),
         reports: JoinSet::new(),
+        enrolled: Enrolled::default(),
     };
     shutdown.spawn_until_asked("checker", role.run());
 }
@@ -121,6 +125,15 @@ struct Role {
     probes: JoinSet<Input>,
     reports: JoinSet<()>,
     exams: exams::Exams,
+    enrolled: Enrolled,
+}
+
+/// How often this checker has said that it takes part.
+#[derive(Debug, Default)]
+struct Enrolled {
+    epoch_seconds: Option<u64>,
+    epoch: u64,
+    times: u32,
 }
 
 impl Role {
@@ -157,12 +170,14 @@ impl Role {
             match self.deps.settle.epoch(epoch).await {
                 Ok(view) => {
                     self.exams.on_epoch(view.epoch);
+                    self.enrolled.epoch_seconds = Some(view.epoch_seconds.max(1));
                     self.mind.handle(outside::now(), Input::Epoch(view));
                     self.drain();
                 }
                 Err(error) => warn!(error = %crate::chain(&error), "no seed for this epoch yet"),
             }
         }
+        self.enrol();
         let hello = IndexHello::Ask(Box::new(IndexRequest::Offers { needs: None }));
         let mut listings = Vec::new();
         for indexer in self.indexers.iter() {
@@ -174,6 +189,22 @@ impl Role {
         }
         self.exams.list(&listings);
         self.mind.handle(outside::now(), Input::Listings(listings));
+    }
+
+    /// Says to indexers for which account this checker takes part in the epoch.
+    fn enrol(&mut self) {
+        let Some(epoch_seconds) = self.enrolled.epoch_seconds else { return };
+        let epoch = outside::now().0 / 1_000 / epoch_seconds;
+        if epoch != self.enrolled.epoch {
+            (self.enrolled.epoch, self.enrolled.times) = (epoch, 0);
+        }
+        if self.enrolled.times < ENROLMENTS {
+            self.enrolled.times += 1;
+            let (account, containers) = (self.deps.delegation.clone(), Vec::new());
+            self.send(&Roll { epoch, account, containers }, |signed| {
+                IndexRequest::State(Box::new(Statement::Roll(signed)))
+            });
+        }
     }
 
     fn drain(&mut self) -> UnixMillis {

@@ -10,6 +10,7 @@ mod cashier;
 mod config;
 mod connection;
 mod desk;
+mod evidence;
 mod exams;
 mod exec;
 mod gpus;
@@ -156,6 +157,8 @@ pub(crate) struct Host {
     pub(crate) gate: Arc<Gate>,
     /// Challenges of its hardware.
     pub(crate) exams: exams::Exams,
+    /// Receipts that indexers are told of.
+    pub(crate) finished: evidence::Finished,
 }
 
 impl Host {
@@ -302,6 +305,7 @@ pub async fn start(
         spools: Semaphore::new(SPOOLS_MAX),
         gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
         exams,
+        finished: evidence::Finished::default(),
     });
     let reserved = reservations::restore(&host)?;
     restore::take_up(&host, records).await?;

@@ -17,8 +17,9 @@ use tracing::{debug, info};
 use welkin_match::Fleet;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
 use welkin_proto::check::Report;
+use welkin_proto::epoch::Statement;
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX};
-use welkin_proto::{ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, SignedByAccount};
+use welkin_proto::{ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, Signed, SignedByAccount};
 use welkin_types::{AccountId, NodeId, Region};
 
 use crate::assignments::Assignments;
@@ -29,6 +30,7 @@ use crate::{Shutdown, outside};
 
 mod beats;
 pub mod directory;
+mod evidence;
 mod exams;
 mod gossip;
 mod kept;
@@ -155,6 +157,7 @@ struct Indexer {
     hosts: Mutex<BTreeMap<NodeId, (u64, mpsc::Sender<IndexerToHost>)>>,
     reports: Assignments,
     exams: exams::Exams,
+    evidence: evidence::Evidence,
     waiting: queue::Waiting,
     history: Arc<dyn prices::History>,
     neighbours: gossip::Neighbours,
@@ -194,6 +197,7 @@ pub fn start_kept(deps: Deps, kept: Kept, shutdown: &Shutdown) -> (NodeAddr, Arc
     let shared = kept.records.as_ref().and_then(|records| records.shared());
     let history = shared.map_or_else(|| prices::open(&dir), prices::in_directory);
     let fleet = Arc::new(Mutex::new(before.fleet));
+    let evidence = evidence::Evidence::open(dir.join("evidence"), deps.settle.clone());
     let log = snapshot::keep(dir, before.scores, &fleet, shutdown);
     let (at, settle) = (deps.neighbourhood, deps.settle.clone());
     let neighbours = gossip::Neighbours::new(at, deps.key.id(), deps.domain, settle);
@@ -208,6 +212,7 @@ pub fn start_kept(deps: Deps, kept: Kept, shutdown: &Shutdown) -> (NodeAddr, Arc
         hosts: Mutex::default(),
         reports: Assignments::new(deps.settle, Duration::ZERO),
         exams: exams::Exams::default(),
+        evidence,
         waiting: queue::Waiting::default(),
         history,
         neighbours,
@@ -337,19 +342,7 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
             let now = outside::now();
             IndexReply::Listing(indexer.fleet().listing(now, needs.as_deref(), LISTED_MAX))
         }
-        IndexRequest::Report(report) => match report.open_by(&indexer.domain, peer.node) {
-            Ok(report) => {
-                let Report { checker, container, minute, .. } = report;
-                if let Err(why) = indexer.reports.check(checker, container, minute).await {
-                    return IndexReply::Refused(why);
-                }
-                match indexer.fleet().report(outside::now(), &report) {
-                    Ok(()) => IndexReply::Reported,
-                    Err(error) => IndexReply::Refused(error.to_string()),
-                }
-            }
-            Err(error) => IndexReply::Refused(crate::chain(&error)),
-        },
+        IndexRequest::Report(signed) => report(indexer, peer.node, signed).await,
         IndexRequest::Exam(report) => exams::answer(indexer, peer.node, &report).await,
         IndexRequest::Verified => IndexReply::Verified(indexer.exams.rows(LISTED_MAX)),
         IndexRequest::Indexers => IndexReply::Indexers(Box::new(indexer.neighbours.directory())),
@@ -357,8 +350,30 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
         IndexRequest::Evidence(signed) => indexer.neighbours.evidence(*signed),
         IndexRequest::Locate(node) => IndexReply::Located(indexer.fleet().locate(node)),
         IndexRequest::Prices(asked) => prices::answer(indexer, asked).await,
-        IndexRequest::State(_) | IndexRequest::Epoch(_) => {
-            IndexReply::Refused("this indexer keeps no evidence".to_owned())
+        IndexRequest::State(statement) => evidence::answer(indexer, peer.node, *statement).await,
+        IndexRequest::Epoch(ask) => evidence::page(indexer, ask).await,
+    }
+}
+
+/// Takes a checker's report where it was assigned.
+async fn report(indexer: &Indexer, peer: NodeId, signed: Box<Signed<Report>>) -> IndexReply {
+    let report = match signed.open_by(&indexer.domain, peer) {
+        Ok(report) => report,
+        Err(error) => return IndexReply::Refused(crate::chain(&error)),
+    };
+    let Report { checker, container, minute, .. } = report;
+    if checker != peer {
+        return IndexReply::Refused("the report names another checker".to_owned());
+    }
+    if let Err(why) = indexer.reports.check(checker, container, minute).await {
+        return IndexReply::Refused(why);
+    }
+    let taken = indexer.fleet().report(outside::now(), &report);
+    match taken {
+        Ok(()) => {
+            evidence::reported(indexer, minute, Statement::Probe(signed)).await;
+            IndexReply::Reported
         }
+        Err(error) => IndexReply::Refused(error.to_string()),
     }
 }

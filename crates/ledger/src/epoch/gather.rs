@@ -137,6 +137,8 @@ pub fn gather(
 }
 
 type Seated<T> = BTreeMap<Seat, BTreeMap<Vec<u8>, T>>;
+/// Receipts of one lease, the best last: by seconds that the buyer stands for, and by digest.
+type Receipts = BTreeMap<(u64, [u8; 32]), Receipt>;
 /// A host's containers and the class that each claims.
 type Offered = Vec<(ContainerId, Class)>;
 /// For whom nodes take part, with what.
@@ -153,9 +155,8 @@ struct Sieve<'a, F> {
     rolls: BTreeMap<NodeId, BTreeSet<(AccountId, Offered)>>,
     probes: Seated<Report>,
     exams: Seated<ExamReport>,
-    /// By lease and host, for a lease's name is its buyer's choice; the best last: seconds that the
-    /// buyer stands for, and the statement's digest.
-    leases: BTreeMap<(LeaseId, NodeId), BTreeMap<(u64, [u8; 32]), Receipt>>,
+    /// By lease and host, for a lease's name is its buyer's choice.
+    leases: BTreeMap<(LeaseId, NodeId), Receipts>,
 }
 
 impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {

@@ -39,7 +39,9 @@ pub(crate) async fn keep(host: Arc<Host>, indexer: NodeAddr, running: Shutdown) 
     let (link, mut ends) = Link::new();
     let link = Arc::new(link);
     let mut beater = Beater::new(Arc::clone(&host), Arc::clone(&link));
+    let told = indexer.clone();
     tokio::select! {
+        () = super::evidence::keep(&host, &told) => (),
         () = keep_announced(&host, indexer, &link, &mut ends.frames) => (),
         () = beater.run(&mut ends.notes) => (),
         () = running.asked() => (),

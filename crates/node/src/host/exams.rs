@@ -159,6 +159,11 @@ impl Exams {
         };
     }
 
+    /// How long an epoch lasts.
+    pub(super) async fn epoch_seconds(&self) -> Result<u64, String> {
+        self.assignments.epoch_seconds().await
+    }
+
     /// Has who is assigned now at hand.
     pub(super) async fn look_up(&self) {
         self.assignments.look_up().await;

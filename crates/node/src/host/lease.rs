@@ -18,6 +18,7 @@ use welkin_types::{BasisPoints, LeaseId, LeaseState, Reason, ReservationId, Unix
 
 use super::Host;
 use super::cashier::{Cashier, Said};
+use super::evidence::UNSIGNED_AFTER;
 use super::input::Stdin;
 use super::preempt::{self, Checkpointer};
 use super::registry::{Command, LeaseHandle, View};
@@ -182,13 +183,32 @@ impl LeaseTask {
                 preparing = None;
             }
         }
+        self.await_signature(&mut queue).await;
+    }
+
+    async fn await_signature(&mut self, queue: &mut mpsc::Receiver<Command>) {
         // The receipt is made; the buyer may still sign under it.
-        while let Some(command) = queue.recv().await {
-            if let Command::Ack(ack) = command {
-                self.machine.record_mut().ack = Some(*ack);
-                self.save().await;
-                self.show(None);
-                return;
+        let mut unsigned = std::pin::pin!(tokio::time::sleep(UNSIGNED_AFTER));
+        let mut is_told = false;
+        loop {
+            let command = tokio::select! {
+                command = queue.recv() => command,
+                () = &mut unsigned, if !is_told => {
+                    is_told = true;
+                    self.host.finished.push(&self.host.domain, self.machine.record());
+                    continue;
+                }
+            };
+            match command {
+                Some(Command::Ack(ack)) => {
+                    self.machine.record_mut().ack = Some(*ack);
+                    self.host.finished.push(&self.host.domain, self.machine.record());
+                    self.save().await;
+                    self.show(None);
+                    return;
+                }
+                Some(_) => (),
+                None => return,
             }
         }
     }

@@ -14,6 +14,8 @@ use super::registry::{LEASES_MAX, LeaseHandle, View};
 use super::{Host, HostError};
 use crate::outside;
 
+/// Indexers are told once more of leases that ended no longer ago: they keep each once.
+const TOLD_AGAIN: std::time::Duration = std::time::Duration::from_secs(2 * 3_600);
 /// The table of leases.
 pub(crate) const LEASES: &str = "leases";
 /// The table of single values.
@@ -56,6 +58,10 @@ pub(crate) async fn take_up(host: &Arc<Host>, records: Vec<LeaseRecord>) -> Resu
     for record in records {
         let (lease, container) = (record.order.message.lease, record.order.message.container);
         if record.receipt.is_some() {
+            let last = record.stages.last().map(|stage| stage.at);
+            if last.is_some_and(|at| outside::now().since(at) < TOLD_AGAIN) {
+                host.finished.push(&host.domain, &record);
+            }
             remember(host, record);
             ended += 1;
             continue;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use welkin_proto::Signed;
+use welkin_proto::epoch::Statement;
 use welkin_proto::exam::{ExamReport, Verdict, Verified};
 use welkin_proto::index::IndexReply;
 use welkin_types::{Class, ContainerId, NodeId};
@@ -118,6 +119,8 @@ pub(super) async fn answer(
         );
     }
     if indexer.exams.take(&report) {
+        let statement = Statement::Exam(Box::new(signed.clone()));
+        super::evidence::reported(indexer, minute, statement).await;
         IndexReply::Reported
     } else {
         IndexReply::Refused("there are too many containers already".to_owned())
