@@ -7,6 +7,7 @@
 
 mod again;
 mod checkpoint;
+mod evidence;
 mod files;
 mod held;
 mod home;
@@ -43,6 +44,7 @@ use welkin_types::{
 
 pub use again::KeptTask;
 pub use checkpoint::KeptCheckpoint;
+pub use evidence::Collected;
 pub use files::{TarError, free_bytes, pack, scratch, scratch_dir, unpack};
 pub use home::{Home, HomeError, KeptLease};
 pub use indexers::KnownIndexer;

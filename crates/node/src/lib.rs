@@ -10,6 +10,7 @@ mod assignments;
 pub mod buyer;
 pub mod checker;
 mod connect;
+pub mod epoch;
 mod gate;
 pub mod host;
 pub mod identity;

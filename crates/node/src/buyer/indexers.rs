@@ -34,7 +34,7 @@ pub(super) use known::add;
 pub(super) use receipts::Answer;
 
 /// How long an indexer may take to answer.
-const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// After so long without an answer another indexer is asked, too.
 const HEDGE: Duration = Duration::from_millis(400);
 /// How long the indexers may take to name the others.

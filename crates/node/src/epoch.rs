@@ -1,0 +1,183 @@
+//! An epoch's published evidence as anybody works with it: read, written, verified, settled.
+//!
+//! A file is JSON, one value a line: first the heading, then the statements in the order of their
+//! text, each once. So the same statements are the same file, whoever has collected them.
+
+mod book;
+mod card;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, Read as _, Write};
+
+use welkin_check::assignment;
+use welkin_check::challenge::ClassTable;
+use welkin_ledger::epoch::{
+    Book, Evidence, Gathered, RosterError, Seat, Settled, Terms, Unfit, gather, settle,
+};
+use welkin_proto::epoch::{EVIDENCE_VERSION, Heading, Statement};
+use welkin_types::{Class, ContainerId, NodeId};
+
+pub use book::{BookError, BookFile};
+pub use card::{Observation, observations};
+
+use crate::checker::COMMITTEE;
+
+/// The longest line of a file, in bytes.
+const LINE_BYTES_MAX: u64 = 4 << 20;
+/// The most statements of a file.
+const STATEMENTS_MAX: usize = 1 << 24;
+/// Committees that are remembered while statements are verified.
+const COMMITTEES_MAX: usize = 1 << 16;
+/// Multiply-adds a second, in millions, that are a capacity of 1: one core of a class without GPUs.
+const CAPACITY_MMAC_PER_S: u64 = 250;
+
+/// Why a file of evidence can't be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The file can't be read.
+    #[error("failed to read the evidence")]
+    Read(#[from] io::Error),
+    /// A line is no value of its kind.
+    #[error("line {line} of the evidence is damaged")]
+    Line {
+        /// Which, counted from 1.
+        line: usize,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A line is longer than any statement.
+    #[error("line {0} of the evidence is longer than any statement")]
+    TooLong(usize),
+    /// There is no first line.
+    #[error("the evidence is empty")]
+    Empty,
+    /// Another edition.
+    #[error("the evidence is of edition {0}, and this program reads edition {EVIDENCE_VERSION}")]
+    Version(u16),
+    /// More than can be settled.
+    #[error("the evidence has more than {STATEMENTS_MAX} statements")]
+    TooMany,
+}
+
+/// The published evidence of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// What the statements are read by.
+    pub heading: Heading,
+    /// Statements, in any order.
+    pub statements: Vec<Statement>,
+}
+
+impl Published {
+    /// Reads a file. Nothing of it is verified yet.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`]
+    pub fn read(mut from: impl BufRead) -> Result<Self, FileError> {
+        let (mut heading, mut statements, mut number) = (None, Vec::new(), 0);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            number += 1;
+            let read = from.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+            if read == 0 {
+                break;
+            }
+            if read as u64 == LINE_BYTES_MAX {
+                return Err(FileError::TooLong(number));
+            }
+            let damaged = |source| FileError::Line { line: number, source };
+            if heading.is_none() {
+                let read: Heading = serde_json::from_slice(&line).map_err(damaged)?;
+                if read.version != EVIDENCE_VERSION {
+                    return Err(FileError::Version(read.version));
+                }
+                heading = Some(read);
+                continue;
+            }
+            if statements.len() >= STATEMENTS_MAX {
+                return Err(FileError::TooMany);
+            }
+            statements.push(serde_json::from_slice(&line).map_err(damaged)?);
+        }
+        Ok(Self { heading: heading.ok_or(FileError::Empty)?, statements })
+    }
+
+    /// Writes the file, the same whatever the order of the statements.
+    ///
+    /// # Errors
+    ///
+    /// [`io::Error`] where it can't be written.
+    pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        let mut lines = BTreeSet::new();
+        for statement in &self.statements {
+            lines.insert(serde_json::to_string(statement)?);
+        }
+        writeln!(to, "{}", serde_json::to_string(&self.heading)?)?;
+        lines.iter().try_for_each(|line| writeln!(to, "{line}"))?;
+        to.flush()
+    }
+
+    /// Verifies every statement, its author's assignment included.
+    pub fn gather(&self) -> Gathered {
+        gather(&self.heading, &self.statements, self.assigned())
+    }
+
+    /// The first statement that its author can't have made, counted from 1, and why.
+    pub fn first_forged(&self) -> Option<(usize, Unfit)> {
+        self.statements.iter().enumerate().find_map(|(place, statement)| {
+            let alone = gather(&self.heading, std::slice::from_ref(statement), self.assigned());
+            let is_bad =
+                |why: &Unfit| matches!(why, Unfit::Forged | Unfit::Malformed | Unfit::Unsound);
+            alone.refused.into_keys().find(is_bad).map(|why| (place + 1, why))
+        })
+    }
+
+    fn assigned(&self) -> impl FnMut(Seat) -> bool {
+        let view = &self.heading.view;
+        let mut committees: BTreeMap<(u64, ContainerId), Vec<NodeId>> = BTreeMap::new();
+        move |Seat { minute, container, checker }| {
+            if committees.len() >= COMMITTEES_MAX {
+                committees.clear();
+            }
+            let committee = committees.entry((minute, container)).or_insert_with(|| {
+                assignment(&view.seed, minute, &view.checkers, container, COMMITTEE)
+            });
+            committee.contains(&checker)
+        }
+    }
+}
+
+/// A class's capacity K, by its published rate: 1 is one core, a class without a rate has 1.
+pub fn capacity_of(class: &Class, table: &ClassTable) -> u32 {
+    let rate = table.rate(class).map_or(0, |rate| rate.mmac_per_s);
+    u32::try_from(rate / CAPACITY_MMAC_PER_S).unwrap_or(u32::MAX).max(1)
+}
+
+/// A settled epoch, with what it was settled from.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The verified statements.
+    pub gathered: Gathered,
+    /// The parameters.
+    pub terms: Terms,
+    /// The evidence, sorted.
+    pub evidence: Evidence,
+    /// What it came to.
+    pub settled: Settled,
+}
+
+/// Settles verified statements upon what was before.
+///
+/// # Errors
+///
+/// [`RosterError`] where more take part than can be numbered.
+pub fn outcome(gathered: Gathered, book: &Book) -> Result<Outcome, RosterError> {
+    let table = ClassTable::published();
+    let (terms, mut evidence) = gathered.evidence(|class| capacity_of(class, &table))?;
+    let settled = settle(&terms, book, &mut evidence);
+    Ok(Outcome { gathered, terms, evidence, settled })
+}

@@ -1,0 +1,110 @@
+//! What verified statements say of one container, as observations of its score.
+
+use welkin_check::score::{Dimension, Ppm, payer_weight};
+use welkin_ledger::epoch::Gathered;
+use welkin_proto::Receipt;
+use welkin_proto::check::Finding;
+use welkin_proto::exam::Verdict;
+use welkin_types::{Class, ContainerId, LeaseState, Reason};
+
+/// The weight of a check.
+const CHECK: u32 = 1_000_000;
+/// A start that takes no longer is worth 1, in milliseconds …
+const START_GOOD_MS: u64 = 1_000;
+/// … and one that takes so long nothing.
+const START_BAD_MS: u64 = 60_000;
+
+/// One observation, by the formulas of `docs/reference/evaluation.md`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// Of what.
+    pub dimension: Dimension,
+    /// Its value.
+    pub value: Ppm,
+    /// Its weight, in millionths.
+    pub weight_ppm: u32,
+    /// What was found.
+    pub what: String,
+    /// Who says so.
+    pub by: String,
+}
+
+/// All observations of a container in an epoch, the oldest first.
+pub fn observations(gathered: &Gathered, container: ContainerId) -> Vec<Observation> {
+    let mut all = Vec::new();
+    for report in gathered.probes.iter().filter(|report| report.container == container) {
+        let (value, what) = match report.finding {
+            Finding::Online { rtt_us } => (Ppm::ONE, format!("online, {rtt_us} us")),
+            Finding::Unreachable => (Ppm::ZERO, "unreachable".to_owned()),
+            Finding::Malformed => (Ppm::ZERO, "answered something malformed".to_owned()),
+            Finding::NotListed => (Ppm::ZERO, "does not know the container".to_owned()),
+        };
+        let (at, by) = (report.minute.saturating_mul(60), report.checker.to_string());
+        let dimension = Dimension::Availability;
+        all.push(Observation { at, dimension, value, weight_ppm: CHECK, what, by });
+    }
+    let claimed = gathered.containers.get(&container).map(|(_, _, class)| class);
+    for report in gathered.exams.iter().filter(|report| report.container == container) {
+        let Some((value, what)) = exam(&report.verdict, claimed) else { continue };
+        let (at, by) = (report.minute.saturating_mul(60), report.checker.to_string());
+        let dimension = Dimension::Hardware;
+        all.push(Observation { at, dimension, value, weight_ppm: CHECK, what, by });
+    }
+    let leases = gathered.leases.values().map(|lease| &lease.receipt);
+    for receipt in leases.filter(|receipt| receipt.container == container) {
+        lease(receipt, &mut all);
+    }
+    all.sort_by(|a, b| (a.at, a.dimension, &a.by).cmp(&(b.at, b.dimension, &b.by)));
+    all
+}
+
+/// A refusal that is fair says nothing.
+fn exam(verdict: &Verdict, claimed: Option<&Class>) -> Option<(Ppm, String)> {
+    Some(match verdict {
+        Verdict::Proved { class: Some(class), .. } if Some(class) == claimed => {
+            (Ppm::ONE, format!("proved {class}"))
+        }
+        Verdict::Proved { class: Some(class), .. } => {
+            (Ppm::new(500_000), format!("proved {class}, a lower class"))
+        }
+        Verdict::Proved { class: None, .. } => (Ppm::ZERO, "slower than all classes".to_owned()),
+        Verdict::Refused(why) if why.is_fair() => return None,
+        Verdict::Refused(why) => (Ppm::ZERO, format!("refused: {why}")),
+        Verdict::TooSlow => (Ppm::ZERO, "too slow".to_owned()),
+        Verdict::Wrong => (Ppm::ZERO, "computed wrongly".to_owned()),
+    })
+}
+
+/// A buyer's word weighs as the fees that it paid.
+fn lease(receipt: &Receipt, all: &mut Vec<Observation>) {
+    let weight_ppm = payer_weight(receipt.fee.micros());
+    let (Some(first), Some(last)) = (receipt.stages.first(), receipt.stages.last()) else { return };
+    let by = receipt.buyer.to_string();
+    let running = receipt.stages.iter().find(|stage| stage.state == LeaseState::Running);
+    if let Some(running) = running {
+        let took = u64::try_from(running.at.since(first.at).as_millis()).unwrap_or(u64::MAX);
+        let late = took.clamp(START_GOOD_MS, START_BAD_MS) - START_GOOD_MS;
+        let whole = START_BAD_MS - START_GOOD_MS;
+        let (at, what) = (running.at.0 / 1_000, format!("{} started in {took} ms", receipt.lease));
+        let (dimension, value) = (Dimension::Start, Ppm::of(whole - late, whole));
+        all.push(Observation { at, dimension, value, weight_ppm, what, by: by.clone() });
+    }
+    let value = if is_hosts_fault(last.state, last.reason) { Ppm::ZERO } else { Ppm::ONE };
+    let what = format!("{} ended: {}", receipt.lease, last.reason.code());
+    let (at, dimension) = (last.at.0 / 1_000, Dimension::Sessions);
+    all.push(Observation { at, dimension, value, weight_ppm, what, by });
+}
+
+fn is_hosts_fault(state: LeaseState, reason: Reason) -> bool {
+    state == LeaseState::Lost
+        || matches!(
+            reason,
+            Reason::SandboxFailed
+                | Reason::HostDrained
+                | Reason::HostUnreachable
+                | Reason::HostRestarted
+                | Reason::SandboxLost
+        )
+}
