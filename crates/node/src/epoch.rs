@@ -126,14 +126,27 @@ impl Published {
         gather(&self.heading, &self.statements, self.assigned())
     }
 
+    /// Leaves out what no author has made; how many that were.
+    pub fn drop_forged(&mut self) -> usize {
+        let is_good: Vec<bool> =
+            self.statements.iter().map(|statement| self.forged(statement).is_none()).collect();
+        let all = self.statements.len();
+        let mut is_good = is_good.into_iter();
+        self.statements.retain(|_| is_good.next().unwrap_or(false));
+        all - self.statements.len()
+    }
+
+    fn forged(&self, statement: &Statement) -> Option<Unfit> {
+        // Who is assigned is not asked: of that the whole decides.
+        let alone = gather(&self.heading, std::slice::from_ref(statement), |_| true);
+        let is_bad = |why: &Unfit| matches!(why, Unfit::Forged | Unfit::Malformed | Unfit::Unsound);
+        alone.refused.into_keys().find(is_bad)
+    }
+
     /// The first statement that its author can't have made, counted from 1, and why.
     pub fn first_forged(&self) -> Option<(usize, Unfit)> {
-        self.statements.iter().enumerate().find_map(|(place, statement)| {
-            let alone = gather(&self.heading, std::slice::from_ref(statement), self.assigned());
-            let is_bad =
-                |why: &Unfit| matches!(why, Unfit::Forged | Unfit::Malformed | Unfit::Unsound);
-            alone.refused.into_keys().find(is_bad).map(|why| (place + 1, why))
-        })
+        let mut all = self.statements.iter().enumerate();
+        all.find_map(|(place, statement)| Some((place + 1, self.forged(statement)?)))
     }
 
     fn assigned(&self) -> impl FnMut(Seat) -> bool {

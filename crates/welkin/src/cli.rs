@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod epoch;
 mod money;
 mod reserved;
 
+pub(crate) use epoch::*;
 pub(crate) use money::*;
 pub(crate) use reserved::*;
 
@@ -88,6 +90,10 @@ pub(crate) enum Command {
     Rewards(Rewards),
     /// Claims what was earned.
     Claim(Claim),
+    /// Verifies an epoch's evidence and settles it: the root, the pools, what is refused.
+    Epoch(Epoch),
+    /// How good a container is, and why.
+    Score(Score),
     /// Checkers' licences.
     Licence(Box<Licence>),
     /// Account keys under passphrases.
@@ -118,7 +124,7 @@ pub(crate) enum Command {
     /// Runs an indexer: matches tasks to containers.
     Indexer(Indexer),
     /// Runs a checker: tests the containers that it was assigned.
-    Checker,
+    Checker(Checker),
     /// Runs a relay: carries encrypted packets for those who can't reach each other.
     Relay,
     /// Runs the settlement service: a chain of its own, or the way to a node of another.

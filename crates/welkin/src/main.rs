@@ -13,6 +13,7 @@ mod cp;
 mod demo;
 mod desk;
 mod doctor;
+mod epoch;
 mod exec;
 mod gov;
 mod host_check;
@@ -164,7 +165,7 @@ const fn is_role(command: &Command) -> bool {
         Command::Up(_)
             | Command::Host(cli::Host { command: None })
             | Command::Indexer(_)
-            | Command::Checker
+            | Command::Checker(cli::Checker { command: None })
             | Command::Relay
             | Command::Settlement
             | Command::Agent(_)
@@ -194,6 +195,12 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
         Command::Key(args) => key::key(&context, &args).await,
         Command::Stake(args) => stake::stake(&context, &args).await,
         Command::Unstake(args) => stake::unstake(&context, &args).await,
+        Command::Epoch(args) => epoch::epoch(&context, &args).await,
+        Command::Score(args) => epoch::score(&context, &args).await,
+        Command::Rewards(cli::Rewards {
+            command: Some(cli::RewardsCommand::Explain(args)),
+            ..
+        }) => epoch::explain(&context, &args).await,
         Command::Rewards(args) => rewards::rewards(&context, &args).await,
         Command::Claim(args) => rewards::claim(&context, &args).await,
         Command::Licence(args) => licence::licence(&context, &args).await,
@@ -211,7 +218,10 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
             host_check::check(&context, &args).await
         }
         Command::Indexer(args) => indexer::indexer(&context, &args).await,
-        Command::Checker => roles::checker(&context).await,
+        Command::Checker(cli::Checker { command: None }) => roles::checker(&context).await,
+        Command::Checker(cli::Checker {
+            command: Some(cli::CheckerCommand::Assignments(args)),
+        }) => epoch::assignments(&context, &args).await,
         Command::Relay => roles::relay(&context).await,
         Command::Settlement => roles::settlement(&context).await,
         Command::Agent(args) => agent::run(&context, &args).await,

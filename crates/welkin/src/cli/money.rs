@@ -135,7 +135,10 @@ pub(crate) struct Unstake {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Rewards {
+    #[command(subcommand)]
+    pub(crate) command: Option<super::RewardsCommand>,
     /// Takes everything that is due.
     #[arg(long)]
     pub(crate) release: bool,
