@@ -14,6 +14,7 @@ mod checks;
 mod contracts;
 mod crash;
 mod deploy;
+mod epochs;
 mod gpus;
 mod hostile;
 mod json;
