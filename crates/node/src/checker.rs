@@ -166,11 +166,17 @@ impl Role {
 
     /// Fetches the epoch that is missing and the containers that there are.
     async fn refresh(&mut self) {
-        if let Some(epoch) = self.mind.epoch_wanted(outside::now(), EPOCH_SECONDS_GUESS) {
+        // By a wrong guess another epoch is asked for first, which tells the length of all.
+        for _ in 0..2 {
+            let length = self.enrolled.epoch_seconds.unwrap_or(EPOCH_SECONDS_GUESS);
+            let Some(epoch) = self.mind.epoch_wanted(outside::now(), length) else { break };
             match self.deps.settle.epoch(epoch).await {
                 Ok(view) => {
-                    self.exams.on_epoch(view.epoch);
-                    self.enrolled.epoch_seconds = Some(view.epoch_seconds.max(1));
+                    let seconds = view.epoch_seconds.max(1);
+                    self.enrolled.epoch_seconds = Some(seconds);
+                    if outside::now().0 / 1_000 / seconds == view.epoch {
+                        self.exams.on_epoch(view.epoch);
+                    }
                     self.mind.handle(outside::now(), Input::Epoch(view));
                     self.drain();
                 }
