@@ -5,6 +5,7 @@
 //! a command that broke off is simply run again: what was done is left out of the next plan.
 
 pub mod calls;
+pub mod committee;
 pub mod deploy;
 pub mod escrow;
 pub mod gov;

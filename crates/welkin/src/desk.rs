@@ -40,7 +40,7 @@ pub(crate) struct Office {
     /// How transactions go out.
     outbox: OutboxConfig,
     is_gas_free: bool,
-    identity: Identity,
+    pub(crate) identity: Identity,
     endpoint: Option<Endpoint>,
     shutdown: Shutdown,
 }

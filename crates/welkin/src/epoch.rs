@@ -1,6 +1,7 @@
 //! `welkin epoch` and what explains it: evidence is collected or read, verified, and settled here.
 
 mod assignments;
+mod committee;
 mod explain;
 mod score;
 
@@ -31,6 +32,9 @@ const BOOK_BYTES_MAX: u64 = 1 << 30;
 
 /// `welkin epoch`
 pub(crate) async fn epoch(context: &Context, args: &Epoch) -> anyhow::Result<()> {
+    if let Some(command) = &args.command {
+        return committee::step(context, command).await;
+    }
     let published = published(context, &args.of.from).await?;
     if let Some(file) = &args.save {
         let write = || format!("failed to write {}", file.display());

@@ -12,7 +12,7 @@ use crate::contracts::{Ath, Escrow, WelkinGovernor};
 use crate::deployment::Contract;
 use crate::{ath, refusals};
 
-type Field = (&'static str, &'static str);
+pub(super) type Field = (&'static str, &'static str);
 
 const PERMIT: &[Field] = &[
     ("owner", "address"),
@@ -68,7 +68,7 @@ impl std::str::FromStr for Signature {
 }
 
 impl Signature {
-    fn bytes(&self) -> Bytes {
+    pub(super) fn bytes(&self) -> Bytes {
         [&self.r[..], &self.s, &[self.v]].concat().into()
     }
 }
@@ -78,7 +78,7 @@ fn fields(list: &[Field]) -> Value {
 }
 
 /// The whole of it for a message; the domain is what the contract says of itself.
-async fn typed(
+pub(super) async fn typed(
     desk: &Desk,
     contract: Contract,
     (name, list): (&str, &[Field]),

@@ -309,6 +309,58 @@ async fn epoch(town: &Town, number: u32, root: B256, totals: [U256; 3]) {
     town.call(ADMIN, Contract::Rewards, Rewards::acceptCall {}).await;
 }
 
+/// A settled epoch is signed by the committee, proposed, accepted, and claimed by its own proofs.
+#[tokio::test]
+async fn what_was_settled_is_signed_proposed_and_claimed() {
+    use welkin_chain::ops::committee::{self, Epoch};
+    use welkin_ledger::epoch::{Claim, Claims, Stream as Paid};
+    let town = Town::open();
+    let (admin, host) = (town.desk(ADMIN), town.desk(1));
+    let own = welkin_types::AccountId::from_bytes(host.account().into_array());
+    let units = 1_000_000_000_000;
+    let claims = Claims::new([Claim { account: own, stream: Paid::Hosts, units }]);
+    let (claim, beside) = claims.proof(own, Paid::Hosts).unwrap();
+    let next = Epoch {
+        number: 1,
+        root: B256::from(claims.root()),
+        data: B256::repeat_byte(7),
+        totals: [claim.wei(), U256::ZERO, U256::ZERO],
+        units: 9,
+    };
+    assert_eq!(committee::members(&admin).await.unwrap(), (vec![address(ADMIN)], 1));
+    let data = committee::to_sign(&admin, &next).await.unwrap();
+    let digest = welkin_chain::ops::typed_data::digest(&data).unwrap();
+    let sign = |n: u8| {
+        let signed = account(n).sign(&digest).unwrap();
+        let bytes = [&signed.r[..], &signed.s, &[signed.v]].concat();
+        let text = alloy_primitives::hex::encode(bytes);
+        (address(n), text.parse::<welkin_chain::ops::typed_data::Signature>().unwrap())
+    };
+    let early = committee::propose(&admin, &next, vec![sign(ADMIN)]).await;
+    assert_eq!(refused(early.map(drop)), "NotYet");
+    town.wait(2 * DAY);
+    let strange = committee::propose(&admin, &next, vec![sign(1)]).await;
+    assert_eq!(refused(strange.map(drop)), "Signatures");
+    let other = Epoch { units: 10, ..next.clone() };
+    let other = committee::propose(&admin, &other, vec![sign(ADMIN)]).await;
+    assert_eq!(refused(other.map(drop)), "Signatures");
+    // Anybody may bring what the committee has signed.
+    let act = committee::propose(&host, &next, vec![sign(ADMIN), sign(ADMIN)]).await.unwrap();
+    town.send(1, &[act]).await;
+    assert_eq!(refused(committee::accept(&host).await.map(drop)), "NotYet");
+    town.wait(2 * DAY);
+    town.send(1, &[committee::accept(&host).await.unwrap()]).await;
+    let proof = Proof {
+        epoch: 1,
+        account: address(1),
+        stream: Stream::Hosts,
+        total: claim.wei(),
+        proof: beside.into_iter().map(B256::from).collect(),
+    };
+    town.send(1, &rewards::claim(&host, &[proof], false).await.unwrap()).await;
+    assert_eq!(rewards::standing(&host).await.unwrap()[0].claimed, claim.wei());
+}
+
 #[tokio::test]
 async fn rewards_are_claimed_and_paid_out_over_half_a_year() {
     let town = Town::open();

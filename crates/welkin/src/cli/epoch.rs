@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::{Sending, Who};
+
 /// Where an epoch's evidence comes from.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct EvidenceArgs {
@@ -26,7 +28,10 @@ pub(crate) struct EpochArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Epoch {
+    #[command(subcommand)]
+    pub(crate) command: Option<EpochCommand>,
     #[command(flatten)]
     pub(crate) of: EpochArgs,
     /// Writes the evidence to this file.
@@ -41,6 +46,44 @@ pub(crate) struct Epoch {
     /// The price of ATH in US dollars, by which the next epoch's pool is set.
     #[arg(long, value_name = "USD", default_value = "0.05", requires = "next")]
     pub(crate) ath_price: String,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum EpochCommand {
+    /// Settles an epoch and signs what it came to, as a member of the committee.
+    Sign(EpochSign),
+    /// Settles an epoch and proposes it to the contract with the committee's signatures.
+    Propose(EpochPropose),
+    /// Makes the proposed epoch count, once it can't be contested any more.
+    Accept(EpochAccept),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EpochSign {
+    #[command(flatten)]
+    pub(crate) of: EpochArgs,
+    /// Prints what is to be signed, for a hardware wallet (EIP-712); signs nothing.
+    #[arg(long)]
+    pub(crate) typed_data: bool,
+    #[command(flatten)]
+    pub(crate) who: Who,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EpochPropose {
+    /// What `welkin epoch sign` has printed to members.
+    #[arg(required = true, value_name = "ADDRESS:SIGNATURE")]
+    pub(crate) signatures: Vec<String>,
+    #[command(flatten)]
+    pub(crate) of: EpochArgs,
+    #[command(flatten)]
+    pub(crate) sending: Sending,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EpochAccept {
+    #[command(flatten)]
+    pub(crate) sending: Sending,
 }
 
 #[derive(Clone, Debug, Subcommand)]

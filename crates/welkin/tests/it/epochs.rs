@@ -139,6 +139,16 @@ fn explained(services: &Services, file: &str) {
             .map(|seen| &seen["by"])
     );
 
+    // What a member of the committee signs, here or with a wallet.
+    let args = ["-q", "epoch", "sign", "--evidence", file];
+    let signed = services.run(&args).expect(0).text();
+    assert!(signed.starts_with("0x") && signed.trim().len() == 42 + 1 + 132, "{signed}");
+    let args = ["epoch", "sign", "--typed-data", "--evidence", file];
+    assert_eq!(json(&services.run(&args).expect(0))["primaryType"], "Epoch");
+    let args = ["epoch", "propose", "-y", "--evidence", file, signed.trim()];
+    let output = services.run(&args);
+    assert!(output.code != 0 && output.stderr.contains("error"), "{}", output.stderr);
+
     // A book is for what comes after.
     let args = ["epoch", "--evidence", file, "--book", next];
     let output = by(services, "one", &args).expect(1);
@@ -151,7 +161,7 @@ fn bent(services: &Services, path: &Path) {
     let other = path.with_extension("bent");
     let place = text.find(r#"{"probe""#).unwrap();
     let digit = place + text[place..].find(r#""s":""#).unwrap() + 5;
-    let mut bytes = text.clone().into_bytes();
+    let mut bytes = text.into_bytes();
     bytes[digit] = if bytes[digit] == b'0' { b'1' } else { b'0' };
     std::fs::write(&other, &bytes).unwrap();
     let args = ["epoch", "--evidence", other.to_str().unwrap()];
