@@ -75,8 +75,10 @@ pub enum Input {
     Voucher(Box<SignedByAccount<Voucher>>),
     /// The buyer wants it to end, within this time.
     Stop(Duration),
-    /// The owner of the host wants it to end.
-    Drain,
+    /// The owner of the host wants it to end, or its hardware has to leave service.
+    Drain(Reason),
+    /// What it runs on has failed: what ran is lost. The reason says whose fault that is.
+    Fault(Reason, String),
     /// An order on demand needs the container of this spot lease.
     Preempt,
     /// The command that writes the checkpoint has ended.
@@ -287,10 +289,11 @@ impl HostLease {
                 let grace = grace.min(self.policy.stop_grace_max);
                 self.stop(now, LeaseState::Stopped, Reason::BuyerStopped, grace);
             }
-            Input::Drain => {
+            Input::Drain(reason) => {
                 let grace = self.policy.stop_grace;
-                self.stop(now, LeaseState::Preempted, Reason::HostDrained, grace);
+                self.stop(now, LeaseState::Preempted, reason, grace);
             }
+            Input::Fault(reason, detail) => self.fault(now, reason, detail),
             Input::Preempt => self.preempt(now),
             Input::ReservationEnded => {
                 let grace = self.policy.stop_grace;
@@ -378,6 +381,18 @@ impl HostLease {
             if reason == Reason::SandboxLost { LeaseState::Lost } else { LeaseState::Failed };
         let (state, reason) = self.ending.take().unwrap_or((state, reason));
         self.finish(now, state, reason);
+    }
+
+    /// What the buyer has promised by now is billed, no more: how much of it ran on sound hardware is
+    /// not known, and nothing is after it.
+    fn fault(&mut self, now: UnixMillis, reason: Reason, detail: String) {
+        if self.record.state().is_final() {
+            return;
+        }
+        self.detail = Some(detail);
+        self.ending = None;
+        self.finish(now, LeaseState::Lost, reason);
+        self.bill_only_covered();
     }
 
     fn exited(&mut self, now: UnixMillis, exit: Exit) {
@@ -549,7 +564,7 @@ impl HostLease {
         }
     }
 
-    /// When the command ended is not known: bill what the buyer has promised, no more.
+    /// When the work ended is not known: bill what the buyer has promised, no more.
     fn bill_only_covered(&mut self) {
         self.record.usage.seconds = self.record.usage.seconds.min(self.record.covered().0);
     }
@@ -607,7 +622,9 @@ impl HostLease {
 /// The final state that a stop for this reason leads to.
 const fn final_state_of(reason: Reason) -> LeaseState {
     match reason {
-        Reason::HostDrained | Reason::Preempted => LeaseState::Preempted,
+        Reason::HostDrained | Reason::HostFault | Reason::DeviceFault | Reason::Preempted => {
+            LeaseState::Preempted
+        }
         Reason::RunTimeout
         | Reason::Uncovered
         | Reason::FundsExhausted

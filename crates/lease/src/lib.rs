@@ -2,7 +2,7 @@
 //!
 //! * [`HostLease`]: one lease on the host: its states, the seconds it bills, when it must stop.
 //! * [`Slots`]: the host's sole authority over its own slots: holds, claims, devices,
-//!   fencing numbers.
+//!   fencing numbers, what is out of service.
 //! * [`Payer`]: the buyer's side of paying: signs for no more than its own clock saw.
 //! * [`Reservation`]: a container kept for a term: what is due, kept and given back.
 //! * [`Placement`]: the buyer's walk through candidates, and when to try again.
@@ -26,4 +26,4 @@ pub use reservation::{
     COMMITMENT_SECONDS, DAY_SECONDS, Reservation, ReservationError, ReservationTerms, Settlement,
     TERM_SECONDS_MAX, TERM_SECONDS_MIN, Till,
 };
-pub use slots::{Claim, ClaimError, Devices, Preemption, Slots, Wanted};
+pub use slots::{Claim, ClaimError, Devices, Preemption, Slots, Unit, Wanted};

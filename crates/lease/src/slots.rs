@@ -10,6 +10,9 @@
 //! running. At most one lease at a time is a guest of it ([`Slots::claim_on`]); the slot of a
 //! reservation that is over comes free when its guest is gone.
 //!
+//! A device, or the whole host, may be out of service ([`Slots::withdraw`]): its slots are not free and
+//! none of them is given, to a lease or to a guest of a reservation; who has one keeps it.
+//!
 //! Invariants: leases and live holds of a container never exceed its slots. No device is of two
 //! leases at a time, also where a changed configuration gives a device to another slot while an old
 //! lease still has it. Fencing numbers rise with every claim and are never used twice, also over
@@ -45,6 +48,9 @@ pub enum ClaimError {
     /// There is no such reservation, or it is over.
     #[error("there is no such reservation here, or it is over")]
     Unreserved,
+    /// What the reservation has is out of service.
+    #[error("what the reservation has is out of service until it has passed a test")]
+    OutOfService,
     /// Something runs on the reservation.
     #[error("the reservation is in use by {by}: stop that first")]
     InUse {
@@ -127,9 +133,13 @@ pub struct Slots {
     /// The leases that have the slot of a reservation.
     guests: BTreeMap<LeaseId, ReservationId>,
     fencing: u64,
+    withdrawn: BTreeSet<Unit>,
 }
 
 mod reserved;
+mod service;
+
+pub use service::Unit;
 
 impl Slots {
     /// Makes the slots of these containers, each with its devices; `fencing` is the last number used.
@@ -192,7 +202,11 @@ impl Slots {
         if wanted.capacity == CapacityType::Spot {
             return Err(busy);
         }
-        let of_container = self.leases.iter_mut().filter(|(_, t)| t.container == wanted.container);
+        let withdrawn = &self.withdrawn;
+        let of_container = self.leases.iter_mut().filter(|(_, tenant)| {
+            let is_usable = service::are_in_service(withdrawn, &tenant.devices);
+            tenant.container == wanted.container && is_usable
+        });
         let (_, victim, tenant) = of_container
             .filter_map(|(lease, tenant)| {
                 let (price, fencing) = tenant.preemptible()?;
@@ -251,6 +265,11 @@ impl Slots {
         let Some(lease) = self.leaving(lease) else { return Vec::new() };
         self.leases.remove(&lease);
         self.waiting.retain(|_, waiter| waiter.lease != lease);
+        self.serve_waiting()
+    }
+
+    /// Gives slots that have come free to those who wait.
+    fn serve_waiting(&mut self) -> Vec<(LeaseId, Devices)> {
         let mut given = Vec::new();
         let waiting: Vec<(u64, Waiter)> =
             self.waiting.iter().map(|(fencing, waiter)| (*fencing, *waiter)).collect();
@@ -272,7 +291,7 @@ impl Slots {
         self.unleased(container).saturating_sub(count(held))
     }
 
-    /// Slots of every container that no lease has, held ones included: what an indexer is told,
+    /// Slots of every container that no lease has and that are in service, held ones included: what an indexer is told,
     /// which counts the holds itself.
     pub fn all_unleased(&self) -> Vec<(ContainerId, u32)> {
         self.slots.keys().map(|container| (*container, self.unleased(*container))).collect()
@@ -282,8 +301,10 @@ impl Slots {
     /// not on their way out, by container, where there are any.
     pub fn all_preemptible(&self) -> Vec<(ContainerId, u32)> {
         let of = |container| {
-            let is_its =
-                |tenant: &&Tenant| tenant.container == container && tenant.preemptible().is_some();
+            let is_its = |tenant: &&Tenant| {
+                let is_usable = self.are_in_service(&tenant.devices);
+                tenant.container == container && tenant.preemptible().is_some() && is_usable
+            };
             (container, count(self.leases.values().filter(is_its).count()))
         };
         self.slots.keys().copied().map(of).filter(|(_, count)| *count > 0).collect()
@@ -316,7 +337,10 @@ impl Slots {
     }
 
     fn are_unleased(&self, devices: &Devices) -> bool {
-        devices.is_empty() || self.leases.values().all(|tenant| tenant.devices.is_disjoint(devices))
+        let mut leases = self.leases.values();
+        let are_unused =
+            devices.is_empty() || leases.all(|tenant| tenant.devices.is_disjoint(devices));
+        are_unused && self.are_in_service(devices)
     }
 
     /// How many leases there are.

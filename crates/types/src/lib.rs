@@ -24,5 +24,5 @@ pub use money::{BasisPoints, MoneyError, Price, Usd};
 pub use place::{Class, NameError, Region};
 pub use reservation::ReservationEnd;
 pub use resources::{Gpu, Resources, Tier};
-pub use state::{Billing, LeaseState, Reason};
+pub use state::{Billing, Fault, LeaseState, Reason};
 pub use time::UnixMillis;

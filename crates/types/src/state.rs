@@ -100,6 +100,38 @@ impl fmt::Display for LeaseState {
     }
 }
 
+/// Whose fault something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// The host's: its hardware, driver, power, cooling, operator.
+    Host,
+    /// The buyer's work.
+    Buyer,
+    /// What lies between host and buyer.
+    Network,
+    /// Nobody can tell: nobody pays for it.
+    Unknown,
+}
+
+impl Fault {
+    /// Its name, for machines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Buyer => "buyer",
+            Self::Network => "network",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
         /// Why a lease is in its state: a code for machines, a sentence for people.
@@ -167,6 +199,44 @@ reasons! {
     AwaitsSpot = "awaits_spot",
     /// The reservation that it ran on is over.
     ReservationEnded = "reservation_ended",
+    /// The host's hardware failed: what ran is lost, or had to leave.
+    HostFault = "host_fault",
+    /// A device failed and nobody can tell whether the work or the hardware was at fault.
+    DeviceFault = "device_fault",
+}
+
+impl Reason {
+    /// Whose fault an end for this reason is; nothing where it is nobody's, as of a stop.
+    ///
+    /// A host looks at its kernel's log before it gives a reason: a command that failed because the
+    /// GPU fell off the bus ends for [`Self::HostFault`].
+    pub const fn fault(self) -> Option<Fault> {
+        match self {
+            Self::HostFault
+            | Self::SandboxFailed
+            | Self::SandboxLost
+            | Self::HostRestarted
+            | Self::HostDrained => Some(Fault::Host),
+            Self::ExitedNonZero
+            | Self::KilledBySignal
+            | Self::OutOfMemory
+            | Self::ImageUnusable
+            | Self::FilesUnusable
+            | Self::Uncovered => Some(Fault::Buyer),
+            Self::HostUnreachable => Some(Fault::Network),
+            Self::DeviceFault | Self::StartTimeout => Some(Fault::Unknown),
+            Self::Normal
+            | Self::NoCapacity
+            | Self::HostsBusy
+            | Self::ExitedZero
+            | Self::BuyerStopped
+            | Self::FundsExhausted
+            | Self::RunTimeout
+            | Self::Preempted
+            | Self::AwaitsSpot
+            | Self::ReservationEnded => None,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -185,6 +255,10 @@ mod tests {
         assert_eq!(LeaseState::Starting.billing(), Billing::Off);
         for reason in Reason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.code());
+            let fault = reason.fault();
+            assert_eq!(serde_json::to_value(fault).unwrap().as_str(), fault.map(Fault::as_str));
         }
+        assert_eq!(Reason::HostFault.fault(), Some(Fault::Host));
+        assert_eq!(Reason::BuyerStopped.fault(), None);
     }
 }

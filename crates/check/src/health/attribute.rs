@@ -8,8 +8,10 @@
 
 use std::collections::BTreeSet;
 
+use welkin_types::Fault;
+
 use super::line::Event;
-use super::rules::{Fault, Severity, Symptom, rule_of};
+use super::rules::{Severity, Symptom, rule_of};
 
 /// How long before and after an error another one on the same device explains it.
 pub const WINDOW_US: u64 = 60_000_000;

@@ -1,17 +1,6 @@
 //! The table of rules: every symptom, how bad it is, whose fault, and where that is written.
 
-/// Whose fault something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fault {
-    /// The host's: its hardware, driver, power, cooling, operator.
-    Host,
-    /// The buyer's work.
-    Buyer,
-    /// What lies between host and buyer.
-    Network,
-    /// Nobody can tell: nobody pays for it.
-    Unknown,
-}
+use welkin_types::Fault;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +34,8 @@ pub enum Symptom {
     MemoryCorrected,
     /// Errors of main memory that were not.
     MemoryUncorrected,
+    /// Work waits for memory much of the time.
+    MemoryPressure,
     /// A processor reports a fault of its own.
     MachineCheck,
     /// A processor or GPU slows down because it is too hot.
@@ -55,6 +46,8 @@ pub enum Symptom {
     PowerCap,
     /// A GPU says that it is busy and draws no power.
     BusyWithoutPower,
+    /// GPU memory has met errors that it could not correct.
+    EccUncorrected,
     /// GPU memory is to be remapped at the next reset.
     RemapPending,
     /// GPU memory could not be remapped.
@@ -79,6 +72,51 @@ pub enum Symptom {
     Lockup,
     /// A network interface lost its link.
     LinkDown,
+}
+
+impl Symptom {
+    /// Its name, for machines: `xid_79`, `memory_uncorrected`.
+    pub fn code(self) -> String {
+        let name = match self {
+            Self::Xid(number) => return format!("xid_{number}"),
+            Self::AmdReset => "amd_reset",
+            Self::AmdUncorrected => "amd_uncorrected",
+            Self::PcieCorrected => "pcie_corrected",
+            Self::PcieUncorrected => "pcie_uncorrected",
+            Self::PcieNarrow => "pcie_narrow",
+            Self::MemoryCorrected => "memory_corrected",
+            Self::MemoryUncorrected => "memory_uncorrected",
+            Self::MemoryPressure => "memory_pressure",
+            Self::MachineCheck => "machine_check",
+            Self::Hot => "hot",
+            Self::PowerBrake => "power_brake",
+            Self::PowerCap => "power_cap",
+            Self::BusyWithoutPower => "busy_without_power",
+            Self::EccUncorrected => "ecc_uncorrected",
+            Self::RemapPending => "remap_pending",
+            Self::RemapFailed => "remap_failed",
+            Self::DiskError => "disk_error",
+            Self::NvmeDown => "nvme_down",
+            Self::FileSystem => "file_system",
+            Self::FileSystemReadOnly => "file_system_read_only",
+            Self::DiskFull => "disk_full",
+            Self::ClockSkew => "clock_skew",
+            Self::LeaseOutOfMemory => "lease_out_of_memory",
+            Self::HostOutOfMemory => "host_out_of_memory",
+            Self::Lockup => "lockup",
+            Self::LinkDown => "link_down",
+        };
+        name.to_owned()
+    }
+
+    /// The symptom with this name.
+    pub fn of_code(code: &str) -> Option<Self> {
+        let known = || RULES.iter().map(|rule| rule.symptom).find(|symptom| symptom.code() == code);
+        match code.strip_prefix("xid_") {
+            Some(number) => number.parse().ok().map(Self::Xid),
+            None => known(),
+        }
+    }
 }
 
 /// What a symptom means.
@@ -110,6 +148,7 @@ const NVME: &str = "Linux, drivers/nvme/host/pci.c: nvme_timeout";
 const EXT4: &str = "Linux, ext4, errors=: docs.kernel.org/admin-guide/ext4.html";
 const XFS: &str = "Linux, XFS error handling: docs.kernel.org/admin-guide/xfs.html";
 const OOM: &str = "Linux, cgroup v2, memory.max: docs.kernel.org/admin-guide/cgroup-v2.html";
+const PSI: &str = "Linux, pressure stall information: docs.kernel.org/accounting/psi.html";
 const LOCKUP: &str = "Linux, lockup watchdogs: docs.kernel.org/admin-guide/lockup-watchdogs.html";
 const AMD: &str = "Linux, amdgpu RAS and recovery: docs.kernel.org/gpu/amdgpu";
 const OPERSTATE: &str = "Linux, operational states: docs.kernel.org/networking/operstates.html";
@@ -174,11 +213,13 @@ rules! {
     PcieNarrow, Degraded, Host, "the PCIe link is narrower or slower than it could be", SEAT, SENSORS;
     MemoryCorrected, Note, Host, "errors of main memory were corrected", "replace the module if they go on", EDAC;
     MemoryUncorrected, Lost, Host, "errors of main memory were not corrected", "replace the module", EDAC;
+    MemoryPressure, Degraded, Host, "work waits for memory much of the time", "offer less memory than there is", PSI;
     MachineCheck, Drain, Host, "a processor reports a fault", "update microcode, check power and cooling", MCE;
     Hot, Degraded, Host, "it slows down because it is too hot", "clean and check the cooling", NVML;
     PowerBrake, Degraded, Host, "the power supply asks to slow down", "check supply and cables", NVML;
     PowerCap, Note, Host, "it is held below its power", "raise the limit, or offer it as a lower class", NVML;
     BusyWithoutPower, Degraded, Host, "it claims to be busy and draws no power", "check driver and sensor", SENSORS;
+    EccUncorrected, Drain, Host, "GPU memory had errors that were not corrected", RESET, MEMORY;
     RemapPending, Drain, Host, "memory is to be remapped at the next reset", RESET, MEMORY;
     RemapFailed, Lost, Host, "memory could not be remapped", REPLACE, MEMORY;
     DiskError, Drain, Host, "a disk could not read or write", "replace the disk", BLOCK;
@@ -188,7 +229,7 @@ rules! {
     DiskFull, Drain, Host, "no space is left", "free space; leases have quotas of their own", WELKIN;
     ClockSkew, Drain, Host, "the clock is off", "run NTP or PTP", WELKIN;
     LeaseOutOfMemory, Note, Buyer, "work used more memory than its lease has", BUYERS, OOM;
-    HostOutOfMemory, Lost, Host, "the machine ran out of memory", "offer less memory than there is", OOM;
+    HostOutOfMemory, Drain, Host, "the machine ran out of memory", "offer less memory than there is", OOM;
     Lockup, Drain, Host, "a processor was stuck in the kernel", "update the kernel, check the hardware", LOCKUP;
     LinkDown, Degraded, Network, "a network interface lost its link", "check cable and switch", OPERSTATE;
 }

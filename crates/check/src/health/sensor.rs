@@ -8,6 +8,8 @@ pub const CLOCK_SKEW_MS_MAX: u64 = 500;
 pub const TEMPERATURE_MARGIN_C: u32 = 2;
 /// A busy GPU draws at least this share of its limit.
 pub const IDLE_POWER_PERCENT: u32 = 15;
+/// Work that waits for memory this share of a minute is slow by it.
+pub const MEMORY_PRESSURE_PERCENT: u32 = 20;
 
 /// Why a GPU runs below its clocks: bits of NVML's clocks event reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +64,10 @@ pub enum Sensor {
         /// Whether rows could not be remapped.
         has_failed: bool,
     },
+    /// Memory errors of a GPU since the last reading that were not corrected.
+    Ecc(u64),
+    /// The share of the last minute in which all work waited for memory, in percent.
+    MemoryPressure(u32),
     /// The clock against several others', in milliseconds.
     ClockSkew(u64),
     /// Space left for leases, in percent.
@@ -93,6 +99,10 @@ pub fn read_sensor(sensor: &Sensor) -> Option<Symptom> {
         }
         Sensor::Remapping { has_failed: true, .. } => Some(Symptom::RemapFailed),
         Sensor::Remapping { is_pending, .. } => is_pending.then_some(Symptom::RemapPending),
+        Sensor::Ecc(errors) => (errors > 0).then_some(Symptom::EccUncorrected),
+        Sensor::MemoryPressure(percent) => {
+            (percent >= MEMORY_PRESSURE_PERCENT).then_some(Symptom::MemoryPressure)
+        }
         Sensor::ClockSkew(ms) => (ms > CLOCK_SKEW_MS_MAX).then_some(Symptom::ClockSkew),
         Sensor::DiskFree(percent) => (percent == 0).then_some(Symptom::DiskFull),
     }

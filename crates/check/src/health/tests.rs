@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use welkin_types::Fault;
 
 use super::*;
 
@@ -52,6 +53,10 @@ fn every_rule_is_there_once_and_says_all() {
         // What work may cause takes no hardware out of service.
         assert!(rule.fault != Fault::Buyer || rule.severity == Severity::Note, "{rule:?}");
     }
+    for symptom in symptoms.into_iter().chain([Symptom::Xid(999)]) {
+        assert_eq!(Symptom::of_code(&symptom.code()), Some(symptom));
+    }
+    assert_eq!([Symptom::of_code("xid_x"), Symptom::of_code("")], [None; 2]);
     assert_eq!(rule_of(Symptom::Xid(999)).fault, Fault::Unknown);
 }
 
@@ -112,6 +117,10 @@ fn sensors_have_thresholds() {
     assert_eq!(read(rows(false, false)), None);
     assert_eq!(read(Sensor::ClockSkew(500)), None);
     assert_eq!(read(Sensor::ClockSkew(501)), Some(Symptom::ClockSkew));
+    assert_eq!(read(Sensor::Ecc(0)), None);
+    assert_eq!(read(Sensor::Ecc(1)), Some(Symptom::EccUncorrected));
+    assert_eq!(read(Sensor::MemoryPressure(19)), None);
+    assert_eq!(read(Sensor::MemoryPressure(20)), Some(Symptom::MemoryPressure));
     assert_eq!(read(Sensor::DiskFree(0)), Some(Symptom::DiskFull));
 }
 
@@ -183,4 +192,67 @@ fn leases_that_do_not_end_are_stopped() {
     let out = outputs(&mut watch, 5, seen(79, Fault::Host));
     let symptom = Symptom::Xid(79);
     assert_eq!(out, [WatchOutput::Stop { symptom }, WatchOutput::Test { attempt: 1 }]);
+}
+
+#[test]
+fn what_fails_again_waits_longer_each_time_and_is_retired() {
+    let mut watch = Watch::new(WatchConfig { attempts: 3, ..WatchConfig::default() });
+    let symptom = Symptom::Xid(79);
+    let (stop, test) = (WatchOutput::Stop { symptom }, WatchOutput::Test { attempt: 1 });
+    let fails = |watch: &mut Watch, at| outputs(watch, at, seen(79, Fault::Host));
+    let passes = |watch: &mut Watch, at| outputs(watch, at, WatchInput::Tested { passed: true });
+    assert_eq!(fails(&mut watch, 0), [stop, test]);
+    passes(&mut watch, 1);
+    for (begin, pause) in [(10, 60), (200, 120)] {
+        assert_eq!(fails(&mut watch, begin), [stop]);
+        assert_eq!(outputs(&mut watch, begin + pause - 1, WatchInput::Tick), []);
+        assert_eq!(outputs(&mut watch, begin + pause, WatchInput::Tick), [test]);
+        passes(&mut watch, begin + pause + 1);
+    }
+    assert_eq!(fails(&mut watch, 400), [stop, WatchOutput::Retired { symptom }]);
+    outputs(&mut watch, 500, WatchInput::Repaired);
+    passes(&mut watch, 501);
+    // A day later nothing is held against it.
+    assert_eq!(fails(&mut watch, 86_901), [stop, test]);
+}
+
+proptest! {
+    /// No restart brings a container back into service, and none gives it more tests.
+    #[test]
+    fn a_restart_brings_nothing_back(
+        steps in proptest::collection::vec((0..400_u64, 0..6_u8), 1..40),
+        restart in 0..40_usize,
+    ) {
+        let config = WatchConfig { attempts: 3, ..WatchConfig::default() };
+        let (mut watch, mut now) = (Watch::new(config), 0);
+        for (place, (pause, input)) in steps.into_iter().enumerate() {
+            now += pause;
+            let before = watch.stage();
+            let input = match input {
+                0 => seen(63, Fault::Host),
+                1 => seen(79, Fault::Unknown),
+                2 => WatchInput::Drained,
+                3 => WatchInput::Tested { passed: false },
+                4 => WatchInput::Tested { passed: true },
+                _ => WatchInput::Tick,
+            };
+            let back = outputs(&mut watch, now, input)
+                .iter()
+                .any(|output| matches!(output, WatchOutput::Back { .. }));
+            prop_assert_eq!(back, before != Stage::Healthy && watch.stage() == Stage::Healthy);
+            let was_tested = matches!(before, Stage::Testing { .. });
+            prop_assert!(!back || was_tested);
+            if place == restart && let Some(kept) = watch.kept() {
+                let later = now * SECOND + 5;
+                let restored = Watch::restore(config, kept, later);
+                prop_assert!(restored.stage() != Stage::Healthy);
+                let is_tested = matches!(restored.stage(), Stage::Testing { .. });
+                prop_assert!(!is_tested);
+                let again = restored.kept().unwrap();
+                prop_assert_eq!((again.attempt, again.symptom), (kept.attempt, kept.symptom));
+                watch = restored;
+                now += 1;
+            }
+        }
+    }
 }

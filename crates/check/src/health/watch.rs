@@ -4,11 +4,15 @@
 //!
 //! `healthy → draining → requalifying → healthy`, each stage timed. What is lost skips draining. A
 //! test that fails is tried again after a pause that doubles; after [`WatchConfig::attempts`] the
-//! container is retired until its operator brings it back.
+//! container is retired until its operator brings it back. One that fails again within
+//! [`WatchConfig::relapse_us`] of its return waits before its first test, twice as long with each
+//! time, and is retired as well once it has relapsed so often.
 
 use std::collections::VecDeque;
 
-use super::rules::{Fault, Severity, Symptom, rule_of};
+use welkin_types::Fault;
+
+use super::rules::{Severity, Symptom, rule_of};
 
 /// How long things take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +23,22 @@ pub struct WatchConfig {
     pub test_us: u64,
     /// The pause before the second test.
     pub pause_us: u64,
-    /// How many tests before the container is retired.
+    /// How many tests, and how many relapses, before the container is retired.
     pub attempts: u32,
+    /// A fault so soon after the return is a relapse.
+    pub relapse_us: u64,
 }
 
 impl Default for WatchConfig {
-    /// Ten minutes to drain, five to test, a minute's pause, five tests.
+    /// Ten minutes to drain, five to test, a minute's pause, five tests, a day until all is forgotten.
     fn default() -> Self {
-        Self { drain_us: 600_000_000, test_us: 300_000_000, pause_us: 60_000_000, attempts: 5 }
+        Self {
+            drain_us: 600_000_000,
+            test_us: 300_000_000,
+            pause_us: 60_000_000,
+            attempts: 5,
+            relapse_us: 86_400_000_000,
+        }
     }
 }
 
@@ -116,6 +128,23 @@ pub enum Stage {
     Retired,
 }
 
+/// What must survive a restart, on whatever clock: times are how long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Whether leases still had time to end.
+    pub is_draining: bool,
+    /// Whether only the operator brings it back.
+    pub is_retired: bool,
+    /// Why.
+    pub symptom: Symptom,
+    /// How long ago that was seen, in microseconds.
+    pub seen_ago_us: u64,
+    /// Tests that were begun.
+    pub attempt: u32,
+    /// Relapses.
+    pub relapses: u32,
+}
+
 /// One container's watch.
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -125,6 +154,8 @@ pub struct Watch {
     seen_us: u64,
     drained_us: u64,
     attempt: u32,
+    relapses: u32,
+    back_us: Option<u64>,
     now: u64,
     outputs: VecDeque<WatchOutput>,
 }
@@ -139,9 +170,48 @@ impl Watch {
             seen_us: 0,
             drained_us: 0,
             attempt: 0,
+            relapses: 0,
+            back_us: None,
             now: 0,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Takes up the watch over a container that was out of service when its host ended. A test that
+    /// was under way has failed: it may be what ended the host.
+    pub fn restore(config: WatchConfig, kept: Kept, now_us: u64) -> Self {
+        let seen_us = now_us.saturating_sub(kept.seen_ago_us);
+        let left = config.drain_us.saturating_sub(kept.seen_ago_us);
+        let mut watch = Self {
+            symptom: kept.symptom,
+            seen_us,
+            drained_us: now_us,
+            attempt: kept.attempt,
+            relapses: kept.relapses,
+            now: now_us,
+            ..Self::new(config)
+        };
+        watch.stage = match kept {
+            Kept { is_retired: true, .. } => Stage::Retired,
+            Kept { is_draining: true, .. } => {
+                Stage::Draining { until_us: now_us.saturating_add(left) }
+            }
+            _ if kept.attempt >= config.attempts => Stage::Retired,
+            _ => Stage::Pausing { until_us: watch.after_pause(kept.attempt.saturating_sub(1)) },
+        };
+        watch
+    }
+
+    /// What must survive a restart; nothing while the container is in service.
+    pub fn kept(&self) -> Option<Kept> {
+        (self.stage != Stage::Healthy).then(|| Kept {
+            is_draining: matches!(self.stage, Stage::Draining { .. }),
+            is_retired: self.stage == Stage::Retired,
+            symptom: self.symptom,
+            seen_ago_us: self.now.saturating_sub(self.seen_us),
+            attempt: self.attempt,
+            relapses: self.relapses,
+        })
     }
 
     /// Where the container is.
@@ -154,10 +224,10 @@ impl Watch {
         self.now = self.now.max(now_us);
         match (input, self.stage) {
             (WatchInput::Seen { symptom, fault }, _) => self.on_seen(symptom, fault),
-            (WatchInput::Drained, Stage::Draining { .. }) => self.test(),
+            (WatchInput::Drained, Stage::Draining { .. }) => self.first_test(),
             (WatchInput::Tested { passed }, Stage::Testing { .. }) => self.on_tested(passed),
             (WatchInput::Repaired, Stage::Retired) => {
-                self.attempt = 0;
+                (self.attempt, self.relapses) = (0, 0);
                 self.test();
             }
             _ => (),
@@ -165,7 +235,7 @@ impl Watch {
         match self.stage {
             Stage::Draining { until_us } if self.now >= until_us => {
                 self.outputs.push_back(WatchOutput::Stop { symptom: self.symptom });
-                self.test();
+                self.first_test();
             }
             Stage::Testing { until_us } if self.now >= until_us => self.on_tested(false),
             Stage::Pausing { until_us } if self.now >= until_us => self.test(),
@@ -196,9 +266,12 @@ impl Watch {
         match self.stage {
             Stage::Healthy => {
                 (self.symptom, self.seen_us, self.attempt) = (symptom, self.now, 0);
+                let within = self.config.relapse_us;
+                let is_relapse = self.back_us.is_some_and(|back| self.now - back < within);
+                self.relapses = if is_relapse { self.relapses + 1 } else { 0 };
                 if is_lost {
                     self.outputs.push_back(WatchOutput::Stop { symptom });
-                    return self.test();
+                    return self.first_test();
                 }
                 let until_us = self.now.saturating_add(self.config.drain_us);
                 self.stage = Stage::Draining { until_us };
@@ -207,7 +280,7 @@ impl Watch {
             Stage::Draining { .. } if is_lost => {
                 self.symptom = symptom;
                 self.outputs.push_back(WatchOutput::Stop { symptom });
-                self.test();
+                self.first_test();
             }
             // What is seen during a test fails it.
             Stage::Testing { .. } => self.on_tested(false),
@@ -215,10 +288,28 @@ impl Watch {
         }
     }
 
-    fn test(&mut self) {
-        if self.attempt == 0 {
-            self.drained_us = self.now;
+    /// Nothing runs any more: the first test follows, after a pause if it relapsed.
+    fn first_test(&mut self) {
+        self.drained_us = self.now;
+        match self.relapses {
+            0 => self.test(),
+            relapses if relapses >= self.config.attempts => self.retire(),
+            relapses => self.stage = Stage::Pausing { until_us: self.after_pause(relapses - 1) },
         }
+    }
+
+    /// When a pause of this many doublings that begins now ends.
+    fn after_pause(&self, doublings: u32) -> u64 {
+        let doubled = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
+        self.now.saturating_add(self.config.pause_us.saturating_mul(doubled))
+    }
+
+    fn retire(&mut self) {
+        self.stage = Stage::Retired;
+        self.outputs.push_back(WatchOutput::Retired { symptom: self.symptom });
+    }
+
+    fn test(&mut self) {
         self.attempt += 1;
         self.stage = Stage::Testing { until_us: self.now.saturating_add(self.config.test_us) };
         self.outputs.push_back(WatchOutput::Test { attempt: self.attempt });
@@ -227,16 +318,14 @@ impl Watch {
     fn on_tested(&mut self, passed: bool) {
         if passed {
             self.stage = Stage::Healthy;
+            self.back_us = Some(self.now);
             let out_us = self.now - self.seen_us;
             let drain_us = self.drained_us.saturating_sub(self.seen_us);
             return self.outputs.push_back(WatchOutput::Back { out_us, drain_us });
         }
         if self.attempt >= self.config.attempts {
-            self.stage = Stage::Retired;
-            return self.outputs.push_back(WatchOutput::Retired { symptom: self.symptom });
+            return self.retire();
         }
-        let doubled = 1_u64.checked_shl(self.attempt - 1).unwrap_or(u64::MAX);
-        let pause = self.config.pause_us.saturating_mul(doubled);
-        self.stage = Stage::Pausing { until_us: self.now.saturating_add(pause) };
+        self.stage = Stage::Pausing { until_us: self.after_pause(self.attempt - 1) };
     }
 }

@@ -442,13 +442,49 @@ fn an_order_that_waits_for_a_slot_starts_late_and_pays_nothing_for_it() {
     assert_eq!(text, "9 tell lost host_restarted\n9 destroy\n");
 }
 
+#[test]
+fn what_fails_under_a_lease_ends_it_and_bills_no_more() {
+    let mut lease = fresh("1", launch());
+    let lost = || Input::Fault(Reason::HostFault, "the GPU has fallen off the bus".to_owned());
+    let script = vec![
+        (0, Input::Prepared([9; 16])),
+        (0, Input::Started),
+        (4_000, voucher(4)),
+        (5_900, lost()),
+        (5_910, lost()),
+        (5_920, Input::Exited(Exit { code: Some(1), ..Exit::default() })),
+        (6_000, wiped()),
+        (6_010, Input::Settled(Usd::from_micros(4_000))),
+    ];
+    let text = run(&mut lease, script);
+    let end = "5900 tell lost host_fault\n5900 destroy\n6000 close\n6010 receipt\n";
+    assert!(text.ends_with(end), "{text}");
+    assert_eq!((lease.cost(), lease.record().usage.seconds), (Usd::from_micros(4_000), 4));
+    assert_eq!(Reason::HostFault.fault(), Some(welkin_types::Fault::Host));
+
+    // What has time to leave leaves in order, also after a restart.
+    let drain = (5_000, Input::Drain(Reason::HostFault));
+    let script = vec![(0, Input::Prepared([9; 16])), (0, Input::Started), drain];
+    let mut leaving = fresh("1", launch());
+    let text = run(&mut leaving, script);
+    assert!(text.ends_with("5000 tell stopping host_fault\n5000 terminate\n"), "{text}");
+    let record = leaving.record().clone();
+    let mut again = HostLease::restore(record, Policy::default(), UnixMillis(6_000));
+    let exit = Exit { signal: Some(15), ..Exit::default() };
+    let script = vec![(6_000, Input::Restored(Found::Running)), (6_100, Input::Exited(exit))];
+    let text = run(&mut again, script);
+    assert!(text.contains("6100 tell preempted host_fault\n"), "{text}");
+    assert_eq!(again.record().usage.seconds, 5);
+}
+
 fn any_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         Just(Input::Tick),
         Just(Input::Prepared([9; 16])),
         Just(Input::Started),
         Just(Input::Exited(EXIT)),
-        Just(Input::Drain),
+        Just(Input::Drain(Reason::HostDrained)),
+        Just(Input::Fault(Reason::HostFault, String::new())),
         Just(Input::Preempt),
         Just(Input::Checkpointed),
         Just(Input::Fetched),

@@ -24,6 +24,9 @@ impl Slots {
         if let Some(by) = self.guest(reservation) {
             return Err(ClaimError::InUse { by });
         }
+        if !self.are_in_service(&devices) {
+            return Err(ClaimError::OutOfService);
+        }
         self.guests.insert(lease, reservation);
         self.fencing += 1;
         Ok(Claim { fencing: self.fencing, devices })

@@ -162,6 +162,38 @@ fn a_reservation_keeps_its_slot_and_has_one_guest() {
     assert_eq!(slots.all_unleased(), [(BOX, 1)]);
 }
 
+#[test]
+fn what_is_out_of_service_is_not_given() {
+    let own = vec![devices(&["a"]), devices(&["b"])];
+    let mut slots = Slots::new([(BOX, own)], 0);
+    let unit = Unit::Device("a".to_owned());
+    let now = UnixMillis(0);
+    assert_eq!(slots.claim(now, &spot(1, 5)).unwrap().devices, devices(&["a"]));
+    assert!(slots.withdraw(unit.clone()) && !slots.withdraw(unit.clone()));
+    assert_eq!(slots.occupants(&unit), [lease(1)]);
+    assert_eq!((slots.free(now, BOX), slots.all_preemptible()), (1, vec![]));
+    assert_eq!(slots.claim(now, &wanted(2)).unwrap().devices, devices(&["b"]));
+    let busy = Err(ClaimError::Busy { slots: 2 });
+    assert_eq!(slots.preempt(&wanted(3)), Err(ClaimError::Busy { slots: 2 }));
+    assert_eq!(slots.release(lease(1)), NOBODY);
+    assert_eq!((slots.claim(now, &wanted(3)), slots.idle(now, BOX)), (busy.clone(), None));
+    assert_eq!(slots.withdrawn_of(BOX), [&unit]);
+    assert_eq!(slots.readmit(&unit), NOBODY);
+    assert_eq!(slots.free(now, BOX), 1);
+
+    // The whole host is out, also where slots own nothing, and a reservation's guest does not start.
+    let mut slots = Slots::new(plain(2), 0);
+    slots.claim(now, &wanted(1)).unwrap();
+    slots.withdraw(Unit::Host);
+    assert_eq!((slots.free(now, BOX), slots.claim(now, &wanted(2))), (0, busy));
+    assert!(!slots.hold(now, hold(7, 1, 100)));
+    let reservation = ReservationId::of_lane(lease(1));
+    assert_eq!(slots.claim_on(reservation, lease(3)), Err(ClaimError::OutOfService));
+    assert_eq!(slots.readmit(&Unit::Host), NOBODY);
+    assert!(slots.claim_on(reservation, lease(3)).is_ok());
+    assert_eq!(slots.occupants(&Unit::Host), [lease(1), lease(3)]);
+}
+
 proptest! {
     #[test]
     fn never_more_than_there_are(steps in proptest::collection::vec((0..7_u8, 0..20_u8, 0..3_u8), 0..200)) {
