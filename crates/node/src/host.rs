@@ -14,6 +14,7 @@ mod evidence;
 mod exams;
 mod exec;
 mod gpus;
+mod health;
 mod homes;
 mod input;
 mod lease;
@@ -50,12 +51,16 @@ use welkin_proto::{
     ALPN_CHECK, ALPN_EXAM, ALPN_LEASE, Capability, ContainerOffer, Delegation, Domain, NodeAddr,
     NodeKey, SignedByAccount,
 };
-use welkin_runtime::inventory::Gpu;
+use welkin_runtime::inventory::{Gpu, GpuSearch};
 use welkin_store::{CommitError, Db, OpenError};
 use welkin_types::{AccountId, Tier};
 
 pub use config::{Config, ContainerConfig, HostContainer, containers_of, gpu_containers};
 pub use exams::ExamCounters;
+pub use health::{
+    EventReport, HealthConfig, HealthReport, KERNEL_LOG, LogCounters, LogReport, Outage,
+    UnitReport, UnitState, open_kernel_log, say_repaired,
+};
 pub use reserved::ReservedConfig;
 pub use sandboxes::{SandboxdLaunch, Sandboxes, SandboxesError};
 pub use spot::SpotConfig;
@@ -96,6 +101,10 @@ pub struct Deps {
     pub sandboxes: Option<Sandboxes>,
     /// The machine's GPUs, or this host's part of them.
     pub gpus: Vec<Gpu>,
+    /// How their sensors are read.
+    pub gpu_search: GpuSearch,
+    /// The kernel's log, where it was opened while this process still might.
+    pub kernel_log: Option<std::fs::File>,
 }
 
 /// What a host answers to.
@@ -159,6 +168,8 @@ pub(crate) struct Host {
     pub(crate) exams: exams::Exams,
     /// Receipts that indexers are told of.
     pub(crate) finished: evidence::Finished,
+    /// What the machine says of itself.
+    pub(crate) health: health::Health,
 }
 
 impl Host {
@@ -229,6 +240,11 @@ impl HostHandle {
         self.0.exams.counters()
     }
 
+    /// How its parts stand, and what was seen of them.
+    pub fn health(&self) -> HealthReport {
+        self.0.health.report()
+    }
+
     /// How often an indexer has taken this host in.
     pub fn welcomes(&self) -> u32 {
         *self.0.welcomed.borrow()
@@ -268,7 +284,10 @@ pub async fn start(
     }
     let records = restore::load(&db)?;
     let fencing = restore::last_fencing(&db, &records)?;
-    let slots = Slots::new(own, fencing);
+    let mut slots = Slots::new(own, fencing);
+    let folders = [&*dir, &*config.sandbox_dir, &*config.image_store];
+    let health = health::Health::load(&dir, &config.health, deps.kernel_log, &gpus, folders);
+    health.withdraw_from(&mut slots);
     let (operator, delegation) = deps.operator;
     let pool = deps.sandboxes.clone().map(|sandboxes| {
         Pool::start(sandboxes, config.pool, pool::default_limits(&containers), &shutdown)
@@ -306,6 +325,7 @@ pub async fn start(
         gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
         exams,
         finished: evidence::Finished::default(),
+        health,
     });
     let reserved = reservations::restore(&host)?;
     restore::take_up(&host, records).await?;
@@ -314,6 +334,9 @@ pub async fn start(
     shutdown.spawn_until_asked("renew", announce::keep_renewing(Arc::clone(&host)));
     shutdown.spawn_until_asked("unsure", unsure.keep_closing(host.settle.clone()));
     shutdown.spawn_until_asked("forget", forget(Arc::clone(&host)));
+    shutdown.spawn_until_asked("health", health::serve(Arc::clone(&host)));
+    let sensors = health::watch_sensors(Arc::clone(&host), deps.gpu_search);
+    shutdown.spawn_until_asked("sensors", sensors);
     shutdown.spawn_until_asked("alive", reservations::keep_alive(Arc::clone(&host)));
     #[cfg(feature = "vulkan")]
     exams::warm(&host);

@@ -19,6 +19,7 @@ pub mod keystore;
 pub mod network;
 pub mod outside;
 pub mod relay;
+pub mod selftest;
 pub mod settlement;
 mod shutdown;
 pub mod wire;

@@ -11,10 +11,12 @@ use crate::types::CgroupVersion;
 
 mod drivers;
 mod gpus;
+mod sensors;
 mod vulkan;
 
 pub use drivers::list_gpus;
 pub use gpus::{Gpu, GpuSearch, gpus};
+pub use sensors::{GpuReading, gpu_readings};
 pub(crate) use vulkan::{VulkanDevice, VulkanKind};
 
 /// What the machine has.

@@ -251,6 +251,21 @@ pub(crate) struct Host {
 pub(crate) enum HostCommand {
     /// Tests this machine as checkers will, and says what to mend.
     Check(HostCheck),
+    /// Shows how this machine's parts stand: what is out of service, why, and what to do.
+    Health(HostHealth),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HostHealth {
+    /// Says that this part is repaired, so that a retired one is tested again.
+    #[arg(long, value_name = "PART")]
+    pub(crate) repaired: Option<String>,
+    /// Shows the table of rules instead.
+    #[arg(long, conflicts_with = "repaired")]
+    pub(crate) rules: bool,
+    /// The folder of the host, where there are several: `up` calls them `host-1`, `host-2`, …
+    #[arg(long, value_name = "DIR")]
+    pub(crate) host_dir: Option<std::path::PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -85,6 +85,7 @@ pub(crate) async fn doctor(context: &Context) -> anyhow::Result<()> {
     let has_root = privileges(&mut checks).await;
     checks.push(host_user(context));
     stock_checks(context, &stock, &mut checks);
+    checks.extend(crate::health::checks(context));
     network_checks(context, &mut checks).await;
     let can_host = sandbox_check(context, has_root, &mut checks).await;
     if context.is_json {

@@ -16,6 +16,7 @@ mod doctor;
 mod epoch;
 mod exec;
 mod gov;
+mod health;
 mod host_check;
 mod indexer;
 mod indexers;
@@ -82,6 +83,8 @@ struct Context {
     is_quiet: bool,
     /// What stays root, where this process gave it up.
     launcher: Option<welkin_runtime::Launcher>,
+    /// The kernel's log, for each host that this process may run, opened while it still may.
+    kernel_logs: std::sync::Mutex<Vec<std::fs::File>>,
 }
 
 fn main() -> ExitCode {
@@ -131,8 +134,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let config = Config::load(file.as_deref())?;
     init_log(&config.log, &cli)?;
     let dir = config.network_dir(cli.dir.as_deref());
-    let mut context =
-        Context { config, dir, is_json: cli.json, is_quiet: cli.quiet, launcher: None };
+    let mut context = Context {
+        config,
+        dir,
+        is_json: cli.json,
+        is_quiet: cli.quiet,
+        launcher: None,
+        kernel_logs: std::sync::Mutex::default(),
+    };
     // Before there is a second thread or a socket.
     context.launcher = unprivileged::give_up_root(&context, &cli.command)?;
     let done = runtime(&cli.command)?.block_on(command(context, cli.command));
@@ -216,6 +225,9 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
         Command::Host(cli::Host { command: None }) => roles::host(&context).await,
         Command::Host(cli::Host { command: Some(cli::HostCommand::Check(args)) }) => {
             host_check::check(&context, &args).await
+        }
+        Command::Host(cli::Host { command: Some(cli::HostCommand::Health(args)) }) => {
+            health::health(&context, &args)
         }
         Command::Indexer(args) => indexer::indexer(&context, &args).await,
         Command::Checker(cli::Checker { command: None }) => roles::checker(&context).await,

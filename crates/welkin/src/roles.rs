@@ -434,8 +434,7 @@ pub(crate) async fn host(context: &Context) -> anyhow::Result<()> {
     let (settle, endpoint) =
         (node.remote_settle(&context.config.chain, &network, &shutdown)?, node.endpoint.clone());
     let gpus = find_gpus(&config).await?;
-    let launcher = context.launcher.as_ref();
-    let handle = start_host(config, launcher, node, gpus, &network, settle, &shutdown).await?;
+    let handle = start_host(config, context, node, gpus, &network, settle, &shutdown).await?;
     announce(context, "host", &handle.addr().to_string())?;
     until_stopped(shutdown, endpoint).await
 }
@@ -443,13 +442,16 @@ pub(crate) async fn host(context: &Context) -> anyhow::Result<()> {
 /// Starts a host from its parts.
 pub(crate) async fn start_host(
     config: host::Config,
-    launcher: Option<&Launcher>,
+    context: &Context,
     node: Node,
     gpus: Vec<Gpu>,
     network: &Network,
     settle: Settle,
     shutdown: &Shutdown,
 ) -> anyhow::Result<host::HostHandle> {
+    let launcher = context.launcher.as_ref();
+    let gpu_search = gpu_search(&config)?;
+    let kernel_log = context.kernel_logs.lock().ok().and_then(|mut logs| logs.pop());
     let sandboxes = start_sandboxes(&config, launcher, &sandboxd_name(&node.key), shutdown).await;
     let deps = host::Deps {
         endpoint: node.endpoint,
@@ -460,6 +462,8 @@ pub(crate) async fn start_host(
         indexers: network.indexers.clone(),
         sandboxes,
         gpus,
+        gpu_search,
+        kernel_log,
     };
     Ok(host::start(config, deps, shutdown.clone()).await?)
 }

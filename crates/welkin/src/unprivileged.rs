@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use welkin_node::host::open_kernel_log;
 use welkin_runtime::privileges::User;
 use welkin_runtime::{Launcher, LauncherConfig};
 
@@ -15,6 +16,9 @@ use crate::{Context, Usage, client, roles};
 
 /// Where the helper keeps unpacked images, if nothing else is said.
 const IMAGE_STORE: &str = "/var/lib/welkin/images";
+
+/// The most hosts of one process that get the kernel's log.
+const HOSTS_MAX: u32 = 64;
 
 /// What may be in a network's folder that is given to the user.
 const NETWORK_FILES: [&str; 12] = [
@@ -32,9 +36,10 @@ const NETWORK_FILES: [&str; 12] = [
     "up.lock",
 ];
 /// What may be in the folder of a role.
-const ROLE_FILES: [&str; 10] = [
+const ROLE_FILES: [&str; 11] = [
     "account.key",
     "books.redb",
+    "health",
     "host.redb",
     "images",
     "logs",
@@ -82,10 +87,20 @@ pub(crate) fn give_up_root(
         user.must_reach(&folder.dir)?;
         user.take_over(&folder.dir, folder.mode, folder.is_ours)?;
     }
+    open_kernel_logs(context);
     let launcher = Launcher::start(&launcher_config(context)?, &user)?;
     user.assume()?;
     tracing::info!(user = user.name(), uid = user.uid(), "gave up root");
     Ok(Some(launcher))
+}
+
+/// Only root may read the kernel's log; each host reads its own copy.
+fn open_kernel_logs(context: &Context) {
+    let hosts = context.config.up.hosts.clamp(1, HOSTS_MAX);
+    let health = &context.config.host.health;
+    let Ok(mut logs) = context.kernel_logs.lock() else { return };
+    // Why it can't be opened is said by the host, which tries again.
+    logs.extend((0..hosts).filter_map(|_| open_kernel_log(health).ok()));
 }
 
 /// The user to become, if one is named.
@@ -147,6 +162,7 @@ mod tests {
             is_json: false,
             is_quiet: false,
             launcher: None,
+            kernel_logs: std::sync::Mutex::default(),
         };
         let up = up_folders(&context);
         assert_eq!(up.len(), 1);
@@ -170,6 +186,7 @@ mod tests {
             is_json: false,
             is_quiet: false,
             launcher: None,
+            kernel_logs: std::sync::Mutex::default(),
         };
         let (text, code) = crate::report::render(&wanted(&context).unwrap_err());
         assert_eq!(code, 64);

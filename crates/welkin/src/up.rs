@@ -211,8 +211,7 @@ async fn start_host(
         config.containers = share(number, of, &gpus);
     }
     let settle = node.local_settle(settlement, &shutdown);
-    let launcher = context.launcher.as_ref();
-    roles::start_host(config, launcher, node, gpus, network, settle, &shutdown).await
+    roles::start_host(config, context, node, gpus, network, settle, &shutdown).await
 }
 
 /// Waits for all of a few futures, side by side.

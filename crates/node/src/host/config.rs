@@ -10,6 +10,7 @@ use welkin_runtime::inventory::{self, Gpu};
 use welkin_types::{Class, ContainerId, Feature, NodeId, Price, Region, Resources, Tier, Usd};
 
 use super::gpus::{self, Stock};
+use super::health::HealthConfig;
 use super::reserved::ReservedConfig;
 use super::spot::SpotConfig;
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub software_gpus: bool,
     /// What it leases; empty: one container for each GPU, and without GPUs one for each core.
     pub containers: Vec<ContainerConfig>,
+    /// How it watches its own health.
+    pub health: HealthConfig,
     /// Whether what is free is leased as spot, too, and for how much.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spot: Option<SpotConfig>,
@@ -73,6 +76,7 @@ impl Default for Config {
             image_dirs: Vec::new(),
             software_gpus: false,
             containers: Vec::new(),
+            health: HealthConfig::default(),
             spot: None,
             reserved: None,
         }

@@ -310,6 +310,11 @@ const fn told(why: ProverRefusal) -> ExamRefusal {
     }
 }
 
+/// A GPU for the host's own test of it.
+pub(super) fn lend_anew(host: &Host, device: &str) -> Result<devices::Lent, ExamRefusal> {
+    devices::lend_anew(host, device)
+}
+
 /// Opens the host's GPUs ahead of their first challenge, aside.
 #[cfg(feature = "vulkan")]
 pub(super) fn warm(host: &Arc<Host>) {

@@ -150,7 +150,7 @@ impl<'a> Stock<'a> {
 }
 
 /// The kind by which a GPU is compared; its identity is left out.
-fn kind_of(device: &Device) -> Gpu {
+pub(super) fn kind_of(device: &Device) -> Gpu {
     let (model, form) = model_and_form(&device.name);
     Gpu { model, form, vram_bytes: device.vram_bytes.unwrap_or_default(), uuid: String::new() }
 }

@@ -168,7 +168,7 @@ impl LeaseTask {
                     preparing = None;
                     self.prepared(prepared);
                 }
-                Happening::Exited(Some(exit)) => self.input(Input::Exited(exit)),
+                Happening::Exited(Some(exit)) => self.exited(exit),
                 Happening::Exited(None) => {
                     let text = "the sandbox helper died and its sandboxes with it".to_owned();
                     self.input(Input::Broken(Reason::SandboxLost, text));
@@ -265,6 +265,21 @@ impl LeaseTask {
         }
     }
 
+    /// A command that fails on broken hardware did not fail by itself.
+    fn exited(&mut self, exit: Exit) {
+        let record = self.machine.record();
+        let is_running = matches!(record.state(), LeaseState::Starting | LeaseState::Running);
+        let has_failed = is_running && exit.code != Some(0) && !exit.oom;
+        let blamed = has_failed.then(|| self.host.health.blame(&self.host, &record.devices));
+        match blamed.flatten() {
+            Some((reason, detail)) => {
+                self.machine.record_mut().exit = Some(exit);
+                self.input(Input::Fault(reason, detail));
+            }
+            None => self.input(Input::Exited(exit)),
+        }
+    }
+
     /// The machine hears of the sandbox once the files are there, too.
     fn start_if_complete(&mut self) {
         let record = self.machine.record();
@@ -286,6 +301,8 @@ impl LeaseTask {
             Command::Placed(devices) => self.input(Input::Placed(devices)),
             Command::Preempt => self.input(Input::Preempt),
             Command::ReservationEnded => self.input(Input::ReservationEnded),
+            Command::Drain(reason) => self.input(Input::Drain(reason)),
+            Command::Fault(reason, detail) => self.input(Input::Fault(reason, detail)),
             Command::Fetched => self.input(Input::Fetched),
             Command::Signal(signal) => {
                 if let Some(sandbox) = &self.sandbox {

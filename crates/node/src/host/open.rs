@@ -204,8 +204,13 @@ fn claim(
     };
     let is_on_demand = wanted.capacity != CapacityType::Spot && !open.may_preempt;
     let is_only_spot = is_on_demand && slots.is_preemptible(order.container);
+    let withdrawn: Vec<_> = slots.withdrawn_of(order.container).into_iter().cloned().collect();
     drop(slots);
+    let why_out = claimed.as_ref().err().and_then(|_| host.health.why_out(&withdrawn));
     claimed.map_err(|error| match error {
+        ClaimError::Busy { .. } if why_out.is_some() && !is_only_spot => {
+            (RefusalCode::Draining, why_out.unwrap_or_default())
+        }
         ClaimError::Busy { .. } if is_only_spot => {
             let text = "only slots of spot leases are left: other hosts are asked first";
             (RefusalCode::OnlySpot, text.to_owned())
@@ -225,6 +230,7 @@ fn claim_on(host: &Host, reservation: ReservationId, order: &Order) -> Result<Cl
     }
     host.slots().claim_on(reservation, order.lease).map_err(|error| match error {
         ClaimError::InUse { .. } => (RefusalCode::Busy, error.to_string()),
+        ClaimError::OutOfService => (RefusalCode::Draining, error.to_string()),
         _ => invalid(error.to_string()),
     })
 }

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use welkin_lease::{Devices, LeaseRecord};
 use welkin_proto::lease::TermSize;
 use welkin_proto::{ReceiptAck, SignedByAccount, Voucher};
-use welkin_types::{AccountId, LeaseId, UnixMillis};
+use welkin_types::{AccountId, LeaseId, Reason, UnixMillis};
 
 use super::spool::Spool;
 use super::stdio::Terminal;
@@ -26,6 +26,10 @@ pub(crate) enum Command {
     Preempt,
     /// The reservation that it runs on is over.
     ReservationEnded,
+    /// What it has must leave service, for this reason.
+    Drain(Reason),
+    /// What it has failed: reason and words.
+    Fault(Reason, String),
     /// The buyer has the checkpoint.
     Fetched,
     /// End it within this time.

@@ -179,8 +179,13 @@ impl World {
             indexers: self.network.indexers.clone(),
             sandboxes: None,
             gpus,
+            gpu_search: welkin_runtime::inventory::GpuSearch::default(),
+            kernel_log: None,
         };
+        // The log of the machine that tests run on is nobody's business here.
+        let health = host::HealthConfig { kernel_log: "".into(), ..host::HealthConfig::default() };
         let config = host::Config {
+            health,
             dir: self.dir.path().join(format!("host-{n}")),
             region: region.parse().unwrap(),
             ..host::Config::default()

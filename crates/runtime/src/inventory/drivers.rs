@@ -32,16 +32,19 @@ const NOT_FOR_DRIVERS: [&str; 4] =
 pub(super) enum Source {
     /// NVIDIA's management library.
     Nvidia,
+    /// The same, for what it measures.
+    NvidiaSensors,
     /// Every driver that the Vulkan loader finds.
     Vulkan,
 }
 
 impl Source {
-    const ALL: [Self; 2] = [Self::Nvidia, Self::Vulkan];
+    const ALL: [Self; 3] = [Self::Nvidia, Self::NvidiaSensors, Self::Vulkan];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Nvidia => "nvidia",
+            Self::NvidiaSensors => "nvidia-sensors",
             Self::Vulkan => "vulkan",
         }
     }
@@ -53,6 +56,7 @@ pub fn list_gpus(source: Option<&OsStr>) -> ExitCode {
     let named = Source::ALL.into_iter().find(|known| source == Some(known.as_str().as_ref()));
     match named {
         Some(Source::Nvidia) => print(&nvidia_gpus()),
+        Some(Source::NvidiaSensors) => print(&super::sensors::read()),
         Some(Source::Vulkan) => print(&crate::sys::vulkan::devices()),
         None => ExitCode::FAILURE,
     }

@@ -248,7 +248,7 @@ fn nvidia_nodes(minor: u32) -> Vec<PathBuf> {
 }
 
 /// NVIDIA writes `00000000:01:00.0`, the kernel `0000:01:00.0`.
-fn normal_pci(bus: &str) -> String {
+pub(super) fn normal_pci(bus: &str) -> String {
     let lower = bus.to_ascii_lowercase();
     match lower.split_once(':') {
         Some((domain, rest)) if domain.len() == 8 => {

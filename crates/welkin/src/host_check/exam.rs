@@ -1,31 +1,13 @@
 //! The hardware challenge of each container, as a checker makes it.
 
-use std::time::{Duration, Instant};
-
-use welkin_check::challenge::residency::{self, Fill, Probe};
-use welkin_check::challenge::{
-    ClassTable, ExaminerConfig, MatchedClass, Secret, Shape, Tree, verify,
-};
-use welkin_kernels::{Cpu, Device, DeviceKind, KernelError, Stop, commit};
+use welkin_check::challenge::{ClassTable, MatchedClass};
+use welkin_kernels::{Cpu, Device, DeviceKind, KernelError, Stop};
 use welkin_node::host::HostContainer;
-use welkin_node::outside;
+use welkin_node::selftest::{Measured, Walked, challenge, resident};
 use welkin_runtime::inventory::Gpu;
 use welkin_types::Class;
 
 use crate::doctor::{Check, Status};
-
-/// A product that takes at least so long tells a rate.
-const WORK_LEAST: Duration = Duration::from_millis(200);
-/// The smallest and the largest products tried.
-const N_LEAST: u32 = 256;
-const N_MOST: u32 = 16_384;
-/// Memory that is filled: this share of a GPU's, a little of a container's on a processor.
-const GPU_SHARE_PERCENT: u64 = 70;
-const CPU_FILL_BYTES: u64 = 32 << 20;
-const DOUBLE_ROUNDS: u32 = 16;
-const WALKERS: u32 = 256;
-const STEPS: u32 = 512;
-const WALKS_CHECKED: u32 = 4;
 
 /// Examines one slot of a container: its GPUs, or its share of the processor.
 pub(super) fn container(container: &HostContainer, gpus: &[Gpu]) -> Vec<Check> {
@@ -64,13 +46,13 @@ fn failed(class: &Class, error: &KernelError) -> Check {
 }
 
 fn examine(device: &mut dyn Device, class: &Class, memory_bytes: u64) -> Vec<Check> {
-    let mut checks = Vec::new();
-    match challenge(device, memory_bytes) {
+    let (mut checks, stop) = (Vec::new(), Stop::default());
+    match challenge(device, memory_bytes, &stop) {
         Ok(measured) => checks.push(judge(device, class, memory_bytes, &measured)),
         Err(error) => return vec![failed(class, &error)],
     }
     device.release();
-    checks.push(match resident(device, memory_bytes) {
+    checks.push(match resident(device, memory_bytes, &stop) {
         Ok(Walked { bytes, nanos, is_right: true }) => {
             let mib = bytes >> 20;
             Check::ok("residency", format!("{class}: {mib} MiB held, {nanos} ns a read"))
@@ -86,40 +68,6 @@ fn examine(device: &mut dyn Device, class: &Class, memory_bytes: u64) -> Vec<Che
     });
     device.release();
     checks
-}
-
-/// What a challenge showed.
-struct Measured {
-    n: u32,
-    mmac_per_s: u64,
-    /// What a checker would say against it.
-    fraud: Option<String>,
-}
-
-fn challenge(device: &mut dyn Device, memory_bytes: u64) -> Result<Measured, KernelError> {
-    let stop = Stop::default();
-    let mut n = N_LEAST;
-    // The first work of a device also loads its kernels.
-    let small = Shape::new(n, 1).ok_or(KernelError::OutOfMemory { bytes: 0 })?;
-    commit(device, &outside::random(), small, &stop)?;
-    loop {
-        let too_large = KernelError::OutOfMemory { bytes: 6 * u64::from(n) * u64::from(n) };
-        let shape = Shape::new(n, 1).ok_or(too_large)?;
-        let (seed, begun) = (outside::random(), Instant::now());
-        let done = commit(device, &seed, shape, &stop)?;
-        let took = begun.elapsed();
-        let next_fits = 4 * shape.bytes() <= memory_bytes;
-        if took < WORK_LEAST && n < N_MOST && next_fits {
-            n *= 2;
-            continue;
-        }
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        let (secret, rows) = (Secret::new(outside::random()), ExaminerConfig::default().rows);
-        let openings = done.open(device, &[secret.rows(shape, 0, rows)], &stop)?;
-        let verified = verify(&seed, shape, &done.roots(), &secret, rows, &openings);
-        let fraud = verified.err().map(|fraud| fraud.to_string());
-        return Ok(Measured { n, mmac_per_s: shape.macs() / micros, fraud });
-    }
 }
 
 fn judge(device: &dyn Device, class: &Class, memory_bytes: u64, measured: &Measured) -> Check {
@@ -161,31 +109,4 @@ fn judge(device: &dyn Device, class: &Class, memory_bytes: u64, measured: &Measu
             Check::new(name, Status::Fail, found, remedy)
         }
     }
-}
-
-/// What a walk through memory showed.
-struct Walked {
-    bytes: u64,
-    nanos: u128,
-    is_right: bool,
-}
-
-fn resident(device: &mut dyn Device, memory_bytes: u64) -> Result<Walked, KernelError> {
-    let stop = Stop::default();
-    let bytes = match device.info().kind {
-        DeviceKind::Gpu => memory_bytes / 100 * GPU_SHARE_PERCENT,
-        DeviceKind::Cpu | DeviceKind::Software => CPU_FILL_BYTES.min(memory_bytes / 4),
-    };
-    let units = Fill::units_for_bytes(bytes).max(1);
-    let fill = Fill { seed: outside::random(), units, double_rounds: DOUBLE_ROUNDS };
-    device.fill(&fill, &stop)?;
-    let probe = |steps| Probe { nonce: outside::random(), walkers: WALKERS, steps };
-    device.walk(&probe(1), &stop)?;
-    let (asked, begun) = (probe(STEPS), Instant::now());
-    let ends = device.walk(&asked, &stop)?;
-    let nanos = begun.elapsed().as_nanos() / u128::from(WALKERS * STEPS);
-    let root = Tree::new(ends.iter().map(residency::Walk::leaf).collect()).root();
-    let chosen: Vec<u32> = (0..WALKS_CHECKED).map(|n| n * (WALKERS / WALKS_CHECKED)).collect();
-    let is_right = residency::verify(&fill, &asked, &root, &ends, &chosen);
-    Ok(Walked { bytes, nanos, is_right })
 }

@@ -11,7 +11,7 @@ use welkin_types::{LeaseState, Reason};
 use crate::services::{HERE, Services};
 use crate::support::{Proc, children, until};
 
-const ONE_EACH: &str = r#"
+pub(crate) const ONE_EACH: &str = r#"
 [host]
 software_gpus = true
 
@@ -41,7 +41,7 @@ for device in devices[:count.value]:
 ";
 
 /// Gives a command this many adapters.
-fn with_adapters(command: &mut Command, folder: &Path, count: usize) {
+pub(crate) fn with_adapters(command: &mut Command, folder: &Path, count: usize) {
     let driver = children(Path::new("/usr/share/vulkan/icd.d"));
     let driver = driver.iter().find(|path| path.to_string_lossy().contains("lvp_icd"));
     let copy = |n: usize| -> Option<PathBuf> {
@@ -54,7 +54,7 @@ fn with_adapters(command: &mut Command, folder: &Path, count: usize) {
 }
 
 /// Services with a configuration, if this machine has the software adapter.
-fn start(config: &str) -> Option<Services> {
+pub(crate) fn start(config: &str) -> Option<Services> {
     let services = Services::start(config, HERE)?;
     // Not a command like others: nothing comes before it.
     let mut list = Command::new(env!("CARGO_BIN_EXE_welkin"));

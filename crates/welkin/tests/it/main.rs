@@ -16,6 +16,7 @@ mod crash;
 mod deploy;
 mod epochs;
 mod gpus;
+mod health;
 mod hostile;
 mod json;
 mod limits;

@@ -23,7 +23,7 @@ impl std::fmt::Debug for Devices {
 }
 
 /// A device that is used. Dropped, it is kept for the next challenge, without its memory.
-pub(super) struct Lent {
+pub(in crate::host) struct Lent {
     device: Option<Box<dyn Device>>,
     /// The name it is kept under, and where.
     kept_as: Option<(String, Arc<Devices>)>,
@@ -36,7 +36,7 @@ impl Lent {
     }
 
     /// Works with it.
-    pub(super) fn work<T>(
+    pub(in crate::host) fn work<T>(
         &mut self,
         work: impl FnOnce(&mut dyn Device) -> Result<T, KernelError>,
     ) -> Result<T, KernelError> {
@@ -89,6 +89,13 @@ fn gpu(host: &Host, container: ContainerId, device: u32) -> Result<Lent, ExamRef
         devices.iter().nth(place).cloned().ok_or(ExamRefusal::TooLarge)?
     };
     open(host, own)
+}
+
+/// A GPU, opened anew: what was kept of it may be of before a fault.
+pub(super) fn lend_anew(host: &Host, own: &str) -> Result<Lent, ExamRefusal> {
+    #[cfg(feature = "vulkan")]
+    host.exams.devices.kept().remove(own);
+    open(host, own.to_owned())
 }
 
 #[cfg(not(feature = "vulkan"))]

@@ -1,0 +1,247 @@
+//! What sensors say, at a minute's scale: the disk under the host's folder, memory, and GPUs.
+//!
+//! Each look is bounded: the disk is tried by one write at a time, and what has not come back in
+//! [`DISK_TIMEOUT`] is a fault; GPUs are asked by a process of their own that is ended when it hangs.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::StatVfsMountFlags;
+use welkin_check::health::{Sensor, Severity, Symptom, Throttle, read_sensor, rule_of};
+use welkin_lease::Unit;
+use welkin_runtime::inventory::{Gpu, GpuReading, GpuSearch, gpu_readings};
+
+use crate::host::Host;
+
+/// How long a small write may take to be on the disk.
+const DISK_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is written.
+const PROBE_BYTES: usize = 4_096;
+/// How long GPUs may take to be asked; the process that asks is ended before.
+const GPUS_TIMEOUT: Duration = Duration::from_secs(40);
+/// A link and a power that are compared only where the GPU works: idle ones save both.
+const BUSY_PERCENT: u32 = 50;
+/// Where the kernel says how much work waits for memory.
+const PRESSURE: &str = "/proc/pressure/memory";
+
+/// Reads the sensors until the host is asked to stop.
+pub(in crate::host) async fn watch(host: Arc<Host>, search: GpuSearch) {
+    let pause = host.config.health.sensor_pause();
+    let (mut writing, mut before) = (None, Gpus::default());
+    loop {
+        tokio::time::sleep(pause).await;
+        for symptom in look_at_machine(&host, &mut writing).await {
+            host.health.sensed(&host, Unit::Host, symptom);
+        }
+        if host.gpus.iter().any(Gpu::is_nvidia) {
+            let search = search.clone();
+            let asked = tokio::task::spawn_blocking(move || gpu_readings(&search));
+            let readings = tokio::time::timeout(GPUS_TIMEOUT, asked).await;
+            let readings = readings.ok().and_then(Result::ok).unwrap_or_default();
+            for (device, symptom) in before.take(&host.gpus, &readings) {
+                host.health.sensed(&host, Unit::Device(device), symptom);
+            }
+        }
+    }
+}
+
+type Writing = tokio::task::JoinHandle<Vec<Symptom>>;
+
+/// One look at a time: where the last one still hangs, that is what there is to say.
+async fn look_at_machine(host: &Arc<Host>, writing: &mut Option<Writing>) -> Vec<Symptom> {
+    let dir = host.dir.clone();
+    let mut look =
+        writing.take().unwrap_or_else(|| tokio::task::spawn_blocking(move || machine(&dir)));
+    match tokio::time::timeout(DISK_TIMEOUT, &mut look).await {
+        Ok(found) => found.unwrap_or_default(),
+        Err(_) => {
+            *writing = Some(look);
+            vec![Symptom::DiskError]
+        }
+    }
+}
+
+/// Whether a symptom keeps a part out of service.
+pub(super) fn is_fault(symptom: Symptom) -> bool {
+    rule_of(symptom).severity >= Severity::Drain
+}
+
+/// Whether none of a GPU's device nodes is there.
+pub(super) fn is_gone(gpu: &Gpu) -> bool {
+    !gpu.nodes.is_empty() && gpu.nodes.iter().all(|node| !node.exists())
+}
+
+/// What is wrong with the disk under a folder, and with memory.
+pub(super) fn machine(dir: &Path) -> Vec<Symptom> {
+    let mut found = Vec::new();
+    if let Ok(stat) = rustix::fs::statvfs(dir) {
+        if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            found.push(Symptom::FileSystemReadOnly);
+        }
+        let percent = stat.f_bavail.saturating_mul(100).checked_div(stat.f_blocks).unwrap_or(100);
+        found.extend(read_sensor(&Sensor::DiskFree(u32::try_from(percent).unwrap_or(100))));
+    }
+    if let Err(error) = try_write(dir) {
+        let kind = rustix::io::Errno::from_io_error(&error);
+        let symptom = match kind {
+            Some(rustix::io::Errno::ROFS) => Symptom::FileSystemReadOnly,
+            Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => Symptom::DiskFull,
+            _ => Symptom::DiskError,
+        };
+        tracing::warn!(%error, dir = %dir.display(), "the host's folder can't be written to");
+        found.push(symptom);
+    }
+    let pressure = std::fs::read_to_string(PRESSURE).ok().and_then(|text| full_percent(&text));
+    found.extend(pressure.and_then(|percent| read_sensor(&Sensor::MemoryPressure(percent))));
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn try_write(dir: &Path) -> std::io::Result<()> {
+    let path = dir.join("health");
+    std::fs::create_dir_all(&path)?;
+    let mut file = std::fs::File::create(path.join("probe"))?;
+    file.write_all(&[0; PROBE_BYTES])?;
+    file.sync_all()
+}
+
+/// `full avg10=0.00 avg60=1.50 avg300=…`: the whole percent of the last minute.
+fn full_percent(text: &str) -> Option<u32> {
+    let line = text.lines().find_map(|line| line.strip_prefix("full "))?;
+    let value = line.split(' ').find_map(|field| field.strip_prefix("avg60="))?;
+    value.split('.').next()?.parse().ok()
+}
+
+/// The last readings of the GPUs.
+#[derive(Debug, Default)]
+struct Gpus {
+    ecc: BTreeMap<String, u64>,
+    /// What only counts when it is read twice in a row.
+    suspected: BTreeMap<String, Vec<Symptom>>,
+}
+
+impl Gpus {
+    /// Takes readings; what they mean, by the host's name of the GPU.
+    fn take(&mut self, gpus: &[Gpu], readings: &[GpuReading]) -> Vec<(String, Symptom)> {
+        let mut found = Vec::new();
+        for reading in readings {
+            let is_it = |gpu: &&Gpu| gpu.pci.as_deref() == Some(reading.pci.as_str());
+            let Some(gpu) = gpus.iter().find(is_it) else { continue };
+            let (mut sure, suspected) = symptoms(reading);
+            if let Some(errors) = reading.ecc_uncorrected {
+                // The first reading tells of the time before.
+                let before = self.ecc.insert(gpu.id.clone(), errors).unwrap_or(errors);
+                sure.extend(read_sensor(&Sensor::Ecc(errors.saturating_sub(before))));
+            }
+            let last = self.suspected.insert(gpu.id.clone(), suspected.clone());
+            let last = last.unwrap_or_default();
+            sure.extend(suspected.into_iter().filter(|symptom| last.contains(symptom)));
+            found.extend(sure.into_iter().map(|symptom| (gpu.id.clone(), symptom)));
+        }
+        found
+    }
+}
+
+/// What one reading means: what is sure, and what must be read twice.
+fn symptoms(reading: &GpuReading) -> (Vec<Symptom>, Vec<Symptom>) {
+    let mut sure = Vec::new();
+    if reading.is_lost {
+        sure.push(Symptom::Xid(79));
+    }
+    let pending = reading.has_pending_pages.unwrap_or(false);
+    sure.extend(read_sensor(&Sensor::Remapping { is_pending: pending, has_failed: false }));
+    let throttle = reading.throttle.map(|bits| Sensor::Throttle(Throttle(bits)));
+    let heat =
+        reading.temperature_c.map(|(now_c, slowdown_c)| Sensor::Temperature { now_c, slowdown_c });
+    let is_busy = reading.busy_percent.is_some_and(|percent| percent >= BUSY_PERCENT);
+    let link = reading.pcie_width.zip(reading.pcie_generation).filter(|_| is_busy);
+    let link = link.map(|((width, width_max), (generation, generation_max))| Sensor::Pcie {
+        width,
+        width_max,
+        generation,
+        generation_max,
+    });
+    let power = reading.busy_percent.zip(reading.power_percent);
+    let power =
+        power.map(|(busy_percent, power_percent)| Sensor::Power { busy_percent, power_percent });
+    let sensors = [throttle, heat, link, power].into_iter().flatten();
+    let mut suspected: Vec<_> = sensors.filter_map(|sensor| read_sensor(&sensor)).collect();
+    suspected.sort_unstable();
+    suspected.dedup();
+    (sure, suspected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu() -> Gpu {
+        Gpu {
+            id: "0000:3b:00.0".to_owned(),
+            uuid: None,
+            name: "NVIDIA L4".to_owned(),
+            vram_bytes: Some(24 << 30),
+            driver: None,
+            pci: Some("0000:3b:00.0".to_owned()),
+            vendor: 0x10de,
+            device: 1,
+            is_software: false,
+            nodes: vec!["/nonexistent/nvidia0".into()],
+        }
+    }
+
+    #[test]
+    fn readings_mean_what_the_table_says() {
+        let mut gpus = Gpus::default();
+        let mut take = |reading: GpuReading| {
+            let reading = GpuReading { pci: "0000:3b:00.0".to_owned(), ..reading };
+            let found = gpus.take(&[gpu()], &[reading]);
+            assert!(found.iter().all(|(id, _)| *id == gpu().id));
+            found.into_iter().map(|(_, symptom)| symptom).collect::<Vec<_>>()
+        };
+        let idle = GpuReading {
+            pcie_width: Some((16, 16)),
+            pcie_generation: Some((1, 4)),
+            busy_percent: Some(0),
+            power_percent: Some(9),
+            ecc_uncorrected: Some(7),
+            ..GpuReading::default()
+        };
+        assert_eq!(take(idle.clone()), []);
+        assert_eq!(take(idle.clone()), [], "an idle link saves power");
+        assert_eq!(
+            take(GpuReading { ecc_uncorrected: Some(8), ..idle.clone() }),
+            [Symptom::EccUncorrected]
+        );
+        let busy = GpuReading { busy_percent: Some(99), throttle: Some(0x40), ..idle.clone() };
+        assert_eq!(take(busy.clone()), [], "once is not enough");
+        let twice = [Symptom::PcieNarrow, Symptom::Hot, Symptom::BusyWithoutPower];
+        assert_eq!(take(busy), twice);
+        let lost = GpuReading { is_lost: true, has_pending_pages: Some(true), ..idle };
+        assert_eq!(take(lost), [Symptom::Xid(79), Symptom::RemapPending]);
+        let elsewhere =
+            GpuReading { pci: "0000:65:00.0".to_owned(), is_lost: true, ..GpuReading::default() };
+        assert_eq!(Gpus::default().take(&[gpu()], &[elsewhere]), []);
+        assert!(is_gone(&gpu()));
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_written_to_is_a_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let faults =
+            |dir: &Path| machine(dir).into_iter().filter(|symptom| is_fault(*symptom)).count();
+        assert_eq!(faults(dir.path()), 0);
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(machine(&file), [Symptom::DiskError]);
+        assert_eq!(
+            full_percent("some avg10=1.00 avg60=2\nfull avg10=0.00 avg60=21.75 avg300=1"),
+            Some(21)
+        );
+        assert_eq!(full_percent("nothing"), None);
+    }
+}
