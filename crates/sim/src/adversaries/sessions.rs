@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::U256;
-use welkin_check::health::{self, attribute, read_line};
+use welkin_check::health::{attribute, read_line};
 use welkin_check::score::{
     Card, Dimension, Metric, Minute, Ppm, ServiceKind, payer_weight, session_quality,
 };
@@ -133,10 +133,10 @@ fn charge(record: &mut Conviction, lease: u32) -> Result<U256, PenaltyRefusal> {
     let devices = BTreeSet::from(["0000:3b:00.0".to_owned()]);
     let decided = attribute(&events, 0, &devices, &BTreeSet::from([4_711]));
     let fault = match decided.map(|decided| decided.fault) {
-        Some(health::Fault::Host) => Fault::Provider,
-        Some(health::Fault::Buyer) => Fault::Buyer,
-        Some(health::Fault::Network) => Fault::Network,
-        Some(health::Fault::Unknown) | None => Fault::Unknown,
+        Some(welkin_types::Fault::Host) => Fault::Provider,
+        Some(welkin_types::Fault::Buyer) => Fault::Buyer,
+        Some(welkin_types::Fault::Network) => Fault::Network,
+        Some(welkin_types::Fault::Unknown) | None => Fault::Unknown,
     };
     let mut evidence = [1; 32];
     evidence[..4].copy_from_slice(&lease.to_be_bytes());
