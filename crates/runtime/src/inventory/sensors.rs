@@ -22,9 +22,9 @@ pub struct GpuReading {
     pub temperature_c: Option<(u32, u32)>,
     /// Why its clocks are low: bits of NVML's clocks event reasons.
     pub throttle: Option<u64>,
-    /// Lanes of its `PCIe` link, now and at most.
+    /// Lanes of its link to the bus, now and at most.
     pub pcie_width: Option<(u32, u32)>,
-    /// The generation of its `PCIe` link, now and at most.
+    /// The generation of its link to the bus, now and at most.
     pub pcie_generation: Option<(u32, u32)>,
     /// How busy it is, in percent.
     pub busy_percent: Option<u32>,
