@@ -71,6 +71,15 @@ impl Assignments {
         Ok(())
     }
 
+    /// Whether an epoch's list names a checker; it is fetched anew where it does not.
+    pub(crate) async fn lists(&self, epoch: u64, checker: NodeId) -> Result<bool, String> {
+        let view = self.view(epoch).await?;
+        if view.checkers.contains(&checker) || !self.may_renew() {
+            return Ok(view.checkers.contains(&checker));
+        }
+        Ok(self.renew(epoch, &view).await?.checkers.contains(&checker))
+    }
+
     /// How long an epoch lasts: it never changes.
     pub(crate) async fn epoch_seconds(&self) -> Result<u64, String> {
         Ok(self.view(0).await?.epoch_seconds.max(1))

@@ -117,8 +117,7 @@ async fn take_roll(
         return Err("the roll names too many containers".to_owned());
     }
     let is_known = if roll.containers.is_empty() {
-        indexer.reports.view(roll.epoch).await?.checkers.contains(&peer)
-            || indexer.reports.checkers_weight(peer).await > 0
+        indexer.reports.lists(roll.epoch, peer).await?
     } else {
         let fleet = indexer.fleet();
         roll.containers.iter().all(|(container, _)| fleet.has(peer, *container))

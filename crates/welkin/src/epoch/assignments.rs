@@ -15,6 +15,8 @@ use crate::{Context, Usage, out};
 
 /// The most rows that are shown.
 const ROWS_MAX: usize = 10_000;
+/// The most minutes that are looked at: more than any epoch of a month has.
+const MINUTES_MAX: usize = 50_000;
 
 /// One assignment.
 #[derive(Debug, serde::Serialize)]
@@ -47,7 +49,7 @@ pub(crate) async fn assignments(context: &Context, args: &Assignments) -> anyhow
         None => first..=first.saturating_add(epoch_seconds / 60),
     };
     let mut rows = Vec::new();
-    for minute in minutes.filter(|minute| is_of_epoch(*minute)) {
+    for minute in minutes.take(MINUTES_MAX).filter(|minute| is_of_epoch(*minute)) {
         for container in &containers {
             let committee = assignment(&view.seed, minute, &view.checkers, *container, COMMITTEE);
             let wanted = committee.into_iter().filter(|one| checker.is_none_or(|it| it == *one));
@@ -101,7 +103,8 @@ fn show(context: &Context, view: &EpochView, rows: &[Row]) -> anyhow::Result<()>
         return rows.iter().try_for_each(out::json);
     }
     let cells = |row: &Row| {
-        let at = welkin_chain::refusals::time(row.minute * 60 + u64::from(row.second));
+        let seconds = row.minute.saturating_mul(60).saturating_add(u64::from(row.second));
+        let at = welkin_chain::refusals::time(seconds);
         vec![row.minute.to_string(), at, row.container.to_string(), row.checker.to_string()]
     };
     let rows: Vec<_> = rows.iter().map(cells).collect();
