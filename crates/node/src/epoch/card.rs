@@ -5,7 +5,7 @@ use welkin_ledger::epoch::Gathered;
 use welkin_proto::Receipt;
 use welkin_proto::check::Finding;
 use welkin_proto::exam::Verdict;
-use welkin_types::{Class, ContainerId, LeaseState, Reason};
+use welkin_types::{Class, ContainerId, Fault, LeaseState, Reason};
 
 /// The weight of a check.
 const CHECK: u32 = 1_000_000;
@@ -98,13 +98,5 @@ fn lease(receipt: &Receipt, all: &mut Vec<Observation>) {
 }
 
 fn is_hosts_fault(state: LeaseState, reason: Reason) -> bool {
-    state == LeaseState::Lost
-        || matches!(
-            reason,
-            Reason::SandboxFailed
-                | Reason::HostDrained
-                | Reason::HostUnreachable
-                | Reason::HostRestarted
-                | Reason::SandboxLost
-        )
+    state == LeaseState::Lost || reason.fault() == Some(Fault::Host)
 }
