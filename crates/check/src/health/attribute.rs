@@ -51,9 +51,9 @@ pub fn attribute(
         |fault: Fault, event: &Event| Attribution { fault, symptom: event.symptom, severity };
     let of_fault =
         |fault: Fault| near.iter().filter(move |event| rule_of(event.symptom).fault == fault);
-    // What was corrected in time explains no failure.
+    // What was corrected in time, or only makes hardware slow, explains no failure.
     let host =
-        of_fault(Fault::Host).filter(|event| rule_of(event.symptom).severity > Severity::Note);
+        of_fault(Fault::Host).filter(|event| rule_of(event.symptom).severity >= Severity::Drain);
     if let Some(event) = host.max_by_key(|event| rule_of(event.symptom).severity) {
         return Some(decided(Fault::Host, event));
     }

@@ -34,6 +34,9 @@ pub struct Event {
 pub fn read_line(line: &str) -> Option<Event> {
     let end = (0..=line.len().min(LINE_BYTES_MAX)).rev().find(|end| line.is_char_boundary(*end))?;
     let (at_us, message) = split(&line[..end])?;
+    if is_of_process(message) {
+        return None;
+    }
     let readers =
         [xid, amd, pcie, memory, machine_check, thermal, nvme, disk, file_system, oom, other];
     let found = readers.iter().find_map(|read| read(message))?;
@@ -78,6 +81,27 @@ fn split(line: &str) -> Option<(Option<u64>, &str)> {
     Some((None, line))
 }
 
+/// The longest name of a process, in bytes (`TASK_COMM_LEN`, without its end).
+const COMM_BYTES_MAX: usize = 15;
+
+/// Whether the kernel begins this message with the name of a process, which whoever runs it has chosen:
+/// `x[7]: segfault at 0 …`, `x invoked oom-killer: …`, `x: page allocation failure: …`, `x (7): …`.
+fn is_of_process(message: &str) -> bool {
+    let is_pid = |rest: &str, open: &str, close: char| {
+        let digits = rest.strip_prefix(open).and_then(|rest| rest.split_once(close));
+        digits.is_some_and(|(pid, _)| {
+            !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    (0..=COMM_BYTES_MAX).filter_map(|end| message.get(end..)).any(|rest| {
+        rest.starts_with(" invoked oom-killer:")
+            || rest.starts_with(": page allocation failure")
+            || is_pid(rest, "[", ']')
+            || is_pid(rest, "(", ')')
+            || is_pid(rest, " (", ')')
+    })
+}
+
 /// The number at the beginning of a text.
 fn number(text: &str) -> Option<u32> {
     let digits = text.trim_start();
@@ -114,11 +138,14 @@ fn amd(message: &str) -> Option<Event> {
 fn pcie(message: &str) -> Option<Event> {
     let (head, rest) = message.split_once(": ")?;
     let (_, device) = head.split_once(' ')?;
-    let is_address =
-        device.len() >= 7 && device.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b));
+    let is_address = |device: &str| {
+        device.len() >= 7
+            && device.contains(':')
+            && device.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b))
+    };
     let text = rest.strip_prefix("AER: ").unwrap_or(rest);
     let is_report = text.contains("error received") || text.contains("error message received");
-    if !is_address || !(is_report || text.starts_with("PCIe Bus Error: severity=")) {
+    if !is_address(device) || !(is_report || text.starts_with("PCIe Bus Error: severity=")) {
         return None;
     }
     let symptom = match text {
@@ -126,9 +153,11 @@ fn pcie(message: &str) -> Option<Event> {
         _ if text.contains("Corrected") || text.contains("Correctable") => Symptom::PcieCorrected,
         _ => return None,
     };
-    let device = text.rsplit_once("received: ").map_or(device, |(_, source)| source);
-    let is_source = device.contains(':');
-    Some(if is_source { of(symptom, device) } else { event(symptom) })
+    // Since Linux 6.8: `AER: Uncorrectable (Fatal) error message received from 0000:3b:00.0`.
+    let source = text.rsplit_once("received: ").or_else(|| text.rsplit_once("received from "));
+    let source = source.and_then(|(_, source)| source.split_whitespace().next());
+    let device = source.unwrap_or(device);
+    Some(if is_address(device) { of(symptom, device) } else { event(symptom) })
 }
 
 /// `EDAC MC0: 1 UE memory read error on …`

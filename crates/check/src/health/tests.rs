@@ -73,6 +73,7 @@ const LATER: &str = "[161.0] NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off 
 const ELSEWHERE: &str = "[100.0] NVRM: Xid (PCI:0000:65:00): 79, GPU has fallen off the bus.";
 const CORRECTED: &str =
     "[100.0] pcieport 0000:00:03.0: AER: Corrected error received: 0000:3b:00.0";
+const HOT: &str = "[100.0] mce: CPU3: Core temperature above threshold, cpu clock throttled";
 const LINK: &str = "[100.0] e1000e eth0: NIC Link is Down";
 
 #[test]
@@ -86,6 +87,8 @@ fn work_is_blamed_only_for_its_own_errors_on_sound_hardware() {
     assert_eq!(fault(&[OWN, ELSEWHERE]), Some(Fault::Buyer));
     assert_eq!(fault(&[ELSEWHERE]), None);
     assert_eq!(fault(&[OWN, CORRECTED]), Some(Fault::Buyer));
+    assert_eq!(fault(&[OWN, HOT]), Some(Fault::Buyer), "slow hardware explains no failure");
+    assert_ne!(fault(&[HOT]), Some(Fault::Host));
     assert_eq!(fault(&[]), None);
     let told = lease(&[OWN, BROKEN], AT).unwrap();
     assert_eq!((told.symptom, told.severity), (Symptom::Xid(48), Severity::Lost));

@@ -267,7 +267,9 @@ impl Watch {
             Stage::Healthy => {
                 (self.symptom, self.seen_us, self.attempt) = (symptom, self.now, 0);
                 let within = self.config.relapse_us;
-                let is_relapse = self.back_us.is_some_and(|back| self.now - back < within);
+                // What work may have caused retires nothing.
+                let is_relapse = fault == Fault::Host
+                    && self.back_us.is_some_and(|back| self.now - back < within);
                 self.relapses = if is_relapse { self.relapses + 1 } else { 0 };
                 if is_lost {
                     self.outputs.push_back(WatchOutput::Stop { symptom });

@@ -43,6 +43,11 @@ impl Slots {
         own.map(|(lease, _)| *lease).chain(guests.map(|(lease, _)| *lease)).collect()
     }
 
+    /// Whether all of what a lease, or the lane of a reservation, has is in service.
+    pub fn is_usable(&self, lease: LeaseId) -> bool {
+        self.leases.get(&lease).is_none_or(|tenant| self.are_in_service(&tenant.devices))
+    }
+
     /// The units of a container that are out of service.
     pub fn withdrawn_of(&self, container: ContainerId) -> Vec<&Unit> {
         let slots = self.slots.get(&container).map_or(&[][..], Vec::as_slice);

@@ -520,8 +520,11 @@ impl LeaseTask {
             warn!(lease = %self.lease, "its GPUs are kept back until a restart: not all was wiped");
         }
         if let Some(reservation) = self.reservation() {
-            let (state, _) = last_of(self.machine.record());
-            let is_hosts = state == LeaseState::Lost || self.lacked_sandbox;
+            let (state, reason) = last_of(self.machine.record());
+            // What nobody can be blamed for, as a GPU that the work itself may have hung, is no failed
+            // day: else a buyer could have its days for nothing.
+            let is_lost = state == LeaseState::Lost && reason != Reason::DeviceFault;
+            let is_hosts = is_lost || reason == Reason::HostFault || self.lacked_sandbox;
             if is_hosts || !wipe.complete {
                 self.host.reservations.failed(reservation).await;
             }

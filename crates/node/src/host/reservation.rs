@@ -190,6 +190,16 @@ impl Task {
             self.patient_until = now.after(BUYER_RETURN);
             self.save().await;
         }
+        // What is out of service can't be used, so its days are not paid for.
+        if self.record.machine.end().is_none()
+            && !self.host.slots().is_usable(self.record.id().lane())
+        {
+            let failed = self.record.machine.failed_days().count();
+            self.record.machine.host_failed(now, before.min(now), now);
+            if self.record.machine.failed_days().count() > failed {
+                self.save().await;
+            }
+        }
         let grace = u64::from(self.record.ask.grace_seconds);
         let grace = if now < self.patient_until { u64::MAX } else { grace };
         self.record.machine.tick(now, grace);

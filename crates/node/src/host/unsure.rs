@@ -20,7 +20,7 @@ use crate::settlement::{Settle, SettlementError};
 const TABLE: &str = "unsure";
 /// The most that are kept; a host that has so many takes no new leases.
 const UNSURE_MAX: usize = 10_000;
-/// The first pause between two rounds; doubled while the service can't be reached.
+/// The first pause between two rounds; doubled while none comes to its end.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two rounds.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -96,17 +96,17 @@ impl Unsure {
         let mut pause = PAUSE;
         loop {
             let orders: Vec<_> = self.orders().iter().map(|(id, end)| (*id, *end)).collect();
-            let mut is_reached = true;
+            let mut is_over = false;
             for (lease, expires) in &orders {
                 match close(&settle, *lease, *expires).await {
                     Found::Over => {
                         info!(%lease, "a reservation without a lease is closed");
                         self.remove(*lease).await;
+                        is_over = true;
                     }
                     Found::Later => (),
                     Found::NoAnswer(error) => {
                         warn!(error = %crate::chain(&error), "reservations wait to be closed");
-                        is_reached = false;
                         break;
                     }
                 }
@@ -114,9 +114,18 @@ impl Unsure {
             if orders.is_empty() {
                 self.added.notified().await;
                 pause = PAUSE;
-            } else {
-                tokio::time::sleep(pause).await;
-                pause = if is_reached { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
+                continue;
+            }
+            // One of a long term can arrive late for as long: asking each second would cost the service
+            // more than the money is worth.
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {
+                    pause = if is_over { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
+                }
+                () = self.added.notified() => {
+                    tokio::time::sleep(PAUSE).await;
+                    pause = PAUSE;
+                }
             }
         }
     }

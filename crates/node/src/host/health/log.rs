@@ -182,7 +182,8 @@ impl Log {
     fn take(&mut self, mut file: File) -> std::io::Result<()> {
         let meta = file.metadata()?;
         self.is_file = meta.file_type().is_file();
-        let source = if meta.file_type().is_char_device() {
+        let is_kernel = meta.file_type().is_char_device();
+        let source = if is_kernel {
             let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
             format!("boot {}", boot.trim())
         } else {
@@ -194,6 +195,9 @@ impl Log {
         self.cursor = before.unwrap_or(Cursor { source, ..Cursor::default() });
         if self.is_file {
             file.seek(SeekFrom::Start(self.cursor.offset))?;
+        } else if is_kernel && self.cursor.sequence.is_none() {
+            // What was said before this host looked is over: sensors tell what still is.
+            file.seek(SeekFrom::End(0))?;
         }
         (self.partial, self.is_skipping) = (Vec::new(), false);
         if self.trouble.take().is_some() {

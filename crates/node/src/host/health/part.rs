@@ -31,8 +31,6 @@ pub(super) struct Part {
     outages: Vec<Outage>,
     attempt: u32,
     found: String,
-    /// What runs has to end.
-    pub(super) is_stopping: bool,
     pub(super) test: Test,
 }
 
@@ -44,7 +42,6 @@ impl Part {
             outages: Vec::new(),
             attempt: 0,
             found: String::new(),
-            is_stopping: false,
             test: Test::Idle,
         }
     }
@@ -73,7 +70,6 @@ impl Part {
                 relapses: report.relapses,
             };
             part.watch = Watch::restore(config, kept, now.0);
-            part.is_stopping = !kept.is_draining;
         }
         part
     }
@@ -88,6 +84,11 @@ impl Part {
 
     pub(super) fn is_retired(&self) -> bool {
         self.watch.stage() == Stage::Retired
+    }
+
+    /// Whether what runs has to end: it is out of service, and the time to end in order is over.
+    pub(super) fn is_stopping(&self) -> bool {
+        !self.is_in_service() && !self.is_draining()
     }
 
     pub(super) const fn attempt(&self) -> u32 {
@@ -155,7 +156,6 @@ impl Part {
 
     fn note(&mut self, output: &WatchOutput, wall: UnixMillis) {
         match output {
-            WatchOutput::Stop { .. } | WatchOutput::Retired { .. } => self.is_stopping = true,
             WatchOutput::Test { attempt } => {
                 self.attempt = *attempt;
                 // One that hangs is asked to end; the next begins after it.
@@ -164,11 +164,11 @@ impl Part {
                     Test::Idle | Test::Wanted => self.test = Test::Wanted,
                 }
             }
-            WatchOutput::Back { .. } => {
-                self.is_stopping = false;
-                self.with_last(|outage| outage.back = Some(wall));
-            }
-            WatchOutput::Drain { .. } | WatchOutput::Idle { .. } => (),
+            WatchOutput::Back { .. } => self.with_last(|outage| outage.back = Some(wall)),
+            WatchOutput::Drain { .. }
+            | WatchOutput::Stop { .. }
+            | WatchOutput::Retired { .. }
+            | WatchOutput::Idle { .. } => (),
         }
     }
 

@@ -64,6 +64,9 @@ async fn look_at_machine(host: &Arc<Host>, writing: &mut Option<Writing>) -> Vec
     }
 }
 
+/// With so much free space a disk is not full.
+const FREE_BYTES_LEAST: u64 = 256 << 20;
+
 /// Whether a symptom keeps a part out of service.
 pub(super) fn is_fault(symptom: Symptom) -> bool {
     rule_of(symptom).severity >= Severity::Drain
@@ -82,6 +85,9 @@ pub(super) fn machine(dir: &Path) -> Vec<Symptom> {
             found.push(Symptom::FileSystemReadOnly);
         }
         let percent = stat.f_bavail.saturating_mul(100).checked_div(stat.f_blocks).unwrap_or(100);
+        // Of a large disk less than a hundredth is much.
+        let is_enough = stat.f_bavail.saturating_mul(stat.f_frsize) >= FREE_BYTES_LEAST;
+        let percent = if is_enough { percent.max(1) } else { percent };
         found.extend(read_sensor(&Sensor::DiskFree(u32::try_from(percent).unwrap_or(100))));
     }
     if let Err(error) = try_write(dir) {

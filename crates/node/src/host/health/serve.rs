@@ -9,9 +9,9 @@ use tracing::{info, warn};
 use welkin_check::health::{Severity, Symptom, WatchInput, WatchOutput, rule_of};
 use welkin_kernels::Stop;
 use welkin_lease::Unit;
-use welkin_types::{Fault, LeaseId, Reason};
+use welkin_types::{Fault, LeaseId, Reason, ReservationId};
 
-use super::part::Test;
+use super::part::{Part, Test};
 use super::report::{is_repaired, name_of};
 use super::{clocks, in_words, test};
 use crate::host::registry::Command;
@@ -74,7 +74,7 @@ fn tick(host: &Arc<Host>, done: &mpsc::Sender<Tested>) {
                 part.test = Test::Running(stop.clone());
                 begin_test(host, unit.clone(), part.attempt(), stop, done.clone());
             }
-            if let Some(symptom) = part.symptom().filter(|_| part.is_stopping) {
+            if let Some(symptom) = part.symptom().filter(|_| part.is_stopping()) {
                 // Said again until they are gone: one may just have been on its way into service.
                 leases.into_iter().for_each(|lease| end_lease(host, lease, symptom));
             }
@@ -85,10 +85,11 @@ fn tick(host: &Arc<Host>, done: &mpsc::Sender<Tested>) {
     inner.outputs.extend(wanted);
 }
 
-/// The leases that have something of a unit. A reservation without one running has nothing.
+/// The leases that have something of a unit, those included that are just being opened. A reservation
+/// without one running has nothing.
 fn occupants(host: &Host, unit: &Unit) -> Vec<LeaseId> {
     let mut found = host.slots().occupants(unit);
-    found.retain(|lease| host.registry.contains(*lease));
+    found.retain(|lease| !host.reservations.contains(ReservationId::of_lane(*lease)));
     found
 }
 
@@ -120,6 +121,8 @@ fn begin_test(host: &Arc<Host>, unit: Unit, attempt: u32, stop: Stop, done: mpsc
 }
 
 fn end_test(host: &Host, (unit, attempt, found): Tested) {
+    // What the test has provoked fails it.
+    host.health.read_log(host);
     let mut inner = host.health.inner();
     let Some(part) = inner.parts.get_mut(&unit) else { return };
     part.test = Test::Idle;
@@ -158,8 +161,14 @@ fn act(host: &Arc<Host>) {
             WatchOutput::Back { out_us, drain_us } => {
                 let (out_s, drain_s) = (seconds(out_us), seconds(drain_us));
                 info!(unit = name, out_s, drain_s, "in service again");
-                let given = host.slots().readmit(&unit);
-                preempt::hand_out(host, given);
+                let given = {
+                    // Something may have been seen since it passed.
+                    let inner = host.health.inner();
+                    let part = inner.parts.get(&unit);
+                    let is_back = part.is_some_and(Part::is_in_service);
+                    is_back.then(|| host.slots().readmit(&unit))
+                };
+                preempt::hand_out(host, given.unwrap_or_default());
             }
             WatchOutput::Retired { symptom } => {
                 let (reason, remedy) = (symptom.code(), rule_of(symptom).remedy);

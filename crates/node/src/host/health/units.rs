@@ -17,7 +17,10 @@ pub(super) fn unit_of(event: &Event, gpus: &[Gpu], disks: &BTreeSet<String>) -> 
     let gpu = gpu.map(|gpu| Unit::Device(gpu.id.clone()));
     match event.symptom {
         Symptom::Xid(_) | Symptom::AmdReset | Symptom::AmdUncorrected => gpu,
-        Symptom::PcieCorrected | Symptom::PcieUncorrected => gpu.or(Some(Unit::Host)),
+        Symptom::PcieCorrected | Symptom::PcieUncorrected => {
+            let is_others = event.device.as_deref().is_some_and(is_display);
+            gpu.or((!is_others).then_some(Unit::Host))
+        }
         Symptom::DiskError
         | Symptom::NvmeDown
         | Symptom::FileSystem
@@ -27,6 +30,13 @@ pub(super) fn unit_of(event: &Event, gpus: &[Gpu], disks: &BTreeSet<String>) -> 
         }
         _ => Some(Unit::Host),
     }
+}
+
+/// Whether a PCI device draws or computes: a GPU that this host does not lease. The reader of lines lets
+/// only addresses through.
+fn is_display(address: &str) -> bool {
+    let class = std::fs::read_to_string(format!("/sys/bus/pci/devices/{address}/class"));
+    class.is_ok_and(|class| class.starts_with("0x03"))
 }
 
 /// Drivers name a card with or without its function: `0000:3b:00` and `0000:3b:00.0`.
