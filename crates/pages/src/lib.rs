@@ -101,11 +101,9 @@ unsafe fn remap(memory: *mut u8, old: usize, new: usize) -> *mut u8 {
         unsafe { mremap_fixed(memory.cast(), old, new_length, MremapFlags::MAYMOVE, place.cast()) };
     match moved {
         Ok(_) => place,
-        Err(_) => {
-            // SAFETY: nobody has seen `place`.
-            let _ = unsafe { unmap(place.cast(), new_length) };
-            ptr::null_mut()
-        }
+        // The kernel may have given `place` up before it failed, and somebody may have that range by
+        // now: it is left as it is, and only address space is lost.
+        Err(_) => ptr::null_mut(),
     }
 }
 

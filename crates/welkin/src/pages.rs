@@ -11,6 +11,9 @@ const TUNABLES: &str = "GLIBC_TUNABLES";
 /// Asks it for transparent large pages (the GNU C library's manual, "Memory Allocation Tunables").
 const LARGE: &str = "glibc.malloc.hugetlb";
 
+/// Says that this is the second start: a program with rights of its own is not shown the other variable.
+const BEGUN: &str = "_WELKIN_LARGE_PAGES";
+
 /// Starts this program again, in the same process, with large pages for all that it allocates; returns
 /// where they are on already, or can't be had.
 ///
@@ -19,7 +22,7 @@ const LARGE: &str = "glibc.malloc.hugetlb";
 /// alone, before the program begins.
 pub(crate) fn begin_again_with_large() {
     let tunables = std::env::var_os(TUNABLES).unwrap_or_default();
-    if tunables.to_string_lossy().contains(LARGE) {
+    if std::env::var_os(BEGUN).is_some() || tunables.to_string_lossy().contains(LARGE) {
         return;
     }
     let mut wanted = tunables;
@@ -30,7 +33,11 @@ pub(crate) fn begin_again_with_large() {
     wanted.push("=1");
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| OsString::from("welkin"));
-    let error =
-        Command::new("/proc/self/exe").arg0(name).args(arguments).env(TUNABLES, wanted).exec();
+    let error = Command::new("/proc/self/exe")
+        .arg0(name)
+        .args(arguments)
+        .env(TUNABLES, wanted)
+        .env(BEGUN, "1")
+        .exec();
     debug!(%error, "the indexer goes without large pages");
 }
