@@ -141,6 +141,11 @@ impl ClassTable {
         Self { rates }
     }
 
+    /// All classes, in order, with what is known of each.
+    pub fn rates(&self) -> impl Iterator<Item = (&Class, &ClassRate)> {
+        self.rates.iter()
+    }
+
     /// What is known of a class.
     pub fn rate(&self, class: &Class) -> Option<&ClassRate> {
         self.rates.get(class)

@@ -12,12 +12,60 @@
 //! had a lease are fair and not counted; one checker alone decides nothing, since settlement takes
 //! the median of all findings.
 
+use std::collections::BTreeMap;
+
 /// How often a container is challenged in a row before less than its class is believed.
 pub const TRIES_MAX: u32 = 3;
 
 /// Whether to ask again after so many tries. A wrong row is no matter of time: it is not asked again.
 pub const fn asks_again(tries: u32, is_claimed: bool, is_wrong: bool) -> bool {
     !is_claimed && !is_wrong && tries < TRIES_MAX
+}
+
+/// Containers whose challenges a checker asks again, each with the best finding so far.
+///
+/// `K` says which container, `F` what was found.
+#[derive(Clone, Debug)]
+pub struct Unmet<K, F> {
+    open: BTreeMap<K, (u32, u64, F)>,
+    most: usize,
+}
+
+impl<K: Ord, F> Unmet<K, F> {
+    /// None yet, and never more than `most`: what comes beyond that is believed at once.
+    pub const fn new(most: usize) -> Self {
+        Self { open: BTreeMap::new(), most }
+    }
+
+    /// Whether a container is to be challenged at the next occasion, and not by chance.
+    pub fn is_open(&self, container: &K) -> bool {
+        self.open.contains_key(container)
+    }
+
+    /// Takes a finding of less than the claimed class, with the rate that it shows, and gives the best of
+    /// all tries once there were enough.
+    pub fn slow(&mut self, container: K, rate: u64, finding: F) -> Option<F> {
+        let (tries, best_rate, best) = match self.open.remove(&container) {
+            Some((tries, best_rate, best)) if best_rate >= rate => (tries + 1, best_rate, best),
+            Some((tries, ..)) => (tries + 1, rate, finding),
+            None => (1, rate, finding),
+        };
+        if !asks_again(tries, false, false) || self.open.len() >= self.most {
+            return Some(best);
+        }
+        self.open.insert(container, (tries, best_rate, best));
+        None
+    }
+
+    /// A finding that is no matter of time, or of the claimed class: what was slower before is forgotten.
+    pub fn settled(&mut self, container: &K) {
+        self.open.remove(container);
+    }
+
+    /// Forgets what is not kept: containers that nobody offers any more.
+    pub fn retain(&mut self, is_kept: impl Fn(&K) -> bool) {
+        self.open.retain(|container, _| is_kept(container));
+    }
 }
 
 /// A checker's challenges of one container in an epoch.
@@ -65,6 +113,25 @@ mod tests {
         assert!(asks_again(1, false, false) && asks_again(2, false, false));
         assert!(!asks_again(3, false, false) && !asks_again(1, true, false));
         assert!(!asks_again(1, false, true));
+    }
+
+    #[test]
+    fn the_best_of_three_slow_findings_is_believed() {
+        let mut unmet = Unmet::new(2);
+        assert_eq!(unmet.slow("a", 5, "first"), None);
+        assert!(unmet.is_open(&"a") && !unmet.is_open(&"b"));
+        assert_eq!(unmet.slow("a", 9, "second"), None);
+        assert_eq!(unmet.slow("a", 7, "third"), Some("second"));
+        assert!(!unmet.is_open(&"a"));
+        // A good one in between begins anew.
+        assert_eq!(unmet.slow("a", 5, "first"), None);
+        unmet.settled(&"a");
+        assert_eq!(unmet.slow("a", 4, "again"), None);
+        // No room for a third container, and none kept for one that is gone.
+        assert_eq!(unmet.slow("b", 1, "first"), None);
+        assert_eq!(unmet.slow("c", 1, "first"), Some("first"));
+        unmet.retain(|container| *container == "b");
+        assert!(!unmet.is_open(&"a") && unmet.is_open(&"b"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Which of a checker's containers it examines when, and what its findings teach it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tracing::debug;
-use welkin_check::challenge::ClassTable;
+use welkin_check::challenge::{ClassTable, Unmet};
 use welkin_proto::exam::{ExamReport, Verdict};
 use welkin_proto::index::Listing;
 use welkin_types::{Class, ContainerId, NodeId};
@@ -18,6 +18,9 @@ const AT_ONCE: usize = 4;
 /// The most rates that are learnt from in an epoch, by class.
 const SAMPLES_MAX: usize = 1_024;
 
+/// The most containers that are asked again.
+const UNMET_MAX: usize = 4_096;
+
 /// A checker's challenges.
 #[derive(Debug)]
 pub(super) struct Exams {
@@ -27,6 +30,8 @@ pub(super) struct Exams {
     targets: BTreeMap<(NodeId, ContainerId), Target>,
     table: Arc<ClassTable>,
     samples: BTreeMap<Class, Vec<u64>>,
+    /// What was slower than its class, and is challenged again before it is told.
+    unmet: Unmet<(NodeId, ContainerId), Verdict>,
     epoch: u64,
     under_way: JoinSet<(Class, Result<ExamReport, ExamError>)>,
 }
@@ -39,6 +44,7 @@ impl Exams {
             targets: BTreeMap::new(),
             table: Arc::new(ClassTable::published()),
             samples: BTreeMap::new(),
+            unmet: Unmet::new(UNMET_MAX),
             epoch: 0,
             under_way: JoinSet::new(),
         }
@@ -46,15 +52,20 @@ impl Exams {
 
     /// Takes in what is on offer: what has an idle slot may be examined.
     pub(super) fn list(&mut self, listings: &[Listing]) {
+        let offered: BTreeSet<_> =
+            listings.iter().map(|row| (row.addr.node, row.container.id)).collect();
+        self.unmet.retain(|place| offered.contains(place));
         let idle = listings.iter().filter(|row| row.free > 0);
         self.targets =
             idle.map(|row| ((row.addr.node, row.container.id), Target::of(row))).collect();
     }
 
-    /// A probe begins: by chance, which no host can foresee, a challenge goes with it.
+    /// A probe begins: by chance, which no host can foresee, a challenge goes with it; always, where the
+    /// last one found less than the claimed class.
     pub(super) fn begin(&mut self, host: NodeId, container: ContainerId, minute: u64) {
         let [die] = outside::random();
-        let is_chosen = u32::from(die) * 100 < u32::from(self.percent) * 256;
+        let is_chosen = u32::from(die) * 100 < u32::from(self.percent) * 256
+            || self.unmet.is_open(&(host, container));
         if !is_chosen || self.under_way.len() >= AT_ONCE {
             return;
         }
@@ -73,14 +84,32 @@ impl Exams {
         };
         match found {
             Ok(report) => {
-                self.note(claimed, &report);
-                Some(report)
+                self.note(claimed.clone(), &report);
+                self.told(&claimed, report)
             }
             Err(error) => {
                 debug!(error = %crate::chain(&error), "a challenge came to nothing");
                 None
             }
         }
+    }
+
+    /// The report as it is told, if it is: a network can make hardware look slower and never faster, so
+    /// less than the claimed class is told after three challenges, and the best of them.
+    fn told(&mut self, claimed: &Class, report: ExamReport) -> Option<ExamReport> {
+        let place = (report.host, report.container);
+        let rate = match &report.verdict {
+            Verdict::Proved { class: Some(class), .. } if class == claimed => None,
+            Verdict::Proved { mmac_per_s, .. } => Some(*mmac_per_s),
+            Verdict::TooSlow => Some(0),
+            Verdict::Wrong | Verdict::Refused(_) => None,
+        };
+        let Some(rate) = rate else {
+            self.unmet.settled(&place);
+            return Some(report);
+        };
+        let verdict = self.unmet.slow(place, rate, report.verdict.clone())?;
+        Some(ExamReport { verdict, ..report })
     }
 
     fn note(&mut self, claimed: Class, report: &ExamReport) {
