@@ -164,10 +164,11 @@ impl Published {
     }
 }
 
-/// A class's capacity K, by its published rate: 1 is one core, a class without a rate has 1.
-pub fn capacity_of(class: &Class, table: &ClassTable) -> u32 {
-    let rate = table.rate(class).map_or(0, |rate| rate.mmac_per_s);
-    u32::try_from(rate / CAPACITY_MMAC_PER_S).unwrap_or(u32::MAX).max(1)
+/// The published classes, each with its capacity K: 1 is one core. Every other class has 1.
+pub fn capacities() -> BTreeMap<Class, u32> {
+    let capacity = |rate: u64| u32::try_from(rate / CAPACITY_MMAC_PER_S).unwrap_or(u32::MAX).max(1);
+    let table = ClassTable::published();
+    table.rates().map(|(class, rate)| (class.clone(), capacity(rate.mmac_per_s))).collect()
 }
 
 /// A settled epoch, with what it was settled from.
@@ -189,8 +190,7 @@ pub struct Outcome {
 ///
 /// [`RosterError`] where more take part than can be numbered.
 pub fn outcome(gathered: Gathered, book: &Book) -> Result<Outcome, RosterError> {
-    let table = ClassTable::published();
-    let (terms, mut evidence) = gathered.evidence(|class| capacity_of(class, &table))?;
+    let (terms, mut evidence) = gathered.evidence(&capacities())?;
     let settled = settle(&terms, book, &mut evidence);
     Ok(Outcome { gathered, terms, evidence, settled })
 }

@@ -65,9 +65,19 @@ pub(crate) async fn epoch(context: &Context, args: &Epoch) -> anyhow::Result<()>
 
 fn write_json(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
     let write = || format!("failed to write {}", file.display());
-    let mut to = BufWriter::new(File::create(file).with_context(write)?);
+    // Beside it first: what was there may be the only copy of what everybody has earned.
+    let mut draft = file.as_os_str().to_owned();
+    draft.push(".new");
+    let is_special = file.metadata().is_ok_and(|known| !known.is_file());
+    let draft = if is_special { file } else { Path::new(&draft) };
+    let mut to = BufWriter::new(File::create(draft).with_context(write)?);
     serde_json::to_writer(&mut to, value).with_context(write)?;
-    to.flush().with_context(write)
+    to.flush().with_context(write)?;
+    if !is_special {
+        to.get_ref().sync_all().with_context(write)?;
+        std::fs::rename(draft, file).with_context(write)?;
+    }
+    Ok(())
 }
 
 /// The evidence of a file, or of the indexers.

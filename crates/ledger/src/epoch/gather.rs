@@ -107,8 +107,8 @@ pub struct Gathered {
     pub probes: Vec<Report>,
     /// Challenges, likewise.
     pub exams: Vec<ExamReport>,
-    /// Finished leases.
-    pub leases: BTreeMap<LeaseId, LeaseSeconds>,
+    /// Finished leases, by their hosts: a lease's name is its buyer's choice.
+    pub leases: BTreeMap<(LeaseId, NodeId), LeaseSeconds>,
     /// How many statements were refused, and why.
     pub refused: BTreeMap<Unfit, u64>,
     /// How many checkers judge a container.
@@ -339,9 +339,9 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
         checkers
     }
 
-    fn delivered(&mut self, containers: &Places) -> BTreeMap<LeaseId, LeaseSeconds> {
+    fn delivered(&mut self, containers: &Places) -> BTreeMap<(LeaseId, NodeId), LeaseSeconds> {
         let mut leases = BTreeMap::new();
-        for ((lease, _), mut said) in std::mem::take(&mut self.leases) {
+        for (lease, mut said) in std::mem::take(&mut self.leases) {
             self.refuse(Unfit::Repeated, said.len().saturating_sub(1));
             let Some(((bound, _), receipt)) = said.pop_last() else { continue };
             let is_there = containers.get(&receipt.container).is_some_and(|(host, account, _)| {

@@ -204,7 +204,9 @@ fn deliver(
     delivered
 }
 
-/// A second in a lease counts as delivered, any other second of an online period as idle.
+/// A second in a lease counts as delivered, any other second of an online period as idle. In a period in
+/// which it was offline a container has delivered nothing, whatever host and buyer have signed: else the
+/// two together, who may be one, would be paid for a machine that is switched off.
 fn add_up(
     terms: &Terms,
     capacity: u32,
@@ -220,9 +222,13 @@ fn add_up(
             Outcome::Offline => standing.score.saturating_sub(terms.score_down),
             Outcome::Open => standing.score,
         };
-        let idle = match outcome {
-            Outcome::Online => u64::from(terms.period_seconds).saturating_sub(delivered.seconds),
-            Outcome::Offline | Outcome::Open => 0,
+        let nothing = Delivered::default();
+        let (idle, delivered) = match outcome {
+            Outcome::Online => {
+                (u64::from(terms.period_seconds).saturating_sub(delivered.seconds), delivered)
+            }
+            Outcome::Open => (0, delivered),
+            Outcome::Offline => (0, &nothing),
         };
         let score = u128::from(standing.score) * u128::from(terms.idle_bp);
         work.idle += capacity * u128::from(idle) * score;

@@ -1,7 +1,9 @@
 //! Collecting an epoch's evidence from the indexers.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tracing::debug;
 use welkin_proto::epoch::{EvidenceAsk, EvidencePage, Heading, Statement};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
@@ -18,8 +20,12 @@ use crate::wire::WireError;
 const INDEXERS_MAX: usize = 16;
 /// Pages of one indexer: more than its log may have.
 const PAGES_MAX: usize = 4_096;
-/// The most statements that are collected.
+/// The most statements that are collected, and of these the most of one indexer: none fills the place of
+/// the others.
 const STATEMENTS_MAX: usize = 1 << 23;
+const STATEMENTS_EACH_MAX: usize = STATEMENTS_MAX / 4;
+/// How long one indexer is heard in all.
+const INDEXER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What indexers showed.
 #[derive(Clone, Debug)]
@@ -46,18 +52,21 @@ impl Buyer {
         let (mut seen, mut indexers, mut left_out) = (BTreeSet::new(), Vec::new(), 0);
         for caller in self.indexers.callers(&[]).into_iter().take(INDEXERS_MAX) {
             let node = caller.addr().node;
-            let room = STATEMENTS_MAX.saturating_sub(statements.len());
-            let pages = pages(&caller, &heading, room).await;
-            if let Ok((found, out)) = &pages {
-                left_out += out;
+            let room = STATEMENTS_MAX.saturating_sub(statements.len()).min(STATEMENTS_EACH_MAX);
+            let pages = tokio::time::timeout(INDEXER_TIMEOUT, pages(&caller, &heading, room)).await;
+            let late = |_| Err(format!("it was not done after {} s", INDEXER_TIMEOUT.as_secs()));
+            let found = pages.unwrap_or_else(late).map(|(found, out)| {
+                left_out = out.saturating_add(left_out);
+                let count = found.len();
                 // Two indexers have the same statement with the same bytes.
-                let is_new = |statement: &&Statement| match welkin_proto::encode(*statement) {
-                    Ok(bytes) => seen.insert(bytes),
+                let is_new = |statement: &Statement| match welkin_proto::encode(statement) {
+                    Ok(bytes) => seen.insert(<[u8; 32]>::from(Sha256::digest(&bytes))),
                     Err(_) => false,
                 };
-                statements.extend(found.iter().filter(is_new).cloned());
-            }
-            indexers.push((node, pages.map(|(found, _)| found.len())));
+                statements.extend(found.into_iter().filter(is_new));
+                count
+            });
+            indexers.push((node, found));
         }
         if !indexers.iter().any(|(_, found)| found.is_ok()) {
             let why = indexers.into_iter().find_map(|(_, found)| found.err());
@@ -99,5 +108,5 @@ async fn pages(
             }
         }
     }
-    Ok((statements, 0))
+    Err("it shows more pages than an epoch has".to_owned())
 }

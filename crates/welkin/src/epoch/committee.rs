@@ -3,10 +3,14 @@
 use alloy_primitives::{Address, B256};
 use welkin_chain::ops::committee::{self, Epoch};
 use welkin_chain::ops::typed_data::{self, Signature};
+use welkin_ledger::epoch::Span;
 use welkin_node::epoch::Outcome;
+use welkin_node::outside;
+use welkin_proto::epoch::Heading;
 
 use super::{published, settled};
 use crate::cli::{EpochAccept, EpochArgs, EpochCommand, EpochPropose, EpochSign};
+use crate::client::Client;
 use crate::desk::{self, Office};
 use crate::{Context, Usage, out};
 
@@ -21,6 +25,7 @@ pub(super) async fn step(context: &Context, command: &EpochCommand) -> anyhow::R
 
 async fn settle(context: &Context, of: &EpochArgs) -> anyhow::Result<Epoch> {
     let published = published(context, &of.from).await?;
+    check_heading(context, &published.heading).await?;
     let Outcome { settled, .. } = settled(&published, of)?;
     Ok(Epoch {
         number: settled.epoch,
@@ -29,6 +34,30 @@ async fn settle(context: &Context, of: &EpochArgs) -> anyhow::Result<Epoch> {
         totals: settled.totals(),
         units: settled.units,
     })
+}
+
+/// What a member signs is of this network and over: a file's heading says only what its author wrote.
+async fn check_heading(context: &Context, heading: &Heading) -> anyhow::Result<()> {
+    let (epoch, its) = (heading.view.epoch, &heading.view);
+    let client = Client::open(context).await?;
+    let (domain, view) = (*client.buyer.domain(), client.buyer.settle().epoch(epoch).await);
+    client.close().await;
+    let view = view?;
+    let differs = [
+        ("network", heading.domain != domain),
+        ("seed", its.seed != view.seed),
+        ("length", its.epoch_seconds != view.epoch_seconds),
+        ("list of checkers", its.checkers != view.checkers),
+    ];
+    if let Some((what, _)) = differs.into_iter().find(|(_, differs)| *differs) {
+        let text = format!("the evidence of epoch {epoch} has another {what} than the settlement");
+        return Err(Usage::new(text, "collect it anew: leave --evidence away").into());
+    }
+    if Span::of(epoch, view.epoch_seconds).closes() > outside::now().0 / 1_000 {
+        let text = format!("the evidence of epoch {epoch} is still open: its root may change");
+        return Err(Usage::new(text, "sign it when it is closed").into());
+    }
+    Ok(())
 }
 
 async fn sign(context: &Context, args: &EpochSign) -> anyhow::Result<()> {

@@ -137,7 +137,8 @@ fn read(statements: &[Statement]) -> Gathered {
 }
 
 fn settled(statements: &[Statement]) -> Settled {
-    let (terms, mut evidence) = read(statements).evidence(|_| 4).unwrap();
+    let (terms, mut evidence) =
+        read(statements).evidence(&BTreeMap::from([(Class::cpu(4_000), 4)])).unwrap();
     settle(&terms, &Book::new(Emissions::new(5_000_000)), &mut evidence)
 }
 
@@ -156,6 +157,42 @@ fn honest_work_is_paid_and_nothing_is_refused() {
     assert_eq!(weight(Cause::Capacity(container())), 160 * second);
     let tasks = settled.shares.iter().filter(|share| matches!(share.cause, Cause::Tasks(_)));
     assert_eq!(tasks.map(|share| share.weight).collect::<Vec<_>>(), [4, 4, 4]);
+}
+
+#[test]
+fn what_is_switched_off_delivers_nothing_whatever_is_signed() {
+    let mut all = honest();
+    for checker in [1, 2, 3] {
+        let first = FIRST..FIRST + 3;
+        all.retain(|statement| {
+            !first.clone().any(|minute| *statement == probe(checker, minute, ONLINE))
+        });
+        all.extend(first.map(|minute| probe(checker, minute, Finding::Unreachable)));
+    }
+    let settled = settled(&all);
+    assert_eq!(refused(&all), []);
+    let is_paid = |cause: &Cause| matches!(cause, Cause::Delivery(_) | Cause::Capacity(_));
+    assert!(settled.shares.iter().all(|share| !is_paid(&share.cause) || share.weight == 0));
+}
+
+#[test]
+fn a_class_has_the_same_number_whoever_claims_what() {
+    let mut strange = honest();
+    let names = (0..40).map(|n| Class::try_from(format!("aaa-{n}")).unwrap());
+    let many = names.enumerate().map(|(n, class)| {
+        let mut id = [0; 16];
+        id[15] = u8::try_from(n + 1).unwrap();
+        (ContainerId::from_bytes(id), class)
+    });
+    strange.push(roll(11, many.collect()));
+    let class_of = |statements: &[Statement]| {
+        let classes = BTreeMap::from([(Class::cpu(4_000), 4), (Class::cpu(8_000), 8)]);
+        let (terms, evidence) = read(statements).evidence(&classes).unwrap();
+        let place = evidence.roster.container(container()).unwrap();
+        let its = evidence.roster.containers()[usize::try_from(place).unwrap()];
+        (its.class, terms.capacity(its.class), terms.classes.len())
+    };
+    assert_eq!(class_of(&honest()), class_of(&strange));
 }
 
 #[test]
@@ -227,8 +264,9 @@ fn leases_count_where_the_buyer_signed_and_within_the_epoch() {
     // It began before, and ends a second after the first period.
     let mut all = honest();
     all.push(lease(4, START_MS - 30_000, 91_000));
-    let seconds = &read(&all).leases[&LeaseId::from_bytes([4; 16])].seconds;
-    assert_eq!(seconds, &[(0, 60), (1, 1)]);
+    let leases = read(&all).leases;
+    let of_it = leases.iter().find(|((lease, _), _)| *lease == LeaseId::from_bytes([4; 16]));
+    assert_eq!(of_it.unwrap().1.seconds, [(0, 60), (1, 1)]);
     // Over before, or ends when all is closed.
     for (from, ran) in [(START_MS - 30_000, 20_000), (START_MS, 400_000)] {
         let mut all = honest();

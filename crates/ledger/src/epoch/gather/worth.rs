@@ -1,6 +1,6 @@
 //! What verified statements are to settlement: numbers by place in the roster.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use welkin_proto::exam::Verdict as ExamVerdict;
 use welkin_types::{Class, NodeId};
@@ -12,36 +12,48 @@ use super::super::evidence::{
 use super::super::terms::{ClassTerms, Terms, WHOLE_BP};
 use super::{Gathered, LeaseSeconds, is_online};
 
+/// What every class that does not count by itself is called.
+const OTHER: &str = "other";
+/// The most classes that count by themselves.
+const OTHER_MAX: usize = u16::MAX as usize;
+
 /// A capacity and its class.
 type Found = (u32, Option<u16>);
 
 impl Gathered {
-    /// The parameters and the evidence to settle with; `capacity_of` gives a class's capacity K.
+    /// The parameters and the evidence to settle with, by the classes that count and the capacity K of
+    /// each; any other class has a capacity of 1.
+    ///
+    /// The list does not depend on what is claimed: a class has the same number in every epoch, and
+    /// strangers can't fill it with names.
     ///
     /// # Errors
     ///
     /// [`RosterError::TooMany`]
     pub fn evidence(
         &self,
-        capacity_of: impl Fn(&Class) -> u32,
+        classes: &BTreeMap<Class, u32>,
     ) -> Result<(Terms, Evidence), RosterError> {
-        let claimed = self.containers.values().map(|(_, _, class)| class);
-        let proved = self.exams.iter().filter_map(|report| proved_class(&report.verdict));
-        let classes: BTreeSet<&Class> = claimed.chain(proved).collect();
         let classes: Vec<_> = classes
-            .into_iter()
-            .map(|class| ClassTerms { class: class.clone(), capacity: capacity_of(class) })
+            .iter()
+            .map(|(class, capacity)| ClassTerms { class: class.clone(), capacity: *capacity })
             .collect();
+        let other = u16::try_from(classes.len()).map_err(|_| RosterError::TooMany(OTHER_MAX))?;
+        let all = classes.into_iter().chain(Class::try_from(OTHER.to_owned()).ok().map(|class| {
+            // Behind all others, where no search by name finds it.
+            ClassTerms { class, capacity: 1 }
+        }));
         let (periods, committee) = (self.span.periods, self.committee);
         let terms = Terms {
             periods,
             period_seconds: self.span.period_seconds,
             committee,
-            ..Terms::public(classes)
+            ..Terms::public(all.collect())
         };
+        let named = terms.classes.get(..usize::from(other)).unwrap_or_default();
         let number = |class: &Class| {
-            let place = terms.classes.binary_search_by(|terms| terms.class.cmp(class)).ok();
-            place.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX)
+            let place = named.binary_search_by(|terms| terms.class.cmp(class)).ok();
+            place.and_then(|place| u16::try_from(place).ok()).unwrap_or(other)
         };
         let containers = self.containers.iter().map(|(id, (_, owner, class))| Container {
             id: *id,
@@ -115,7 +127,7 @@ impl Gathered {
 
     fn deliveries(&self, roster: &Roster) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
-        for (lease, LeaseSeconds { receipt, seconds }) in &self.leases {
+        for ((lease, _), LeaseSeconds { receipt, seconds }) in &self.leases {
             let Some(container) = roster.container(receipt.container) else { continue };
             deliveries.extend(seconds.iter().map(|(period, seconds)| Delivery {
                 container,

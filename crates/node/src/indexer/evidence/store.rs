@@ -110,7 +110,10 @@ fn matter(statement: &Statement) -> Option<u64> {
             let order = &file.order.message;
             let is_acked = [u8::from(file.ack.is_some())];
             let (lease, buyer) = (order.lease.as_bytes(), order.buyer.as_bytes());
-            hash(3, &[lease, buyer, order.host.as_bytes(), &is_acked])
+            // A buyer that sends a promise of nothing first keeps no better one out.
+            let promised = file.voucher.as_ref().map_or(0, |voucher| voucher.message.seconds);
+            let promised = promised.to_be_bytes();
+            hash(3, &[lease, buyer, order.host.as_bytes(), &is_acked, &promised])
         }
     };
     let (first, _) = hash.split_first_chunk()?;
