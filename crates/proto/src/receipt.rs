@@ -150,14 +150,7 @@ impl ReceiptFile {
             .receipt
             .open_by(&self.domain, order.host)
             .map_err(|error| ReceiptError(format!("the host's signature: {error}")))?;
-        let buyer = self.order.signer(&self.domain);
-        if buyer != Ok(order.buyer) {
-            return Err(wrong("the order is not signed by the buyer it names"));
-        }
-        let vouched = self.operator.signer(&self.domain);
-        if vouched != Ok(order.operator) || self.operator.message.node != order.host {
-            return Err(wrong("the operator does not vouch for the host"));
-        }
+        check_parties(&self.domain, &self.order, &self.operator)?;
         let same = receipt.lease == order.lease
             && receipt.buyer == order.buyer
             && receipt.operator == order.operator
@@ -169,13 +162,7 @@ impl ReceiptFile {
         }
         self.verify_times(&receipt)?;
         self.verify_money(&receipt)?;
-        if let Some(ack) = &self.ack {
-            let names_it = ack.message.lease == order.lease
-                && ack.message.receipt_sha256 == self.receipt.digest();
-            if !names_it || ack.signer(&self.domain) != Ok(order.buyer) {
-                return Err(wrong("the buyer's signature is for another receipt"));
-            }
-        }
+        check_ack(&self.domain, order, self.ack.as_ref(), self.receipt.digest())?;
         Ok(receipt)
     }
 
@@ -203,23 +190,61 @@ impl ReceiptFile {
         if receipt.fee != receipt.cost.split(BasisPoints::SERVICE_FEE).0 {
             return Err(ReceiptError(format!("the fee is not 20 % of {}", receipt.cost)));
         }
-        let promised = match &self.voucher {
-            None => Usd::ZERO,
-            Some(voucher) => {
-                let is_buyers = voucher.signer(&self.domain) == Ok(receipt.buyer)
-                    && voucher.message.lease == receipt.lease
-                    && voucher.message.operator == receipt.operator;
-                if !is_buyers {
-                    return Err(ReceiptError("the voucher is not the buyer's".to_owned()));
-                }
-                voucher.message.amount
-            }
-        };
+        let promised = promised(&self.domain, &self.order.message, self.voucher.as_ref())?;
         if receipt.cost > promised {
             let text = format!("costs {}, the buyer promised {promised}", receipt.cost);
             return Err(ReceiptError(text));
         }
         Ok(())
+    }
+}
+
+/// Checks that the order is its buyer's, and that its operator vouches for the host.
+pub(crate) fn check_parties(
+    domain: &Domain,
+    order: &SignedByAccount<Order>,
+    operator: &SignedByAccount<Delegation>,
+) -> Result<(), ReceiptError> {
+    let said = &order.message;
+    if order.signer(domain) != Ok(said.buyer) {
+        return Err(ReceiptError::new("the order is not signed by the buyer it names".to_owned()));
+    }
+    if operator.signer(domain) != Ok(said.operator) || operator.message.node != said.host {
+        return Err(ReceiptError::new("the operator does not vouch for the host".to_owned()));
+    }
+    Ok(())
+}
+
+/// Checks the buyer's signature under a receipt of this digest, if it gave one.
+pub(crate) fn check_ack(
+    domain: &Domain,
+    order: &Order,
+    ack: Option<&SignedByAccount<ReceiptAck>>,
+    digest: [u8; 32],
+) -> Result<(), ReceiptError> {
+    let Some(ack) = ack else { return Ok(()) };
+    let names_it = ack.message.lease == order.lease && ack.message.receipt_sha256 == digest;
+    if !names_it || ack.signer(domain) != Ok(order.buyer) {
+        let text = "the buyer's signature is for another receipt";
+        return Err(ReceiptError::new(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// What the buyer's last promise comes to.
+pub(crate) fn promised(
+    domain: &Domain,
+    order: &Order,
+    voucher: Option<&SignedByAccount<Voucher>>,
+) -> Result<Usd, ReceiptError> {
+    let Some(voucher) = voucher else { return Ok(Usd::ZERO) };
+    let is_buyers = voucher.signer(domain) == Ok(order.buyer)
+        && voucher.message.lease == order.lease
+        && voucher.message.operator == order.operator;
+    if is_buyers {
+        Ok(voucher.message.amount)
+    } else {
+        Err(ReceiptError::new("the voucher is not the buyer's".to_owned()))
     }
 }
 

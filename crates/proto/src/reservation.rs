@@ -14,7 +14,7 @@ use welkin_types::{
 use crate::codec::{CodecError, decode, encode};
 use crate::eip712::Domain;
 use crate::order::{Delegation, Order, ReceiptAck, SignedByAccount, Voucher};
-use crate::receipt::ReceiptError;
+use crate::receipt::{ReceiptError, check_ack, check_parties, promised};
 use crate::signed::{Signable, Signed};
 
 /// Before the bytes of an ask, so that they are never those of a task.
@@ -163,13 +163,7 @@ impl ReservationReceiptFile {
             .receipt
             .open_by(&self.domain, order.host)
             .map_err(|error| ReceiptError::new(format!("the host's signature: {error}")))?;
-        if self.order.signer(&self.domain) != Ok(order.buyer) {
-            return Err(wrong("the order is not signed by the buyer it names"));
-        }
-        let vouched = self.operator.signer(&self.domain);
-        if vouched != Ok(order.operator) || self.operator.message.node != order.host {
-            return Err(wrong("the operator does not vouch for the host"));
-        }
+        check_parties(&self.domain, &self.order, &self.operator)?;
         let same = receipt.reservation.lane() == order.lease
             && receipt.buyer == order.buyer
             && receipt.operator == order.operator
@@ -180,13 +174,7 @@ impl ReservationReceiptFile {
             return Err(wrong("the receipt is for another order"));
         }
         self.verify_money(&receipt)?;
-        if let Some(ack) = &self.ack {
-            let names_it = ack.message.lease == order.lease
-                && ack.message.receipt_sha256 == self.receipt.digest();
-            if !names_it || ack.signer(&self.domain) != Ok(order.buyer) {
-                return Err(wrong("the buyer's signature is for another receipt"));
-            }
-        }
+        check_ack(&self.domain, order, self.ack.as_ref(), self.receipt.digest())?;
         Ok(receipt)
     }
 
@@ -205,18 +193,7 @@ impl ReservationReceiptFile {
         if receipt.fee != kept.split(BasisPoints::SERVICE_FEE).0 {
             return wrong(format!("the fee is not 20 % of {kept}"));
         }
-        let promised = match &self.voucher {
-            None => Usd::ZERO,
-            Some(voucher) => {
-                let is_buyers = voucher.signer(&self.domain) == Ok(receipt.buyer)
-                    && voucher.message.lease == receipt.reservation.lane()
-                    && voucher.message.operator == receipt.operator;
-                if !is_buyers {
-                    return wrong("the voucher is not the buyer's".to_owned());
-                }
-                voucher.message.amount
-            }
-        };
+        let promised = promised(&self.domain, &self.order.message, self.voucher.as_ref())?;
         if kept > promised {
             return wrong(format!("costs {kept}, the buyer promised {promised}"));
         }
