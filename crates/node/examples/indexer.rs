@@ -43,9 +43,10 @@ use welkin_types::{
 static MEMORY: welkin_pages::LargePages = welkin_pages::LargePages;
 
 const SEED: u64 = 7;
-/// Requests of a measurement, and before it.
+/// Requests of a measurement.
 const REQUESTS: usize = 4_000;
-const WARMING: usize = 200;
+/// How long is asked before it: by then scores of before are taken up, and each host has beaten.
+const WARMING: Duration = Duration::from_secs(20);
 /// Buyers that ask in turn: each keeps a bounded number of slots.
 const BUYERS: u8 = 32;
 const BEATS_PER_SECOND: u64 = 100_000;
@@ -362,11 +363,21 @@ async fn e2e(count: u64, beats: u64) {
         askers.push(Asker::new(number, &served.addr).await);
     }
     let (mut times, mut offers) = (Vec::with_capacity(REQUESTS), 0);
-    let wanted: Vec<_> = Demand::new(3).take(WARMING + REQUESTS).collect();
-    for (number, wanted) in wanted.iter().enumerate() {
+    let mut wanted = Demand::new(3);
+    let mut next = |number: usize| (number % askers.len(), wanted.next().unwrap());
+    let started = Instant::now();
+    for number in 0.. {
+        if started.elapsed() > WARMING {
+            break;
+        }
+        let (asker, wanted) = next(number);
+        askers[asker].ask(&wanted).await;
+    }
+    for number in 0..REQUESTS {
+        let (asker, wanted) = next(number);
         let begun = Instant::now();
-        let found = askers[number % askers.len()].ask(wanted).await;
-        if number >= WARMING && found > 0 {
+        let found = askers[asker].ask(&wanted).await;
+        if found > 0 {
             times.push(begun.elapsed());
             offers += found;
         }
