@@ -12,7 +12,7 @@ use std::io::{self, BufRead, Read as _, Write};
 use welkin_check::assignment;
 use welkin_check::challenge::ClassTable;
 use welkin_ledger::epoch::{
-    Book, Evidence, Gathered, RosterError, Seat, Settled, Terms, Unfit, gather, settle,
+    Book, Evidence, Gathered, RosterError, Seat, Settled, Terms, Unfit, gather, settle, unfit,
 };
 use welkin_proto::epoch::{EVIDENCE_VERSION, Heading, Statement};
 use welkin_types::{Class, ContainerId, NodeId};
@@ -128,25 +128,15 @@ impl Published {
 
     /// Leaves out what no author has made; how many that were.
     pub fn drop_forged(&mut self) -> usize {
-        let is_good: Vec<bool> =
-            self.statements.iter().map(|statement| self.forged(statement).is_none()).collect();
-        let all = self.statements.len();
-        let mut is_good = is_good.into_iter();
-        self.statements.retain(|_| is_good.next().unwrap_or(false));
+        let (heading, all) = (&self.heading, self.statements.len());
+        self.statements.retain(|statement| forged(heading, statement).is_none());
         all - self.statements.len()
-    }
-
-    fn forged(&self, statement: &Statement) -> Option<Unfit> {
-        // Who is assigned is not asked: of that the whole decides.
-        let alone = gather(&self.heading, std::slice::from_ref(statement), |_| true);
-        let is_bad = |why: &Unfit| matches!(why, Unfit::Forged | Unfit::Malformed | Unfit::Unsound);
-        alone.refused.into_keys().find(is_bad)
     }
 
     /// The first statement that its author can't have made, counted from 1, and why.
     pub fn first_forged(&self) -> Option<(usize, Unfit)> {
         let mut all = self.statements.iter().enumerate();
-        all.find_map(|(place, statement)| Some((place + 1, self.forged(statement)?)))
+        all.find_map(|(place, statement)| Some((place + 1, forged(&self.heading, statement)?)))
     }
 
     fn assigned(&self) -> impl FnMut(Seat) -> bool {
@@ -162,6 +152,12 @@ impl Published {
             committee.contains(&checker)
         }
     }
+}
+
+/// Why nobody can have made a statement, if so. Who is assigned is not asked: of that the whole decides.
+fn forged(heading: &Heading, statement: &Statement) -> Option<Unfit> {
+    let is_bad = |why: &Unfit| matches!(why, Unfit::Forged | Unfit::Malformed | Unfit::Unsound);
+    unfit(heading, statement).filter(is_bad)
 }
 
 /// The published classes, each with its capacity K: 1 is one core. Every other class has 1.

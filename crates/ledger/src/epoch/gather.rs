@@ -123,17 +123,16 @@ pub fn gather(
 ) -> Gathered {
     let mut sieve = Sieve::new(heading, is_assigned);
     for statement in statements {
-        let opened = match statement {
-            Statement::Roll(signed) => sieve.roll(signed),
-            Statement::Probe(signed) => sieve.probe(signed),
-            Statement::Exam(signed) => sieve.exam(signed),
-            Statement::Lease(file) => sieve.lease(file),
-        };
-        if let Err(why) = opened {
+        if let Err(why) = sieve.open(statement) {
             sieve.refuse(why, 1);
         }
     }
     sieve.finish()
+}
+
+/// Why a statement does not count by itself, whoever is assigned and whatever else was said.
+pub fn unfit(heading: &Heading, statement: &Statement) -> Option<Unfit> {
+    Sieve::new(heading, |_| true).open(statement).err()
 }
 
 type Seated<T> = BTreeMap<Seat, BTreeMap<Vec<u8>, T>>;
@@ -171,6 +170,15 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
             probes: BTreeMap::new(),
             exams: BTreeMap::new(),
             leases: BTreeMap::new(),
+        }
+    }
+
+    fn open(&mut self, statement: &Statement) -> Result<(), Unfit> {
+        match statement {
+            Statement::Roll(signed) => self.roll(signed),
+            Statement::Probe(signed) => self.probe(signed),
+            Statement::Exam(signed) => self.exam(signed),
+            Statement::Lease(file) => self.lease(file),
         }
     }
 
