@@ -9,19 +9,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use welkin_lease::{Effect, Found, HostLease, Input, LeaseRecord, Policy};
 use welkin_match::Presence;
-use welkin_proto::heartbeat::{BEAT_BYTES, Note, Secret, Vitals};
 use welkin_proto::check::{Probe, ProbeReply, Report};
-use welkin_proto::index::{HostToIndexer, IndexHello, IndexReply, IndexRequest, IndexerToHost};
+use welkin_proto::heartbeat::{BEAT_BYTES, Note, Secret, Vitals};
+use welkin_proto::index::{
+    Candidates, HostToIndexer, IndexHello, IndexReply, IndexRequest, IndexerToHost,
+};
 use welkin_proto::lease::{
-    DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame, LogSeen, StreamHello, ToHost,
+    DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame, LogSeen,
+    StreamHello, ToHost,
 };
 use welkin_proto::settle::{SettleCall, SettleReply};
 use welkin_proto::{
-    Capability, Delegation, Domain, NodeAddr, NodeKey, Offer, Receipt, ReceiptFile, Signable,
-    Signed, SignedByAccount, decode, encode,
+    Capability, Delegation, Domain, NodeAddr, NodeKey, Receipt, ReceiptFile, Signable, Signed,
+    SignedByAccount, decode, encode,
 };
-use welkin_types::{ContainerId, NodeId, UnixMillis};
 use welkin_types::task;
+use welkin_types::{ContainerId, NodeId, UnixMillis};
 
 const DOMAIN: Domain = Domain::LOCAL;
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -123,7 +126,7 @@ pub fn beats(bytes: &[u8]) {
 pub fn index_reply(bytes: &[u8]) {
     match message(bytes) {
         Some(IndexReply::Candidates(found)) => {
-            found.offers.iter().for_each(|offer| drop(offer.open(&DOMAIN)));
+            let _ = found.open(&DOMAIN);
         }
         Some(IndexReply::Located(Some(found))) => addr(&found),
         _ => (),
@@ -240,7 +243,7 @@ pub fn capability(bytes: &[u8]) {
 
 /// What an indexer offers.
 pub fn offer(bytes: &[u8]) {
-    if let Some(offer) = signed::<Offer>(bytes) {
+    for offer in signed::<Candidates>(bytes).into_iter().flat_map(|found| found.offers) {
         addr(&offer.addr);
         let _ = (offer.resources.to_string(), offer.price.to_string());
     }

@@ -1,9 +1,9 @@
 //! Who checks what in the whole network: `cargo run --release -p welkin-check --example assignment`.
 //!
-//! 427,000 containers, 91,000 licences, three checks a container and hour. Expands all licences'
-//! outputs, finds the containers that sortition left short of three, and gives those to licences
-//! by the public fall-back. Ends with `RESULT assignment …`: `seconds` is an hour of the whole
-//! network, both parts; `day_seconds` the expansion of all 24 hours.
+//! 427,000 containers, 91,000 checkers, three for each container and minute. Finds what every checker
+//! visits in a minute, which containers have fewer than three, and who stands in for these. Ends with
+//! `RESULT assignment …`: `seconds` is that minute of the whole network; `prove_us` and `verify_us`
+//! are one checker's proof of a minute.
 
 #![expect(clippy::print_stdout, reason = "it prints figures")]
 #![expect(clippy::unwrap_used, reason = "what it makes up is in range")]
@@ -11,16 +11,23 @@
 
 use std::time::Instant;
 
-use welkin_check::sortition::{Licence, Plan, VrfKey, VrfPublic};
-use welkin_types::{AccountId, ContainerId};
+use welkin_check::sortition::{Committees, Lot, Proof, VrfKey};
+use welkin_proto::settle::{EpochView, Listed};
+use welkin_proto::{Turn, TurnProof};
+use welkin_types::{ContainerId, NodeId};
 
 const CONTAINERS: u32 = 427_000;
-const LICENCES: u32 = 91_000;
+const CHECKERS: u32 = 91_000;
+const COMMITTEE: usize = 3;
+const EPOCH: u64 = 20_000;
+/// The last minute of a period: in it others stand in.
+const MINUTE: u64 = EPOCH * 1_440 + 59;
+const PROOFS: u32 = 500;
 
-fn account(number: u32) -> AccountId {
-    let mut bytes = [0; 20];
+fn node(number: u32) -> NodeId {
+    let mut bytes = [3; 32];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
-    AccountId::from_bytes(bytes)
+    NodeId::from_bytes(bytes)
 }
 
 fn container(number: u32) -> ContainerId {
@@ -29,72 +36,54 @@ fn container(number: u32) -> ContainerId {
     ContainerId::from_bytes(bytes)
 }
 
-fn output(number: u32) -> [u8; 32] {
+fn lot(number: u32) -> Lot {
     let mut output = [7; 32];
     output[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
-    output
-}
-
-/// How often each container is checked in an hour, and how many checks there are.
-fn hour(plan: &Plan) -> (Vec<u8>, u64) {
-    let mut counts = vec![0_u8; usize::try_from(CONTAINERS).unwrap()];
-    let mut tasks = 0;
-    for number in 0..LICENCES {
-        plan.for_each_task(&output(number), |task| {
-            let count = &mut counts[usize::try_from(task.container).unwrap()];
-            *count = count.saturating_add(1);
-            tasks += 1;
-        });
-    }
-    (counts, tasks)
+    Lot::new(output)
 }
 
 fn main() {
-    let key = VrfPublic([0; 32]);
-    let licences: Vec<_> = (0..LICENCES)
-        .map(|number| Licence { number, owner: account(number), key, registered: 0 })
-        .collect();
-    let day = Plan {
-        seed: [5; 32],
-        epoch: 7,
-        containers: CONTAINERS,
-        licences: LICENCES,
-        checks: 3,
-        periods: 24,
-        period_seconds: 3_600,
-    };
-    let plan = Plan { periods: 1, ..day };
+    let key = VrfKey::from_seed(&[1; 32]).unwrap();
+    let listed = |number| Listed { node: node(number), number, vrf: key.public().0 };
+    let checkers = (0..CHECKERS).map(listed).collect();
+    let view = EpochView { epoch: EPOCH, seed: [5; 32], checkers, epoch_seconds: 86_400 };
+    let containers: Vec<_> = (0..CONTAINERS).map(container).collect();
     let begun = Instant::now();
-    let (counts, tasks) = hour(&plan);
-    let expanded = begun.elapsed().as_secs_f64();
-    let weights = plan.weights(&licences);
-    let mut short = 0;
-    let mut given = 0;
-    for (number, count) in (0..).zip(&counts).filter(|(_, count)| **count < 3) {
+    let committees = Committees::new(&view, COMMITTEE);
+    let map = committees.map(MINUTE, &containers);
+    let mut counts = vec![0_u8; containers.len()];
+    let mut visits = 0_u64;
+    for number in 0..CHECKERS {
+        for place in map.visited(&lot(number)) {
+            let count = &mut counts[usize::try_from(place).unwrap()];
+            *count = count.saturating_add(1);
+            visits += 1;
+        }
+    }
+    let drawn = begun.elapsed().as_secs_f64();
+    let (mut short, mut named) = (0, 0);
+    for (container, _) in containers.iter().zip(&counts).filter(|(_, count)| **count < 3) {
         short += 1;
-        let wanted = usize::from(3 - count);
-        let owner = account(number % LICENCES);
-        given += plan.fallback(&weights, container(number), owner, 0, wanted, &[]).len();
+        named += committees.stand_ins(MINUTE, *container).len();
     }
     let seconds = begun.elapsed().as_secs_f64();
     let none = counts.iter().filter(|count| **count == 0).count();
-    println!("{tasks} tasks in {expanded:.3} s; {none} containers without any, {short} short of 3");
-    println!("{given} checks by the fall-back in {:.3} s", seconds - expanded);
+    println!("{visits} visits in {drawn:.3} s; {none} containers have none, {short} fewer than 3");
+    println!("{named} stand in, in {:.3} s", seconds - drawn);
     let begun = Instant::now();
-    let (_, tasks) = hour(&day);
-    let day_seconds = begun.elapsed().as_secs_f64();
-    println!("{tasks} tasks of a day");
-    let key = VrfKey::from_seed(&[1; 32]).unwrap();
+    let prove = |number| {
+        let (ticket, _) = committees.ticket(node(number), MINUTE).unwrap();
+        key.prove(&ticket, [2; 32])
+    };
+    let proofs: Vec<(Proof, [u8; 32])> = (0..PROOFS).map(prove).collect();
+    let prove_us = begun.elapsed().as_secs_f64() * 1e6 / f64::from(PROOFS);
     let begun = Instant::now();
-    let proofs: Vec<_> = (0..500).map(|licence| key.prove(&day.ticket(licence), [2; 32])).collect();
-    let prove_us = begun.elapsed().as_secs_f64() * 1e6 / 500.0;
-    let begun = Instant::now();
-    for (licence, (proof, output)) in (0..).zip(&proofs) {
-        assert_eq!(proof.verify(&key.public(), &day.ticket(licence)), Some(*output));
+    for (number, (proof, output)) in (0..).zip(&proofs) {
+        let turn = Turn { minute: MINUTE, proof: TurnProof::from_bytes(&proof.0) };
+        assert_eq!(committees.shown(node(number), &turn), Some(Lot::new(*output)));
     }
-    let verify_us = begun.elapsed().as_secs_f64() * 1e6 / 500.0;
+    let verify_us = begun.elapsed().as_secs_f64() * 1e6 / f64::from(PROOFS);
     println!(
-        "RESULT assignment seconds={seconds:.3} day_seconds={day_seconds:.2} \
-         prove_us={prove_us:.0} verify_us={verify_us:.0}"
+        "RESULT assignment seconds={seconds:.3} prove_us={prove_us:.0} verify_us={verify_us:.0}"
     );
 }

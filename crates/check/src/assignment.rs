@@ -1,4 +1,5 @@
-//! Who checks which container in which minute, by rendezvous hashing.
+//! Minutes, epochs, and who would check which container in a minute if it were public: by rendezvous
+//! hashing. Nodes draw instead ([`crate::sortition`]); the simulation compares the two.
 //!
 //! Every checker has a weight for every container and minute: SHA-256 of
 //! `"welkin/check/weight/1" 0x00`, the epoch's seed (32 bytes), the minute (8 bytes, big-endian),
@@ -50,29 +51,6 @@ pub fn assignment(
     let weighted: BTreeSet<_> =
         checkers.iter().map(|checker| (weights.of(*checker, container), *checker)).collect();
     weighted.into_iter().rev().take(committee).map(|(_, checker)| checker).collect()
-}
-
-/// Those of `containers` that `me` checks in a minute, in their order.
-pub fn assigned_to(
-    seed: &[u8; 32],
-    minute: u64,
-    checkers: &[NodeId],
-    containers: &[ContainerId],
-    me: NodeId,
-    committee: usize,
-) -> Vec<ContainerId> {
-    let checkers: BTreeSet<_> = checkers.iter().copied().collect();
-    if !checkers.contains(&me) {
-        return Vec::new();
-    }
-    let weights = Hashes::new(b"welkin/check/weight/1\0", seed, minute);
-    let is_mine = |container: &ContainerId| {
-        let mine = (weights.of(me, *container), me);
-        let heavier =
-            checkers.iter().filter(|checker| (weights.of(**checker, *container), **checker) > mine);
-        heavier.take(committee).count() < committee
-    };
-    containers.iter().copied().filter(is_mine).collect()
 }
 
 /// The second of the minute at which a checker probes a container, so that probes spread.
@@ -142,23 +120,6 @@ mod tests {
             prop_assert_eq!(first.len(), committee.min(sorted.len()));
             let distinct: BTreeSet<_> = first.iter().collect();
             prop_assert_eq!(distinct.len(), first.len());
-        }
-
-        #[test]
-        fn a_checker_finds_its_own(seed: [u8; 32], minute: u64, count in 0..12_u8, committee in 0..5_usize) {
-            let checkers = checkers(count);
-            let containers: Vec<_> = (0..20).map(container).collect();
-            for me in checkers.iter().copied().chain([NodeId::from_bytes([99; 32])]) {
-                let mine = assigned_to(&seed, minute, &checkers, &containers, me, committee);
-                let expected: Vec<_> = containers
-                    .iter()
-                    .copied()
-                    .filter(|c| assignment(&seed, minute, &checkers, *c, committee).contains(&me))
-                    .collect();
-                prop_assert_eq!(mine, expected);
-                let second = second_of_minute(&seed, minute, me, containers[0]);
-                prop_assert!(second < PROBE_SECONDS);
-            }
         }
 
         /// The others stay in their order; the gone one's place falls to one more.

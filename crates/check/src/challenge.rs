@@ -39,7 +39,7 @@ pub use budget::Budget;
 pub use class::{
     BAND, BAND_PERMILLE, ClassRate, ClassTable, Estimate, LEARN_STEP_BP, MatchedClass, estimate,
 };
-pub use evasion::{Asked, TRIES_MAX, Unmet, asks_again};
+pub use evasion::{Asked, Refusals, TRIES_MAX, Unmet, asks_again};
 pub use examiner::{Device, ExamInput, ExamOutput, Examination, Examiner, ExaminerConfig, Outcome};
 pub use matrix::{
     Factor, N_MAX, Product, ROUNDS_MAX, Shape, chain, commit, device_seed, row_of_a, row_of_b,

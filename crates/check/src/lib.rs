@@ -1,8 +1,8 @@
 //! The checker's mind: who checks which container when, a machine that does it, and how hardware,
 //! service and health are judged.
 //!
-//! Floor 1, pure. The assignment is a function of public facts only, so that nobody chooses whom
-//! to check, and anybody can tell whether a report comes from a checker that was assigned.
+//! Floor 1, pure. Nobody chooses whom to check, no host knows before who comes when, and anybody can
+//! tell whether a report comes from a checker that was to come.
 
 #![forbid(unsafe_code)]
 
@@ -13,9 +13,9 @@ pub mod health;
 pub mod place;
 pub mod randomness;
 pub mod score;
+pub mod site;
 pub mod sortition;
+mod way;
 
-pub use assignment::{
-    PROBE_SECONDS, assigned_to, assignment, epoch_of, minute_of, second_of_minute,
-};
+pub use assignment::{PROBE_SECONDS, assignment, epoch_of, minute_of, second_of_minute};
 pub use checker::{CHECKERS_MAX, Checker, Config, EPOCHS_MAX, Input, Output, TARGETS_MAX};

@@ -7,18 +7,22 @@
 
 mod agree;
 mod service;
+mod session;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 pub use agree::{MEDIAN_MAX, OUTLIER, TRIM_PERCENT, agreed, outliers};
 pub use service::{METRICS, Metric, Minute, Service, ServiceKind, minute_quality, session_quality};
+pub use session::{
+    BOUND, CHECKERS_MIN, SILENT, Said, SessionQuality, checkers_agree, settled_value, side_value,
+};
 pub use welkin_types::evidence::{
     Beta, PAYER_WEIGHT_MAX, Ppm, Z_SQUARED_PPM, geometric_mean, payer_weight,
 };
 
 /// Which edition of formulas, weights and thresholds this is. Any change of a number raises it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 3;
 const DAY: u64 = 86_400;
 
 /// What a container is judged by.

@@ -1,25 +1,32 @@
 //! Who checks what, when, without the checked knowing: private sortition, and a public fall-back.
 //!
-//! 1. A licence's VRF key is registered at least an epoch before the seed of the epoch is known, so
-//!    that nobody tries keys until one is assigned what it likes.
-//! 2. From the seed, the epoch and the licence's number its holder makes one [`Proof`] ([`VrfKey`]);
-//!    nobody else can, and there is only one output.
-//! 3. The output expands to [`Task`]s: containers and seconds ([`Plan::tasks`]). A host learns of
-//!    one when it is checked, everybody else when the proof is shown with the report.
-//! 4. [`Plan::verify`] recomputes anybody's tasks from the proof.
-//! 5. Where fewer than a committee reported on a container in a period, [`Plan::fallback`] names
-//!    licences for the next period publicly: by rendezvous hashing among neighbours. A silent one
-//!    is replaced by the next in that order.
+//! What nodes do is in [`Committees`]:
 //!
-//! Nobody checks containers of the account that owns the licence.
+//! 1. A checker's VRF key is registered before the seed of the epoch is known, so that nobody tries
+//!    keys until one is assigned what it likes.
+//! 2. From the seed, the minute and its number its holder makes one [`Proof`] a minute ([`VrfKey`]);
+//!    nobody else can, and there is only one output, the [`Lot`]: which containers it visits in that
+//!    minute, and at which second. A host learns of it when it is challenged, everybody else when
+//!    the proof is shown with the report.
+//! 3. Whoever is shown a proof verifies it by itself, at once.
+//! 4. Where fewer than a committee reported on a container in a period, licences stand in that are
+//!    publicly named by rendezvous hashing among neighbours; a silent one is replaced by the next.
+//!
+//! [`Plan`] is the same by the hour and without a network, for a whole day with one proof: the model
+//! by which parameters are simulated. Nobody checks containers of the account that owns the licence
+//! in it.
 
+mod committees;
 mod fallback;
+mod lot;
 mod vrf;
 
 use welkin_types::AccountId;
 
 use crate::challenge::chacha;
+pub use committees::{Committees, Map, SHORT_SECOND};
 pub use fallback::Weights;
+pub use lot::{LAST_SECONDS, Lot};
 pub use vrf::{PROOF_BYTES, Proof, Ticket, VrfKey, VrfPublic};
 
 /// Blocks of ChaCha with 8 rounds expand an output; 8 tasks from each.

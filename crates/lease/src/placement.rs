@@ -1,12 +1,13 @@
 //! The buyer's walk through candidates: the next one at once, then other hosts, then wait.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use welkin_proto::Offer;
 use welkin_proto::lease::RefusalCode;
 use welkin_types::{LeaseState, NodeId, Reason, UnixMillis};
+
+use crate::rounds::Rounds;
 
 /// What the buyer does next.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,20 +26,13 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Placement {
     candidates: VecDeque<Offer>,
-    refused: BTreeSet<NodeId>,
-    deadline: UnixMillis,
-    rounds: u32,
+    rounds: Rounds,
 }
 
 impl Placement {
-    /// The most hosts remembered as having refused.
-    const REFUSED_MAX: usize = 64;
-    /// The longest wait between two rounds.
-    const WAIT_MAX: Duration = Duration::from_secs(5);
-
     /// Begins a search that may take until `deadline`.
     pub const fn new(deadline: UnixMillis) -> Self {
-        Self { candidates: VecDeque::new(), refused: BTreeSet::new(), deadline, rounds: 0 }
+        Self { candidates: VecDeque::new(), rounds: Rounds::new(deadline) }
     }
 
     /// Takes an indexer's candidates in.
@@ -51,33 +45,23 @@ impl Placement {
         !self.candidates.is_empty()
     }
 
-    /// A host said no, or could not be reached (`None`).
+    /// A host said no, or could not be reached (`None`). Returns a reason that other hosts would
+    /// have, too.
     pub fn refused(&mut self, host: NodeId, code: Option<RefusalCode>) -> Option<RefusalCode> {
-        if self.refused.len() < Self::REFUSED_MAX {
-            self.refused.insert(host);
-        }
-        code.filter(|code| !code.try_next())
+        self.rounds.refuse(host, code)
     }
 
     /// What to do now; `nothing` says that the last match found no container at all.
     pub fn next(&mut self, now: UnixMillis, nothing: bool) -> Step {
         while let Some(offer) = self.candidates.pop_front() {
-            if offer.expires > now && !self.refused.contains(&offer.addr.node) {
+            if offer.expires > now && !self.rounds.has_refused(offer.addr.node) {
                 return Step::Try(Box::new(offer));
             }
         }
         if !nothing {
-            return Step::Match(self.refused.iter().copied().collect());
+            return Step::Match(self.rounds.excluded());
         }
-        let had_hosts = !self.refused.is_empty();
-        self.refused.clear();
-        self.rounds += 1;
-        let wait = Duration::from_millis(200 << self.rounds.min(6)).min(Self::WAIT_MAX);
-        let at = now.after(wait);
-        if at > self.deadline {
-            return Step::GiveUp(if had_hosts { Reason::HostsBusy } else { Reason::NoCapacity });
-        }
-        Step::Wait(at)
+        self.rounds.next(now).map_or_else(Step::GiveUp, Step::Wait)
     }
 }
 

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use welkin_proto::lease::Launch;
 use welkin_proto::{
-    Delegation, Exit, LogSummary, Order, Receipt, ReceiptAck, Signed, SignedByAccount, StageTime,
-    Usage, Voucher, Wipe,
+    Delegation, Exit, LogSummary, Matched, Order, Receipt, ReceiptAck, Signed, SignedByAccount,
+    StageTime, Usage, Voucher, Wipe,
 };
 use welkin_types::{CapacityType, LeaseState, Price, Reason, UnixMillis, Usd};
 
@@ -43,6 +43,8 @@ pub struct LeaseRecord {
     pub receipt: Option<Signed<Receipt>>,
     /// The buyer's signature under it.
     pub ack: Option<SignedByAccount<ReceiptAck>>,
+    /// Who matched it, as the buyer says.
+    pub matched: Option<Matched>,
 }
 
 impl LeaseRecord {
@@ -70,6 +72,7 @@ impl LeaseRecord {
             settled: false,
             receipt: None,
             ack: None,
+            matched: None,
         }
     }
 

@@ -138,6 +138,7 @@ pub struct Slots {
 
 mod reserved;
 mod service;
+mod told;
 
 pub use service::Unit;
 

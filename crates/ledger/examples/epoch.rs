@@ -75,11 +75,13 @@ fn evidence(numbers: &mut Numbers) -> Evidence {
             if numbers.below(5) == 0 {
                 let mut lease = [0; 16];
                 lease[..8].copy_from_slice(&numbers.next().to_be_bytes());
+                let seconds = u16::try_from(numbers.below(3_601)).unwrap();
                 evidence.deliveries.push(Delivery {
                     container,
                     period,
                     lease: LeaseId::from_bytes(lease),
-                    seconds: u16::try_from(numbers.below(3_601)).unwrap(),
+                    seconds,
+                    matched: seconds,
                     quality_bp: u16::try_from(9_000 + numbers.below(1_001)).unwrap(),
                     indexer: u16::try_from(numbers.below(50)).unwrap(),
                 });

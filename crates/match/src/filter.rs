@@ -118,6 +118,8 @@ impl Facts<'_> {
             }
             Filter::Excluded => !wish.exclude.contains(&self.node),
             Filter::Free => self.free > 0,
+            // What is about several is not seen in one.
+            Filter::Together => true,
         }
     }
 

@@ -94,6 +94,7 @@ impl Candidate {
             region,
             online_bp,
             expires,
+            matched: None,
         }
     }
 }

@@ -573,6 +573,11 @@ impl Fleet {
         self.hosts.addr(self.hosts.hosts.get(self.hosts.number(node)?)?)
     }
 
+    /// The region that a host claims.
+    pub fn region_of(&self, node: NodeId) -> Option<&Region> {
+        self.regions.name(self.hosts.hosts.get(self.hosts.number(node)?)?.region)
+    }
+
     /// How many hosts are known.
     pub fn hosts(&self) -> usize {
         self.hosts.hosts.len()

@@ -7,7 +7,7 @@ use crate::filter::tenths_of;
 use crate::find::{Candidate, Query, ROUNDS_MAX};
 use crate::fleet::rows::{OTHER_LOCATION, location_of};
 use crate::fleet::{Fleet, HoldRefusal};
-use crate::index::{Gang, GangChoice, LIST_MAX, LOCATIONS_MAX, Together as Near};
+use crate::index::{Gang, GangChoice, GangReceipt, LIST_MAX, LOCATIONS_MAX, Together as Near};
 
 impl Fleet {
     /// Finds containers for all members of a gang, or nothing where it fits nowhere as a whole. One
@@ -22,6 +22,17 @@ impl Fleet {
         ask: &GangAsk,
         between: &dyn Fn(&Region, &Region) -> Option<u32>,
     ) -> Option<Vec<Candidate>> {
+        self.find_gang_shown(now, query, (ask, None), between).map(|(members, _)| members)
+    }
+
+    /// The same, with the receipt of the choice where a digest of the question is given.
+    pub fn find_gang_shown(
+        &mut self,
+        now: UnixMillis,
+        query: &Query<'_>,
+        (ask, digest): (&GangAsk, Option<[u8; 32]>),
+        between: &dyn Fn(&Region, &Region) -> Option<u32>,
+    ) -> Option<(Vec<Candidate>, Option<GangReceipt>)> {
         let is_settled = self.settle_a_little(now);
         let round_trips = match ask.together {
             Together::Site => Vec::new(),
@@ -45,7 +56,8 @@ impl Fleet {
             let owners = self.owners_of(&choice);
             let unfit = self.unfit(now, query, &owners);
             if unfit.is_empty() && owners.len() == usize::from(ask.members) {
-                return Some(self.as_candidates(now, query, owners));
+                let receipt = digest.map(|query| self.index.gang_receipt(&gang, &choice, query));
+                return Some((self.as_candidates(now, query, owners), receipt));
             }
             if lists.is_sure || unfit.is_empty() {
                 return None;

@@ -17,6 +17,7 @@ mod build;
 mod choose;
 mod dump;
 mod gang;
+mod gang_receipt;
 mod hold;
 mod kept;
 mod list;
@@ -36,6 +37,7 @@ pub(crate) use choose::choose_among;
 pub use choose::{Choice, Chosen, Terms};
 pub use dump::LoadError;
 pub use gang::{GANG_MAX, Gang, GangChoice, Together};
+pub use gang_receipt::GangReceipt;
 pub use hold::{HoldError, HoldId, INDEX_HOLDS_MAX};
 pub use query::{
     COUNT_MAX, ClassSet, LIST_MAX, SLACK_DEFAULT, Search, SearchError, WIDTH_MAX, Weights,

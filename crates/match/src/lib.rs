@@ -38,5 +38,5 @@ pub use presence::{
     BeatDropped, DumpError, KEY_EPOCH_MS, PERIOD_MS, Presence, SESSIONS_MAX, SessionRecord,
     SessionsFull, Standing, Taken, epoch_of as key_epoch_of,
 };
-pub use receipt::{ReceiptFault, verify_receipt};
+pub use receipt::{ReceiptFault, verify_gang_receipt, verify_receipt};
 pub use score::{CHECKS_PER_MINUTE_MAX, LATE_MINUTES_MAX, ReportRefusal, WINDOW_MINUTES};

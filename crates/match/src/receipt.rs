@@ -1,18 +1,23 @@
 //! The receipt of a match, as a buyer checks it against its offers.
 
-use welkin_proto::index::MatchReceipt;
+use welkin_proto::index::{Candidates, GangAsk};
 use welkin_proto::{Offer, decode};
 use welkin_types::Policy;
 
 use crate::fleet::UNCONFIRMED_CUT_BP;
 use crate::fleet::rows::price_of;
-use crate::index::{Considered, Receipt, ReceiptError, SLACK_DEFAULT, WIDTH_MAX, Weights, ring_of};
+use crate::index::{
+    Considered, GangReceipt, Receipt, ReceiptError, SLACK_DEFAULT, WIDTH_MAX, Weights, ring_of,
+};
 
 /// What is wrong with a receipt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiptFault {
-    /// Its body is none.
+    /// There is none.
+    #[error("it gave no receipt of its choice, though it was asked for one")]
+    Missing,
+    /// It is none.
     #[error("the receipt can't be read: the indexer speaks another version, or lies")]
     Body,
     /// It is of another query or policy.
@@ -21,7 +26,7 @@ pub enum ReceiptFault {
     /// Candidates were drawn from more, or dearer ones, than everybody draws from.
     #[error("the receipt draws otherwise than the protocol does")]
     Rule,
-    /// It names other offers than came.
+    /// It is of other offers than came, or some of them are another account's.
     #[error("the receipt is of other offers than came with it")]
     Offers,
     /// An offer is not what the receipt says of it.
@@ -38,17 +43,17 @@ pub enum ReceiptFault {
 }
 
 /// Computes a match again from its receipt and compares it with the offers, in their order.
-/// `query` is the digest of what was asked. Signatures are the caller's to check.
+/// `query` is the digest of what was asked. The signature is the caller's to check.
 ///
 /// # Errors
 ///
 /// [`ReceiptFault`] saying what is wrong: a reason to trust the indexer less.
 pub fn verify_receipt(
-    receipt: &MatchReceipt,
-    offers: &[Offer],
+    found: &Candidates,
     (query, policy): ([u8; 32], Policy),
 ) -> Result<(), ReceiptFault> {
-    let body: Receipt = decode(&receipt.body).map_err(|_| ReceiptFault::Body)?;
+    let (receipt, offers) = (found.receipt.as_ref().ok_or(ReceiptFault::Missing)?, &found.offers);
+    let body: Receipt = decode(receipt).map_err(|_| ReceiptFault::Body)?;
     if body.query != query || body.weights != Weights::of(policy) {
         return Err(ReceiptFault::Query);
     }
@@ -56,13 +61,46 @@ pub fn verify_receipt(
     if (body.width, body.slack) != (WIDTH_MAX, SLACK_DEFAULT) {
         return Err(ReceiptFault::Rule);
     }
-    if !receipt.offers.iter().eq(offers.iter().map(|offer| &offer.id))
-        || offers.iter().any(|offer| offer.buyer != receipt.buyer)
-    {
+    if offers.iter().any(|offer| offer.buyer != found.buyer) {
         return Err(ReceiptFault::Offers);
     }
     body.recompute().map_err(ReceiptFault::Choice)?;
-    let chosen: Option<Vec<_>> = body.chosen.iter().map(|at| fact_at(&body, *at)).collect();
+    compare(&body.considered, &body.chosen, offers)
+}
+
+/// The same of a gang: the members are the cheapest in the set of regions where all of them
+/// together cost least. That they are near each other is seen in the offers themselves.
+///
+/// # Errors
+///
+/// As of [`verify_receipt`].
+pub fn verify_gang_receipt(
+    found: &Candidates,
+    (query, policy): ([u8; 32], Policy),
+    ask: &GangAsk,
+) -> Result<(), ReceiptFault> {
+    let (receipt, offers) = (found.receipt.as_ref().ok_or(ReceiptFault::Missing)?, &found.offers);
+    let body: GangReceipt = decode(receipt).map_err(|_| ReceiptFault::Body)?;
+    if body.query != query || body.weights != Weights::of(policy) {
+        return Err(ReceiptFault::Query);
+    }
+    if (body.members, body.is_spread) != (ask.members, ask.is_spread) || body.slots != 1 {
+        return Err(ReceiptFault::Rule);
+    }
+    if offers.iter().any(|offer| offer.buyer != found.buyer) {
+        return Err(ReceiptFault::Offers);
+    }
+    body.recompute().map_err(ReceiptFault::Choice)?;
+    compare(&body.considered, &body.chosen, offers)
+}
+
+/// Compares what was chosen with the offers.
+fn compare(
+    considered: &[Vec<Considered>],
+    chosen: &[(u8, u8)],
+    offers: &[Offer],
+) -> Result<(), ReceiptFault> {
+    let chosen: Option<Vec<_>> = chosen.iter().map(|at| fact_at(considered, *at)).collect();
     let chosen = chosen.filter(|chosen| chosen.len() == offers.len());
     let chosen = chosen.ok_or(ReceiptFault::Offers)?;
     for (place, (said, offer)) in chosen.iter().zip(offers).enumerate() {
@@ -79,8 +117,8 @@ pub fn verify_receipt(
     Ok(())
 }
 
-fn fact_at(body: &Receipt, (list, place): (u8, u8)) -> Option<Considered> {
-    body.considered.get(usize::from(list))?.get(usize::from(place)).copied()
+fn fact_at(considered: &[Vec<Considered>], (list, place): (u8, u8)) -> Option<Considered> {
+    considered.get(usize::from(list))?.get(usize::from(place)).copied()
 }
 
 /// In what an offer differs from what was considered.

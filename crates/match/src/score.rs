@@ -227,6 +227,7 @@ mod tests {
             container: ContainerId::from_bytes([0; 16]),
             minute,
             finding: if is_online { Finding::Online { rtt_us: 1 } } else { Finding::Unreachable },
+            turn: None,
         }
     }
 

@@ -45,6 +45,10 @@ pub struct Traffic {
     pub sent_bytes: u64,
     /// Bytes that we received.
     pub received_bytes: u64,
+    /// Packets that we sent.
+    pub sent_packets: u64,
+    /// Packets that we sent and that were lost.
+    pub lost_packets: u64,
 }
 
 /// Why a connection is no more.
@@ -160,7 +164,12 @@ impl Connection {
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         let stats = self.inner.stats();
-        Traffic { sent_bytes: stats.udp_tx.bytes, received_bytes: stats.udp_rx.bytes }
+        Traffic {
+            sent_bytes: stats.udp_tx.bytes,
+            received_bytes: stats.udp_rx.bytes,
+            sent_packets: stats.sent_packets,
+            lost_packets: stats.lost_packets,
+        }
     }
 
     /// The address of the peer if the path is direct, for limits by address.

@@ -1,88 +1,216 @@
-//! Which checkers count: those that the public seed has assigned.
+//! Which checkers count: those that show that they have drawn it, and those that stand in.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use welkin_check::assignment;
+use tracing::info;
+use welkin_check::sortition::{Committees, Lot};
 use welkin_proto::settle::EpochView;
+use welkin_proto::{Seating, Turn, TurnProof};
 use welkin_types::{ContainerId, NodeId};
 
 use crate::checker::COMMITTEE;
 use crate::settlement::Settle;
 
-/// How far a report's minute may be from now.
+/// How far a minute may be from now.
 const MINUTES_MAX: u64 = 2;
+/// A probe's report may come until the end of the next minute: what is later is void, for others may
+/// have stood in.
+const PROBE_MINUTES_MAX: u64 = 1;
+/// Turns that are remembered: a proof takes longer to verify than all else of a report.
+const TURNS_MAX: usize = 1 << 15;
 /// What the word of all checkers together counts of indexers, in millionths of an observation a day:
 /// as much as others' reports may stand for at a buyer. Whoever registers many gains little.
 const CHECKERS_WEIGHT: u32 = 60_000_000;
 /// What one of them counts at most: as an account that has paid 4 USD in fees.
 const CHECKER_WEIGHT_MAX: u32 = 2_000_000;
-/// Epochs that are kept.
-const EPOCHS_MAX: usize = 4;
+/// Epochs that are kept: all that anybody may still speak of, or who names old ones in turn would have
+/// them fetched for ever.
+const EPOCHS_MAX: usize = 16;
+/// What could not be fetched is not asked for again so soon: strangers can't make this side flood the
+/// settlement service.
+const FAILED_LASTING: Duration = Duration::from_millis(250);
+/// Epochs of which that is remembered.
+const FAILED_MAX: usize = 16;
 
-/// The assignments of the latest epochs.
+/// An epoch, with its committees.
+#[derive(Debug)]
+struct Known {
+    view: EpochView,
+    committees: Committees,
+}
+
+/// What checkers have shown that they had drawn, by minute.
+type Turns = BTreeMap<(u64, NodeId), (TurnProof, Lot)>;
+
+/// The assignments of the latest epochs. A list never changes once it is shown.
 #[derive(Debug)]
 pub(crate) struct Assignments {
     settle: Settle,
-    epochs: Mutex<BTreeMap<u64, Arc<EpochView>>>,
-    /// Held while a list is fetched: one at a time, whoever waits finds it here.
-    fetching: tokio::sync::Mutex<()>,
-    /// How often a list may be fetched anew because it does not name somebody.
-    renew_every: Duration,
-    renewed: Mutex<Option<Instant>>,
+    epochs: Mutex<BTreeMap<u64, Arc<Known>>>,
+    turns: Mutex<Turns>,
+    /// How many were refused: because they are not assigned, or too late.
+    refused: AtomicU64,
+    /// Held while a list is fetched: one at a time, whoever waits finds it here. The epoch that could
+    /// not be fetched last, when, and why.
+    fetching: tokio::sync::Mutex<BTreeMap<u64, (Instant, String)>>,
 }
 
 impl Assignments {
-    /// With lists that are fetched anew no more often than this for those whom they don't name, so
-    /// that strangers can't make this side flood the settlement service.
-    pub(crate) fn new(settle: Settle, renew_every: Duration) -> Self {
-        let (epochs, fetching, renewed) = Default::default();
-        Self { settle, epochs, fetching, renew_every, renewed }
+    pub(crate) fn new(settle: Settle) -> Self {
+        let (epochs, turns) = (Mutex::default(), Mutex::default());
+        let (fetching, refused) = (tokio::sync::Mutex::default(), AtomicU64::new(0));
+        Self { settle, epochs, turns, refused, fetching }
     }
 
-    /// Says why a report does not count, if it does not.
+    /// Says why a finding does not count: only of who has drawn the container, for who stands in would be
+    /// known before.
     pub(crate) async fn check(
         &self,
         checker: NodeId,
         container: ContainerId,
         minute: u64,
+        proof: Option<TurnProof>,
     ) -> Result<(), String> {
+        let seating = self.seating(checker, (container, minute), proof, MINUTES_MAX).await;
+        self.counted(checker, seating, |seating| seating == Seating::Drawn).map(|_| ())
+    }
+
+    /// The same of somebody who asks for something, by what it has shown with [`Self::show`].
+    pub(crate) async fn check_shown(
+        &self,
+        checker: NodeId,
+        container: ContainerId,
+        minute: u64,
+    ) -> Result<(), String> {
+        let shown = self.turns().get(&(minute, checker)).map(|(proof, _)| *proof);
+        self.check(checker, container, minute, shown).await
+    }
+
+    /// Says how the author of a probe comes to it, or why the report does not count.
+    pub(crate) async fn check_probe(
+        &self,
+        checker: NodeId,
+        container: ContainerId,
+        minute: u64,
+        proof: Option<TurnProof>,
+    ) -> Result<Seating, String> {
+        let seating = self.seating(checker, (container, minute), proof, PROBE_MINUTES_MAX).await;
+        self.counted(checker, seating, |seating| seating != Seating::Nobody)
+    }
+
+    /// Takes what a checker has drawn for a minute; whether it is its own.
+    pub(crate) async fn show(&self, checker: NodeId, turn: Turn) -> Result<bool, String> {
+        let known = self.near(turn.minute, MINUTES_MAX).await?;
+        Ok(known.committees.are_all() || self.lot(&known, checker, turn).is_some())
+    }
+
+    /// Which of these containers have fewer than a committee by this count, where it is the last minute
+    /// of a period.
+    pub(crate) async fn short(
+        &self,
+        minute: u64,
+        containers: Vec<ContainerId>,
+        count: impl Fn(u64, u8, ContainerId) -> usize,
+    ) -> Result<Vec<ContainerId>, String> {
+        let known = self.near(minute, MINUTES_MAX).await?;
+        let span = known.committees.span();
+        let period = span.period_of(minute).filter(|_| span.is_last_minute(minute));
+        let period =
+            period.ok_or("nobody stands in then: it is not the last minute of a period")?;
+        let is_short = |container: &ContainerId| {
+            count(known.view.epoch, period, *container) < known.committees.size()
+        };
+        Ok(containers.into_iter().filter(is_short).collect())
+    }
+
+    /// The epoch and period of a minute.
+    pub(crate) async fn period(&self, minute: u64) -> Result<(u64, u8), String> {
+        let known = self.near(minute, MINUTES_MAX).await?;
+        let period = known.committees.span().period_of(minute);
+        Ok((known.view.epoch, period.unwrap_or(0)))
+    }
+
+    /// Counts those that are refused; of many, some are told of.
+    fn counted(
+        &self,
+        checker: NodeId,
+        seating: Result<Seating, String>,
+        counts: impl Fn(Seating) -> bool,
+    ) -> Result<Seating, String> {
+        let refused = match seating {
+            Ok(seating) if counts(seating) => return Ok(seating),
+            Ok(_) => "this checker is not assigned to this container now".to_owned(),
+            Err(why) => why,
+        };
+        let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        if count.is_power_of_two() {
+            info!(%checker, count, refused, "checkers that are not assigned are refused");
+        }
+        Err(refused)
+    }
+
+    async fn seating(
+        &self,
+        checker: NodeId,
+        (container, minute): (ContainerId, u64),
+        proof: Option<TurnProof>,
+        minutes_max: u64,
+    ) -> Result<Seating, String> {
+        let known = self.near(minute, minutes_max).await?;
+        if known.view.listed(checker).is_none() {
+            return Err("this checker is not assigned: it is not on the epoch's list".to_owned());
+        }
+        if known.committees.are_all() {
+            return Ok(Seating::Drawn);
+        }
+        // What is not shown with a report is not shown to those who read it later.
+        let lot = proof.and_then(|proof| self.lot(&known, checker, Turn { minute, proof }));
+        Ok(known.committees.seating(checker, minute, container, lot.as_ref()))
+    }
+
+    /// The committees of a minute that is now, or so near.
+    async fn near(&self, minute: u64, minutes_max: u64) -> Result<Arc<Known>, String> {
         let now = welkin_check::minute_of(crate::outside::now());
-        if minute.abs_diff(now) > MINUTES_MAX {
+        if minute.abs_diff(now) > minutes_max {
             return Err("the report is for another time".to_owned());
         }
         let epoch_seconds = self.epoch_seconds().await?;
-        let epoch = welkin_check::epoch_of(minute, epoch_seconds);
-        let mut view = self.view(epoch).await?;
-        let assigned = |view: &EpochView| {
-            let committee = assignment(&view.seed, minute, &view.checkers, container, COMMITTEE);
-            committee.contains(&checker)
-        };
-        if !assigned(&view) {
-            // The list may have grown since it was fetched.
-            if self.may_renew() {
-                view = self.renew(epoch, &view).await?;
-            }
-            if !assigned(&view) {
-                return Err("this checker is not assigned to this container now".to_owned());
-            }
-        }
-        Ok(())
+        self.known(welkin_check::epoch_of(minute, epoch_seconds)).await
     }
 
-    /// Whether an epoch's list names a checker; it is fetched anew where it does not.
-    pub(crate) async fn lists(&self, epoch: u64, checker: NodeId) -> Result<bool, String> {
-        let view = self.view(epoch).await?;
-        if view.checkers.contains(&checker) || !self.may_renew() {
-            return Ok(view.checkers.contains(&checker));
+    /// What a turn shows, verified once.
+    fn lot(&self, known: &Known, checker: NodeId, turn: Turn) -> Option<Lot> {
+        let key = (turn.minute, checker);
+        if let Some((proof, lot)) = self.turns().get(&key)
+            && *proof == turn.proof
+        {
+            return Some(*lot);
         }
-        Ok(self.renew(epoch, &view).await?.checkers.contains(&checker))
+        // Not while others wait. What is wrong is not remembered: it would take others' places.
+        let lot = known.committees.shown(checker, &turn)?;
+        let mut turns = self.turns();
+        turns.insert(key, (turn.proof, lot));
+        while turns.len() > TURNS_MAX {
+            turns.pop_first();
+        }
+        Some(lot)
+    }
+
+    fn turns(&self) -> std::sync::MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an epoch's list names a checker.
+    pub(crate) async fn lists(&self, epoch: u64, checker: NodeId) -> Result<bool, String> {
+        Ok(self.known(epoch).await?.view.listed(checker).is_some())
     }
 
     /// How long an epoch lasts: it never changes.
     pub(crate) async fn epoch_seconds(&self) -> Result<u64, String> {
-        Ok(self.view(0).await?.epoch_seconds.max(1))
+        Ok(self.known(0).await?.view.epoch_seconds.max(1))
     }
 
     /// Fetches the present epoch's list, if it is not here.
@@ -91,7 +219,7 @@ impl Assignments {
         let minute = welkin_check::minute_of(crate::outside::now());
         let epoch = welkin_check::epoch_of(minute, epoch_seconds);
         // Whoever needs it then says what failed.
-        let _ = self.view(epoch).await;
+        let _ = self.known(epoch).await;
     }
 
     /// How much a node's word of indexers counts as that of a checker, in millionths of an
@@ -100,78 +228,72 @@ impl Assignments {
         let weight = async {
             let epoch_seconds = self.epoch_seconds().await?;
             let minute = welkin_check::minute_of(crate::outside::now());
-            let view = self.view(welkin_check::epoch_of(minute, epoch_seconds)).await?;
-            let count = u32::try_from(view.checkers.len()).unwrap_or(u32::MAX).max(1);
+            let known = self.known(welkin_check::epoch_of(minute, epoch_seconds)).await?;
+            let count = u32::try_from(known.view.checkers.len()).unwrap_or(u32::MAX).max(1);
             let weight = (CHECKERS_WEIGHT / count).min(CHECKER_WEIGHT_MAX);
-            Ok::<_, String>(if view.checkers.contains(&node) { weight } else { 0 })
+            Ok::<_, String>(if known.view.listed(node).is_some() { weight } else { 0 })
         };
         weight.await.unwrap_or(0)
     }
 
-    fn may_renew(&self) -> bool {
-        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = renewed.is_none_or(|at| at.elapsed() >= self.renew_every);
-        if is_due {
-            *renewed = Some(Instant::now());
-        }
-        is_due
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<EpochView>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Known>>> {
         self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self, epoch: u64) -> Option<Arc<EpochView>> {
-        self.lock().get(&epoch).map(Arc::clone)
-    }
-
     /// An epoch's seed and checkers.
-    pub(crate) async fn view(&self, epoch: u64) -> Result<Arc<EpochView>, String> {
-        if let Some(view) = self.known(epoch) {
-            return Ok(view);
+    async fn known(&self, epoch: u64) -> Result<Arc<Known>, String> {
+        let find = || self.lock().get(&epoch).map(Arc::clone);
+        if let Some(known) = find() {
+            return Ok(known);
         }
-        let _turn = self.fetching.lock().await;
-        // Whoever had the turn before may have fetched it.
-        match self.known(epoch) {
-            Some(view) => Ok(view),
-            None => self.fetch(epoch).await,
+        let mut failed = self.fetching.lock().await;
+        // Whoever had the turn before may have fetched it, or have been told why not.
+        if let Some(known) = find() {
+            return Ok(known);
+        }
+        failed.retain(|_, (at, _)| at.elapsed() < FAILED_LASTING);
+        if let Some((_, why)) = failed.get(&epoch) {
+            return Err(why.clone());
+        }
+        match self.settle.epoch(epoch).await {
+            Ok(view) => {
+                let committees = Committees::new(&view, COMMITTEE);
+                let known = Arc::new(Known { view, committees });
+                self.keep(epoch, &known);
+                Ok(known)
+            }
+            Err(error) => {
+                let why = crate::chain(&error);
+                while failed.len() >= FAILED_MAX && failed.pop_first().is_some() {}
+                failed.insert(epoch, (Instant::now(), why.clone()));
+                Err(why)
+            }
         }
     }
 
-    /// Fetches a list anew, unless that was done since `seen` was looked at.
-    async fn renew(&self, epoch: u64, seen: &Arc<EpochView>) -> Result<Arc<EpochView>, String> {
-        let _turn = self.fetching.lock().await;
-        match self.known(epoch).filter(|view| !Arc::ptr_eq(view, seen)) {
-            Some(view) => Ok(view),
-            None => self.fetch(epoch).await,
-        }
-    }
-
-    /// Only with the turn.
-    async fn fetch(&self, epoch: u64) -> Result<Arc<EpochView>, String> {
-        let view = self.settle.epoch(epoch).await.map_err(|error| crate::chain(&error))?;
-        let view = Arc::new(view);
+    fn keep(&self, epoch: u64, known: &Arc<Known>) {
         let mut epochs = self.lock();
-        epochs.insert(epoch, Arc::clone(&view));
+        epochs.insert(epoch, Arc::clone(known));
         while epochs.len() > EPOCHS_MAX {
             // Not epoch 0, which tells the length.
             let oldest = epochs.keys().copied().find(|epoch| *epoch != 0);
             oldest.map(|oldest| epochs.remove(&oldest));
         }
-        Ok(view)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use welkin_proto::settle::SettleRefusal;
 
     use super::*;
     use crate::settlement::{Answer, BoxFuture, Question, Settlement, SettlementError};
 
     /// Counts who asks, and who asks at once.
     #[derive(Clone, Debug, Default)]
-    struct Counting(Arc<(AtomicUsize, AtomicUsize, AtomicUsize)>);
+    struct Counting(Arc<(AtomicUsize, AtomicUsize, AtomicUsize)>, Arc<AtomicBool>);
 
     impl Settlement for Counting {
         fn call(&self, question: Question) -> BoxFuture<'_, Result<Answer, SettlementError>> {
@@ -184,6 +306,9 @@ mod tests {
                 let Question::Epoch { epoch } = question else {
                     return Err(SettlementError::Confused);
                 };
+                if self.1.load(Ordering::SeqCst) && epoch != 0 {
+                    return Ok(Answer::Refused(SettleRefusal::NotYet));
+                }
                 let (seed, checkers) = ([0; 32], Vec::new());
                 Ok(Answer::Epoch(EpochView { epoch, seed, checkers, epoch_seconds: 60 }))
             })
@@ -193,17 +318,25 @@ mod tests {
     #[tokio::test]
     async fn strangers_make_one_fetch_at_a_time() {
         let counting = Counting::default();
-        let assignments = Assignments::new(Settle::new(counting.clone()), Duration::ZERO);
+        let assignments = Assignments::new(Settle::new(counting.clone()));
         let minute = welkin_check::minute_of(crate::outside::now());
         let stranger = |number| {
             let checker = NodeId::from_bytes([number; 32]);
-            assignments.check(checker, ContainerId::from_bytes([1; 16]), minute)
+            assignments.check(checker, ContainerId::from_bytes([1; 16]), minute, None)
         };
+        // There is no list yet: who waited is told so, too, and nobody asks again at once.
+        counting.1.store(true, Ordering::SeqCst);
         let strangers = tokio::join!(stranger(1), stranger(2), stranger(3), stranger(4));
-        assert!(strangers.0.is_err() && strangers.3.is_err());
+        assert!(strangers.0.unwrap_err().contains("ask again"));
+        assert!(strangers.3.is_err());
         let (asked, _, most) = &*counting.0;
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        counting.1.store(false, Ordering::SeqCst);
+        tokio::time::sleep(FAILED_LASTING).await;
+        let strangers = tokio::join!(stranger(1), stranger(2), stranger(3), stranger(4));
+        assert!(strangers.0.unwrap_err().contains("not assigned") && strangers.3.is_err());
         assert_eq!(most.load(Ordering::SeqCst), 1);
-        // The length, the list, and once more for all who are not in it.
+        // The length, the list that was not there, and the list.
         assert_eq!(asked.load(Ordering::SeqCst), 3);
     }
 }

@@ -8,7 +8,9 @@
 mod again;
 mod checkpoint;
 mod evidence;
+mod figures;
 mod files;
+mod gang;
 mod held;
 mod home;
 mod indexers;
@@ -16,6 +18,7 @@ mod input;
 mod keep;
 mod logs;
 mod place;
+mod quality;
 mod queue;
 mod reservation;
 mod reserve;
@@ -30,9 +33,12 @@ use std::time::Duration;
 use welkin_match::trust::Finding;
 use welkin_net::{BindError, Endpoint, EndpointConfig};
 use welkin_proto::exam::Verified;
-use welkin_proto::index::{Filter, IndexReply, IndexRequest, Listing, MatchRequest, WhyNot};
+use welkin_proto::index::{
+    Candidates, Filter, IndexReply, IndexRequest, Listing, MatchRequest, WhyNot,
+};
 use welkin_proto::lease::RefusalCode;
 use welkin_proto::prices::{PricePoint, PricesAsked};
+use welkin_proto::site::SiteView;
 use welkin_proto::{
     ALPN_LEASE, AccountKey, Delegation, Domain, NodeAddr, NodeKey, Offer, Signed, SignedByAccount,
     SpotTerms,
@@ -45,13 +51,18 @@ use welkin_types::{
 pub use again::KeptTask;
 pub use checkpoint::KeptCheckpoint;
 pub use evidence::Collected;
+pub(crate) use evidence::collect;
+pub use figures::MeasureError;
 pub use files::{TarError, free_bytes, pack, scratch, scratch_dir, unpack};
-pub use home::{Home, HomeError, KeptLease};
+pub use gang::{GangPlaced, Releasing, place_gang};
+pub use home::{Home, HomeError, KeptGang, KeptLease};
 pub use indexers::KnownIndexer;
 pub use input::{Carried, Input};
 pub use keep::{Keeper, LeaseEvent};
 pub use logs::{LogCopy, LogEvent, LogStream};
 pub use place::{Ask, PlaceProgress, Placed, place};
+pub use quality::KeptDigests;
+pub(crate) use quality::heard;
 pub use queue::{QueueError, QueueEvent, QueuePlace};
 pub use reservation::{KeptReservation, keep_reservation};
 pub use session::{HostSession, Line};
@@ -61,6 +72,7 @@ pub use welkin_lease::{COMMITMENT_SECONDS, DAY_SECONDS, Retry};
 
 use crate::connect::{CallError, Caller};
 use crate::identity::{self, IdentityError};
+use crate::indexer::{query_digest, turn_digest};
 use crate::network::Network;
 use crate::settlement::{self, ChainConfig, ChainConfigError, Settle};
 use crate::wire::{self, WireError};
@@ -234,6 +246,11 @@ impl Buyer {
         self.account.id()
     }
 
+    /// Its account's key, for who is both a buyer and a checker.
+    pub(crate) const fn account_key(&self) -> &AccountKey {
+        &self.account
+    }
+
     /// The transport.
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
@@ -327,7 +344,21 @@ impl Buyer {
         hold: bool,
         exclude: Vec<NodeId>,
     ) -> Result<Vec<Offer>, BuyerError> {
-        let is_anywhere = needs.regions.iter().any(|region| region.as_str() == ANYWHERE);
+        let is_anywhere = self.look_around(needs).await;
+        let request = self.match_request(needs, count, hold, exclude);
+        let request = MatchRequest { receipt: true, ..request };
+        let is_compared = u16::from_le_bytes(outside::random()) % COMPARED_ONE_IN == 0;
+        if is_compared && hold {
+            let needs = request.needs.clone();
+            let aside = indexers::compare_aside(Arc::clone(&self.indexers), needs);
+            self.shutdown.spawn_until_asked("compare", aside);
+        }
+        self.candidates_of(request, is_anywhere).await
+    }
+
+    /// Learns of indexers and round trips what a question needs. Says whether it may be answered
+    /// anywhere, wherever it is cheapest.
+    async fn look_around(&self, needs: &Needs) -> bool {
         // Where a region is named, its indexers must be known; else that can wait.
         let is_near = is_near_wanted(needs);
         if needs.regions.is_empty() && !is_near {
@@ -342,15 +373,7 @@ impl Buyer {
         if is_near {
             self.indexers.probe().await;
         }
-        let request = self.match_request(needs, count, hold, exclude);
-        let request = MatchRequest { receipt: true, ..request };
-        let is_compared = u16::from_le_bytes(outside::random()) % COMPARED_ONE_IN == 0;
-        if is_compared && hold {
-            let needs = request.needs.clone();
-            let aside = indexers::compare_aside(Arc::clone(&self.indexers), needs);
-            self.shutdown.spawn_until_asked("compare", aside);
-        }
-        self.candidates_of(request, is_anywhere).await
+        needs.regions.iter().any(|region| region.as_str() == ANYWHERE)
     }
 
     /// Goes through the regions until one has something that fits.
@@ -370,13 +393,11 @@ impl Buyer {
             // Where a region's indexers are all silent, the next region's are asked at once.
             let order = groups.iter().skip(first).flatten().cloned().collect();
             match self.indexers.ask(order, asked).await {
-                Ok((by, IndexReply::Candidates(found))) => {
-                    let (buyer, request, found) = (self.account(), &request, &found);
-                    let answer = indexers::Answer { by, buyer, request, found };
-                    if !self.indexers.check_receipt(&answer) {
-                        self.publish_aside();
-                    }
-                    let mut offers = self.open_offers(&found.offers);
+                Ok((by, IndexReply::Candidates(signed))) => {
+                    let found = signed.open_by(&self.domain, by).ok();
+                    self.check(by, (&request, query_digest(&request)), (&signed, found.as_ref()));
+                    let mut offers =
+                        found.map_or_else(Vec::new, |found| self.own_offers(by, found));
                     // An indexer's word is not taken for what this side can see itself.
                     offers.retain(|offer| is_within(&request.needs, offer));
                     self.offered(&offers, by);
@@ -432,14 +453,40 @@ impl Buyer {
         }
     }
 
-    /// Offers that are for this account and signed by one of the network's indexers.
-    fn open_offers(&self, signed: &[Signed<Offer>]) -> Vec<Offer> {
-        signed
-            .iter()
-            .filter(|signed| self.indexers.is_indexer(signed.signer()))
-            .filter_map(|signed| signed.open(&self.domain).ok())
-            .filter(|offer| offer.buyer == self.account())
-            .collect()
+    /// Checks the receipt of an answer.
+    fn check(
+        &self,
+        by: NodeId,
+        (request, asked): (&MatchRequest, [u8; 32]),
+        (signed, found): (&Signed<Candidates>, Option<&Candidates>),
+    ) {
+        let buyer = self.account();
+        let answer = indexers::Answer { by, buyer, request, asked, signed, found };
+        if !self.indexers.check_receipt(&answer) {
+            self.publish_aside();
+        }
+    }
+
+    /// The offers of a turn in an indexer's queue, its receipt checked.
+    fn open_turn(&self, request: &MatchRequest, signed: &Signed<Candidates>) -> Vec<Offer> {
+        let by = signed.signer();
+        if !self.indexers.is_indexer(by) {
+            return Vec::new();
+        }
+        let found = signed.open(&self.domain).ok();
+        self.check(by, (request, turn_digest(request)), (signed, found.as_ref()));
+        found.map_or_else(Vec::new, |found| self.own_offers(by, found))
+    }
+
+    /// The offers of an opened answer that are for this account.
+    fn own_offers(&self, by: NodeId, found: Candidates) -> Vec<Offer> {
+        let mut offers = found.offers;
+        offers.retain(|offer| offer.buyer == self.account());
+        for offer in &mut offers {
+            // An indexer speaks for itself only.
+            offer.matched = offer.matched.filter(|matched| matched.indexer == by);
+        }
+        offers
     }
 
     /// What is on offer, with online scores.
@@ -463,6 +510,18 @@ impl Buyer {
     pub async fn verified(&self) -> Result<Vec<Verified>, BuyerError> {
         match self.ask(IndexRequest::Verified).await? {
             IndexReply::Verified(rows) => Ok(rows),
+            _ => Err(BuyerError::Wire(WireError::Ended)),
+        }
+    }
+
+    /// What checkers measured of networks, places and disks lately, as an indexer adds it up.
+    ///
+    /// # Errors
+    ///
+    /// [`BuyerError`] where no indexer answers.
+    pub async fn sites(&self) -> Result<Vec<SiteView>, BuyerError> {
+        match self.ask(IndexRequest::Sites).await? {
+            IndexReply::Sites(rows) => Ok(rows),
             _ => Err(BuyerError::Wire(WireError::Ended)),
         }
     }

@@ -1,10 +1,16 @@
 //! The checker: asks the containers it was assigned whether they are there, once a minute.
 //!
-//! Who checks whom when follows from the epoch's public seed (`welkin-check`); this role carries
-//! the machine's probes to hosts and its signed reports to indexers.
+//! Whom it checks when, it draws from the epoch's seed with a key of its own (`welkin-check`); this role
+//! carries the machine's probes to hosts and its signed reports to indexers.
 
+mod cosign;
 mod exam;
 mod exams;
+mod mystery;
+mod residency;
+mod short;
+mod site;
+mod sites;
 mod witness;
 
 use std::sync::Arc;
@@ -13,23 +19,28 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
+use welkin_check::sortition::{Lot, VrfKey};
 use welkin_check::{Checker, Config as MindConfig, Input, Output};
 use welkin_net::Endpoint;
 use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
 use welkin_proto::epoch::{Roll, Statement};
 use welkin_proto::exam::ExamReport;
-use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
+use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, Listing};
+use welkin_proto::settle::SettleRefusal;
 use welkin_proto::{
     ALPN_CHECK, ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, Signable, Signed,
-    SignedByAccount,
+    SignedByAccount, Turn, TurnProof,
 };
-use welkin_types::{ContainerId, UnixMillis};
+use welkin_types::{ContainerId, Region, UnixMillis};
 
-pub use exam::{ExamError, Target, Who, examine};
+pub use exam::{ExamError, Target, Who, Window, examine, examine_all};
+pub use mystery::{MysteryBounds, MysteryConfig, MysteryDeps};
+pub use residency::{Pace, look};
+pub use site::measure;
 
 use crate::connect::Caller;
-use crate::settlement::Settle;
+use crate::settlement::{Settle, SettlementError};
 use crate::{Shutdown, outside};
 
 /// Checkers that look at one container in one minute.
@@ -38,14 +49,19 @@ pub const COMMITTEE: usize = 3;
 const LISTING_EVERY: Duration = Duration::from_secs(10);
 /// How long a question to an indexer may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The length of an epoch until the settlement service has told it.
-const EPOCH_SECONDS_GUESS: u64 = 60;
+/// How often an epoch's seed and list are asked for that are not shown yet.
+const EPOCH_EVERY: Duration = Duration::from_secs(1);
 /// The most reports on their way.
 const REPORTS_MAX: usize = 1_024;
 /// How often two indexers are looked at, where nothing else is said.
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// It is said so often in an epoch for whom this checker takes part, as one may get lost.
-const ENROLMENTS: u32 = 3;
+/// The pause before it is said again for whom this checker takes part, where not all have heard it; it
+/// doubles up to the longest.
+const ENROL_PAUSE: Duration = Duration::from_secs(5);
+const ENROL_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// What is not taken now is sent again after this, then after three times as long, so often.
+const SEND_PAUSE: Duration = Duration::from_secs(2);
+const SENDS: u32 = 4;
 /// Pause before a failed registration is tried again.
 const REGISTER_PAUSE: Duration = Duration::from_secs(2);
 
@@ -57,11 +73,25 @@ pub struct Config {
     pub listen: String,
     /// Of a hundred probes of a container so many come with a challenge of its hardware, at most 100.
     pub exam_percent: u8,
+    /// It settles each epoch that it was listed in, and signs what came out, where the evidence has no
+    /// more statements than this; 0: never.
+    pub cosign_statements_max: usize,
+    /// Sessions that it has as an ordinary buyer.
+    pub mystery: MysteryConfig,
+    /// The city where it stands, as `kr-seoul`: then its round trips tell where hosts can't be. Empty
+    /// if it does not say.
+    pub region: String,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:0".to_owned(), exam_percent: 5 }
+        Self {
+            listen: "127.0.0.1:0".to_owned(),
+            exam_percent: 5,
+            cosign_statements_max: 0,
+            mystery: MysteryConfig::default(),
+            region: String::new(),
+        }
     }
 }
 
@@ -74,6 +104,8 @@ pub struct Deps {
     pub key: NodeKey,
     /// Where signatures hold.
     pub domain: Domain,
+    /// With which it draws when it comes, and proves it.
+    pub vrf: VrfKey,
     /// The settlement service.
     pub settle: Settle,
     /// The region's indexers.
@@ -84,10 +116,17 @@ pub struct Deps {
     pub look_every: Duration,
     /// Of a hundred probes so many come with a challenge.
     pub exam_percent: u8,
+    /// An epoch is settled and signed where its evidence has no more statements; 0: never.
+    pub cosign_statements_max: usize,
+    /// Sessions that it has as an ordinary buyer, if it has any.
+    pub mystery: Option<MysteryDeps>,
+    /// Where it stands, if it says so.
+    pub region: Option<Region>,
 }
 
 /// Runs a checker until it is asked to stop.
-pub fn start(deps: Deps, shutdown: &Shutdown) {
+pub fn start(mut deps: Deps, shutdown: &Shutdown) {
+    let mystery = deps.mystery.take();
     let node = deps.key.id();
     let mind = Checker::new(node, MindConfig { committee: COMMITTEE, ..MindConfig::default() });
     let indexers = deps
@@ -103,17 +142,29 @@ pub fn start(deps: Deps, shutdown: &Shutdown) {
         }
     });
     let deps = Arc::new(deps);
+    if let Some(mystery) = mystery {
+        let sessions = mystery::run(Arc::clone(&deps), mystery, shutdown.clone());
+        shutdown.spawn_until_asked("mystery", sessions);
+    }
     let witness = witness::Witness::new(Arc::clone(&deps));
     shutdown.spawn_until_asked("witness", witness.run());
-    let who = Who { endpoint: deps.endpoint.clone(), domain: deps.domain, checker: node };
+    let indexers = Arc::new(indexers);
+    if deps.cosign_statements_max > 0 {
+        let cosigning = cosign::run(Arc::clone(&deps), Arc::clone(&indexers));
+        shutdown.spawn_until_asked("cosign", cosigning);
+    }
+    let (endpoint, domain) = (deps.endpoint.clone(), deps.domain);
+    let who = Who { endpoint, domain, checker: node, turn: None };
     let role = Role {
+        sites: sites::Sites::new(who.clone(), deps.exam_percent, deps.region.clone()),
         exams: exams::Exams::new(who, deps.exam_percent),
         deps,
         mind,
-        indexers: Arc::new(indexers),
+        indexers,
         probes: JoinSet::new(),
         reports: JoinSet::new(),
-        enrolled: Enrolled::default(),
+        listings: JoinSet::new(),
+        enrolled: Enrolled::new(),
     };
     shutdown.spawn_until_asked("checker", role.run());
 }
@@ -124,92 +175,169 @@ struct Role {
     indexers: Arc<Vec<Caller>>,
     probes: JoinSet<Input>,
     reports: JoinSet<()>,
+    listings: JoinSet<Vec<Listing>>,
     exams: exams::Exams,
+    sites: sites::Sites,
     enrolled: Enrolled,
 }
 
-/// How often this checker has said that it takes part.
-#[derive(Debug, Default)]
+/// The containers that there are, by all indexers that answer. They are asked at once and beside the
+/// probes: one that is silent would make every answer of a host a late one.
+async fn listings(indexers: Arc<Vec<Caller>>) -> Vec<Listing> {
+    let hello = IndexHello::Ask(Box::new(IndexRequest::Offers { needs: None }));
+    let mut asked = JoinSet::new();
+    for place in 0..indexers.len() {
+        let (indexers, hello) = (Arc::clone(&indexers), hello.clone());
+        asked.spawn(async move {
+            match indexers.get(place)?.ask(&hello, ASK_TIMEOUT).await {
+                Ok(IndexReply::Listing(rows)) => return Some(rows),
+                Ok(_) => debug!("an indexer gave no listing"),
+                Err(error) => debug!(error = %crate::chain(&error), "an indexer was not reached"),
+            }
+            None
+        });
+    }
+    let all = asked.join_all().await;
+    all.into_iter().flatten().flatten().collect()
+}
+
+/// Whether this checker has said that it takes part.
+#[derive(Debug)]
 struct Enrolled {
     epoch_seconds: Option<u64>,
-    epoch: u64,
-    times: u32,
+    /// The epoch of the roll, which is signed once in it.
+    roll: Option<(u64, IndexHello)>,
+    /// Whether all indexers took it.
+    under_way: JoinSet<bool>,
+    due: Instant,
+    pause: Duration,
+}
+
+impl Enrolled {
+    fn new() -> Self {
+        let (under_way, due) = (JoinSet::new(), Instant::now());
+        Self { epoch_seconds: None, roll: None, under_way, due, pause: ENROL_PAUSE }
+    }
 }
 
 impl Role {
     async fn run(mut self) {
-        while let Err(error) = self.deps.settle.register_checker().await {
+        while let Err(error) = self.deps.settle.register_checker(self.deps.vrf.public().0).await {
+            if matches!(error, SettlementError::Refused(SettleRefusal::NotAllowed)) {
+                error!(
+                    "this node registered as a checker with another vrf.key: put that file back"
+                );
+            }
             warn!(error = %crate::chain(&error), "not registered yet");
             tokio::time::sleep(REGISTER_PAUSE).await;
         }
         info!(node = %self.deps.key.id(), "checker started");
         let mut listing_at = Instant::now();
+        let mut epoch_at = listing_at;
         loop {
+            if Instant::now() >= epoch_at {
+                epoch_at = Instant::now() + EPOCH_EVERY;
+                self.learn_epoch().await;
+            }
             if Instant::now() >= listing_at {
                 listing_at = Instant::now() + LISTING_EVERY;
-                self.refresh().await;
+                self.enrol();
+                if self.listings.is_empty() {
+                    self.listings.spawn(listings(Arc::clone(&self.indexers)));
+                }
             }
+            self.draw();
             let wake = self.drain();
             let wait = wake.since(outside::now()).min(LISTING_EVERY);
             let input = tokio::select! {
                 Some(Ok(input)) = self.probes.join_next() => input,
+                Some(Ok(rows)) = self.listings.join_next() => {
+                    let evasive = self.exams.list(&rows);
+                    evasive.iter().for_each(|report| self.report_exam(report));
+                    Input::Listings(rows)
+                }
                 report = self.exams.next() => {
                     report.into_iter().for_each(|report| self.report_exam(&report));
                     Input::Tick
                 }
+                report = self.sites.next() => {
+                    report.into_iter().for_each(|report| self.send(&report, IndexRequest::Site));
+                    Input::Tick
+                }
                 () = tokio::time::sleep(wait) => Input::Tick,
-                () = tokio::time::sleep_until(listing_at) => Input::Tick,
+                () = tokio::time::sleep_until(listing_at.min(epoch_at)) => Input::Tick,
             };
             self.mind.handle(outside::now(), input);
         }
     }
 
-    /// Fetches the epoch that is missing and the containers that there are.
-    async fn refresh(&mut self) {
-        // By a wrong guess another epoch is asked for first, which tells the length of all.
-        for _ in 0..2 {
-            let length = self.enrolled.epoch_seconds.unwrap_or(EPOCH_SECONDS_GUESS);
-            let Some(epoch) = self.mind.epoch_wanted(outside::now(), length) else { break };
-            match self.deps.settle.epoch(epoch).await {
-                Ok(view) => {
-                    let seconds = view.epoch_seconds.max(1);
-                    self.enrolled.epoch_seconds = Some(seconds);
-                    if outside::now().0 / 1_000 / seconds == view.epoch {
-                        self.exams.on_epoch(view.epoch);
-                    }
-                    self.mind.handle(outside::now(), Input::Epoch(view));
-                    self.drain();
+    /// Fetches the present epoch, if it is not here.
+    async fn learn_epoch(&mut self) {
+        let length = match self.enrolled.epoch_seconds {
+            Some(length) => length,
+            // Long over: what all have in common.
+            None => match self.deps.settle.epoch(0).await {
+                Ok(view) => view.epoch_seconds.max(1),
+                Err(error) => {
+                    warn!(error = %crate::chain(&error), "the length of an epoch is not known yet");
+                    return;
                 }
-                Err(error) => warn!(error = %crate::chain(&error), "no seed for this epoch yet"),
+            },
+        };
+        self.enrolled.epoch_seconds = Some(length);
+        let Some(epoch) = self.mind.epoch_wanted(outside::now(), length) else { return };
+        match self.deps.settle.epoch(epoch).await {
+            Ok(view) => {
+                if outside::now().0 / 1_000 / length == view.epoch {
+                    self.exams.on_epoch(view.epoch);
+                }
+                self.mind.handle(outside::now(), Input::Epoch(view));
+                self.drain();
             }
+            Err(error) => debug!(error = %crate::chain(&error), epoch, "no seed of this epoch yet"),
         }
-        self.enrol();
-        let hello = IndexHello::Ask(Box::new(IndexRequest::Offers { needs: None }));
-        let mut listings = Vec::new();
-        for indexer in self.indexers.iter() {
-            match indexer.ask(&hello, ASK_TIMEOUT).await {
-                Ok(IndexReply::Listing(rows)) => listings.extend(rows),
-                Ok(_) => debug!("an indexer gave no listing"),
-                Err(error) => debug!(error = %crate::chain(&error), "an indexer was not reached"),
-            }
-        }
-        self.exams.list(&listings);
-        self.mind.handle(outside::now(), Input::Listings(listings));
     }
 
-    /// Says to indexers for which account this checker takes part in the epoch.
+    /// Draws for the present minute, if that is not done: whom it visits in it, and at which second.
+    fn draw(&mut self) {
+        let now = outside::now();
+        let Some((minute, ticket, listed)) = self.mind.ticket_wanted(now) else { return };
+        // A proof by another key than the listed one shows nothing to anybody.
+        if listed != self.deps.vrf.public() {
+            return;
+        }
+        let (proof, output) = self.deps.vrf.prove(&ticket, outside::random());
+        let turn = Turn { minute, proof: TurnProof::from_bytes(&proof.0) };
+        self.mind.handle(now, Input::Drawn { turn, lot: Lot::new(output) });
+    }
+
+    /// Says to indexers for which account this checker takes part in the epoch, until all have taken
+    /// it; in long epochs again, for those that have come anew.
     fn enrol(&mut self) {
         let Some(epoch_seconds) = self.enrolled.epoch_seconds else { return };
-        let epoch = outside::now().0 / 1_000 / epoch_seconds;
-        if epoch != self.enrolled.epoch {
-            (self.enrolled.epoch, self.enrolled.times) = (epoch, 0);
+        let (now, epoch) = (Instant::now(), outside::now().0 / 1_000 / epoch_seconds);
+        if self.enrolled.roll.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            let (account, issued) = (self.deps.delegation.clone(), outside::now());
+            let roll = Roll { epoch, issued, account, containers: Vec::new() };
+            let Ok(signed) = Signed::sign(&self.deps.domain, &self.deps.key, &roll) else { return };
+            let statement = Box::new(Statement::Roll(Box::new(signed)));
+            let hello = IndexHello::Ask(Box::new(IndexRequest::State(statement)));
+            self.enrolled.roll = Some((epoch, hello));
+            self.enrolled.under_way.abort_all();
+            (self.enrolled.due, self.enrolled.pause) = (now, ENROL_PAUSE);
         }
-        if self.enrolled.times < ENROLMENTS {
-            self.enrolled.times += 1;
-            let (account, containers) = (self.deps.delegation.clone(), Vec::new());
-            self.send(&Roll { epoch, account, containers }, |signed| {
-                IndexRequest::State(Box::new(Statement::Roll(signed)))
-            });
+        while let Some(taken) = self.enrolled.under_way.try_join_next() {
+            if taken.is_ok_and(|is_taken| is_taken) {
+                self.enrolled.due = now + Duration::from_secs((epoch_seconds / 4).max(60));
+            }
+        }
+        let hello = self.enrolled.roll.as_ref().map(|(_, hello)| hello.clone());
+        if let Some(hello) = hello.filter(|_| now >= self.enrolled.due)
+            && self.enrolled.under_way.is_empty()
+        {
+            self.enrolled.due = now + self.enrolled.pause;
+            self.enrolled.pause = (self.enrolled.pause * 2).min(ENROL_PAUSE_MAX);
+            self.enrolled.under_way.spawn(deliver(Arc::clone(&self.indexers), hello));
         }
     }
 
@@ -218,10 +346,20 @@ impl Role {
             match self.mind.poll() {
                 Output::Idle { wake_at } => return wake_at,
                 Output::Report(report) => self.report(report),
-                Output::Probe { addr, container, minute, deadline } => {
+                Output::AskShort(ask) => {
+                    let short = short::ask(Arc::clone(&self.indexers), ask);
+                    self.probes.spawn(short);
+                }
+                Output::Probe { addr, container, minute, deadline, turn } => {
                     let deps = Arc::clone(&self.deps);
                     let host = addr.node;
-                    self.exams.begin(host, container, minute);
+                    // Who stands in is expected: a challenge is for those that are not.
+                    if turn.is_some() {
+                        self.exams.begin(host, container, minute, turn);
+                        if let Some(target) = self.exams.target(host, container) {
+                            self.sites.begin(target, minute, turn);
+                        }
+                    }
                     self.probes.spawn(async move {
                         let finding = probe(&deps, addr, container, minute, deadline).await;
                         Input::ProbeDone { host, container, minute, finding }
@@ -258,19 +396,55 @@ impl Role {
             }
         };
         let hello = IndexHello::Ask(Box::new(request(Box::new(signed))));
-        self.reports.spawn(deliver(Arc::clone(&self.indexers), hello));
+        let delivered = deliver(Arc::clone(&self.indexers), hello);
+        self.reports.spawn(async move {
+            delivered.await;
+        });
     }
 }
 
-async fn deliver(indexers: Arc<Vec<Caller>>, hello: IndexHello) {
-    for indexer in indexers.iter() {
-        match indexer.ask(&hello, ASK_TIMEOUT).await {
-            Ok(IndexReply::Reported) => debug!("reported"),
-            Ok(IndexReply::Refused(why)) => debug!(why, "a report is refused"),
-            Ok(_) => debug!("a report got no answer"),
-            Err(error) => debug!(error = %crate::chain(&error), "a report was not delivered"),
+/// Says something to all indexers, again to those that can't be reached or have no room now; whether
+/// all took it.
+async fn deliver(indexers: Arc<Vec<Caller>>, hello: IndexHello) -> bool {
+    let hello = Arc::new(hello);
+    let mut left: Vec<_> = (0..indexers.len()).collect();
+    let (mut is_taken, mut pause) = (true, SEND_PAUSE);
+    for send in 0..SENDS {
+        if send > 0 {
+            tokio::time::sleep(pause).await;
+            pause *= 3;
+        }
+        // All at once: one that is down keeps nothing from the others.
+        let mut asking = tokio::task::JoinSet::new();
+        for place in left.drain(..) {
+            let (indexers, hello) = (Arc::clone(&indexers), Arc::clone(&hello));
+            asking.spawn(async move { (place, indexers[place].ask(&hello, ASK_TIMEOUT).await) });
+        }
+        let mut again = Vec::new();
+        while let Some(Ok((place, said))) = asking.join_next().await {
+            match said {
+                Ok(IndexReply::Reported) => debug!("reported"),
+                Ok(IndexReply::NotKept { is_full: false }) => again.push(place),
+                Ok(IndexReply::NotKept { is_full: true }) => {
+                    warn!(indexer = %indexers[place].addr().node, "it has no room in this epoch");
+                }
+                Ok(IndexReply::Refused(why)) => {
+                    debug!(why, "a report is refused");
+                    is_taken = false;
+                }
+                Ok(_) => debug!("a report got no answer"),
+                Err(error) => {
+                    debug!(error = %crate::chain(&error), "a report was not delivered");
+                    again.push(place);
+                }
+            }
+        }
+        left = again;
+        if left.is_empty() {
+            break;
         }
     }
+    is_taken && left.is_empty()
 }
 
 async fn probe(

@@ -5,20 +5,24 @@
 
 mod book;
 mod card;
+mod quality;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Read as _, Write};
 
-use welkin_check::assignment;
 use welkin_check::challenge::ClassTable;
+use welkin_check::sortition::{Committees, Lot};
 use welkin_ledger::epoch::{
     Book, Evidence, Gathered, RosterError, Seat, Settled, Terms, Unfit, gather, settle, unfit,
 };
 use welkin_proto::epoch::{EVIDENCE_VERSION, Heading, Statement};
-use welkin_types::{Class, ContainerId, NodeId};
+use welkin_proto::{Seating, Turn, TurnProof};
+use welkin_types::{Class, NodeId};
 
 pub use book::{BookError, BookFile};
 pub use card::{Observation, observations};
+pub use quality::delivered_quality;
 
 use crate::checker::COMMITTEE;
 
@@ -26,10 +30,13 @@ use crate::checker::COMMITTEE;
 const LINE_BYTES_MAX: u64 = 4 << 20;
 /// The most statements of a file.
 const STATEMENTS_MAX: usize = 1 << 24;
-/// Committees that are remembered while statements are verified.
-const COMMITTEES_MAX: usize = 1 << 16;
+/// Lots that are remembered while statements are verified.
+const LOTS_MAX: usize = 1 << 16;
 /// Multiply-adds a second, in millions, that are a capacity of 1: one core of a class without GPUs.
 const CAPACITY_MMAC_PER_S: u64 = 250;
+
+/// What a unit of capacity should earn in an epoch, in USD micros: as the contract is deployed.
+pub const TARGET_MICROS: u64 = 5_000_000;
 
 /// Why a file of evidence can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -121,9 +128,11 @@ impl Published {
         to.flush()
     }
 
-    /// Verifies every statement, its author's assignment included.
+    /// Verifies every statement, its author's assignment included, and rates the sessions.
     pub fn gather(&self) -> Gathered {
-        gather(&self.heading, &self.statements, self.assigned())
+        let mut gathered = gather(&self.heading, &self.statements, self.seating());
+        quality::rate(&mut gathered);
+        gathered
     }
 
     /// Leaves out what no author has made; how many that were.
@@ -139,17 +148,46 @@ impl Published {
         all.find_map(|(place, statement)| Some((place + 1, forged(&self.heading, statement)?)))
     }
 
-    fn assigned(&self) -> impl FnMut(Seat) -> bool {
-        let view = &self.heading.view;
-        let mut committees: BTreeMap<(u64, ContainerId), Vec<NodeId>> = BTreeMap::new();
-        move |Seat { minute, container, checker }| {
-            if committees.len() >= COMMITTEES_MAX {
-                committees.clear();
+    /// What checkers have shown with their reports that they had drawn, by minute and checker; each with a
+    /// right proof.
+    pub fn lots(&self) -> BTreeMap<(u64, NodeId), Lot> {
+        let committees = Committees::new(&self.heading.view, COMMITTEE);
+        let domain = &self.heading.domain;
+        let mut lots = BTreeMap::new();
+        for statement in &self.statements {
+            let said = match statement {
+                Statement::Probe(signed) => {
+                    signed.open(domain).ok().map(|said| (said.checker, said.minute, said.turn))
+                }
+                Statement::Exam(signed) => {
+                    signed.open(domain).ok().map(|said| (said.checker, said.minute, said.turn))
+                }
+                Statement::Roll(_) | Statement::Lease(_) | Statement::Digests(_) => None,
+            };
+            let Some((checker, minute, Some(proof))) = said else { continue };
+            if let Entry::Vacant(place) = lots.entry((minute, checker))
+                && let Some(lot) = committees.shown(checker, &Turn { minute, proof })
+            {
+                place.insert(lot);
             }
-            let committee = committees.entry((minute, container)).or_insert_with(|| {
-                assignment(&view.seed, minute, &view.checkers, container, COMMITTEE)
+        }
+        lots
+    }
+
+    fn seating(&self) -> impl FnMut(Seat, Option<TurnProof>) -> Seating {
+        let committees = Committees::new(&self.heading.view, COMMITTEE);
+        let mut lots: BTreeMap<(u64, NodeId, TurnProof), Option<Lot>> = BTreeMap::new();
+        move |Seat { minute, container, checker }, proof| {
+            if lots.len() >= LOTS_MAX {
+                lots.clear();
+            }
+            // Nothing is to be shown where all check everything.
+            let proof = proof.filter(|_| !committees.are_all());
+            let lot = proof.and_then(|proof| {
+                let shown = || committees.shown(checker, &Turn { minute, proof });
+                *lots.entry((minute, checker, proof)).or_insert_with(shown)
             });
-            committee.contains(&checker)
+            committees.seating(checker, minute, container, lot.as_ref())
         }
     }
 }
@@ -190,3 +228,6 @@ pub fn outcome(gathered: Gathered, book: &Book) -> Result<Outcome, RosterError> 
     let settled = settle(&terms, book, &mut evidence);
     Ok(Outcome { gathered, terms, evidence, settled })
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,7 @@ mod pool;
 mod preempt;
 mod probe;
 mod pulse;
+mod quality;
 mod ready;
 mod registry;
 mod reservation;

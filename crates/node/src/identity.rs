@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use welkin_check::sortition::VrfKey;
 use welkin_proto::{AccountKey, Delegation, Domain, KeyError, NodeKey, SignedByAccount};
 use welkin_types::NodeId;
 
@@ -50,6 +51,16 @@ pub enum IdentityError {
 /// [`IdentityError`] where the file is unreadable, exposed or malformed.
 pub fn node_key(path: &Path) -> Result<NodeKey, IdentityError> {
     secret(path).map(|secret| NodeKey::from_secret(&secret))
+}
+
+/// Reads the key with which a checker draws, making one where there is none.
+///
+/// # Errors
+///
+/// [`IdentityError`] where the file is unreadable, exposed or malformed.
+pub fn vrf_key(path: &Path) -> Result<VrfKey, IdentityError> {
+    let malformed = || IdentityError::Malformed { path: path.to_owned() };
+    secret(path).and_then(|secret| VrfKey::from_seed(&secret).ok_or_else(malformed))
 }
 
 /// Reads an account key, making one where there is none.

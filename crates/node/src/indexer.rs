@@ -14,12 +14,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, info};
-use welkin_match::Fleet;
+use welkin_match::{Fleet, ReportRefusal};
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
 use welkin_proto::check::Report;
 use welkin_proto::epoch::Statement;
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX};
-use welkin_proto::{ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, Signed, SignedByAccount};
+use welkin_proto::{
+    ALPN_INDEX, Delegation, Domain, Matched, NodeAddr, NodeKey, Seating, Signed, SignedByAccount,
+};
 use welkin_types::{AccountId, NodeId, Region};
 
 use crate::assignments::Assignments;
@@ -29,6 +31,7 @@ use crate::wire::{self, WireError};
 use crate::{Shutdown, outside};
 
 mod beats;
+mod cosigns;
 pub mod directory;
 mod evidence;
 mod exams;
@@ -37,13 +40,16 @@ mod kept;
 mod matching;
 pub mod prices;
 mod queue;
+mod sites;
 mod snapshot;
+mod spoken;
 pub mod standby;
 mod streams;
 
 pub use beats::{BeatCounters, Beats, BeatsConfig, BeatsError};
 
 pub use matching::query_digest;
+pub use queue::turn_digest;
 pub use snapshot::write_snapshot;
 
 pub use gossip::Neighbourhood;
@@ -157,10 +163,15 @@ struct Indexer {
     hosts: Mutex<BTreeMap<NodeId, (u64, mpsc::Sender<IndexerToHost>)>>,
     reports: Assignments,
     exams: exams::Exams,
+    sites: sites::Sites,
+    spoken: spoken::SpokenOf,
     evidence: evidence::Evidence,
+    cosigns: cosigns::Cosigns,
     waiting: queue::Waiting,
     history: Arc<dyn prices::History>,
     neighbours: gossip::Neighbours,
+    /// What its offers say of who makes them.
+    matched: Option<Matched>,
     kept: Kept,
     shutdown: Shutdown,
     gate: Arc<Gate>,
@@ -200,6 +211,8 @@ pub fn start_kept(deps: Deps, kept: Kept, shutdown: &Shutdown) -> (NodeAddr, Arc
     let evidence = evidence::Evidence::open(dir.join("evidence"), deps.settle.clone());
     let log = snapshot::keep(dir, before.scores, &fleet, shutdown);
     let (at, settle) = (deps.neighbourhood, deps.settle.clone());
+    let account = at.operator.signer(&deps.domain).ok();
+    let matched = account.map(|account| Matched { indexer: deps.key.id(), account });
     let neighbours = gossip::Neighbours::new(at, deps.key.id(), deps.domain, settle);
     let indexer = Arc::new(Indexer {
         endpoint: deps.endpoint,
@@ -210,12 +223,16 @@ pub fn start_kept(deps: Deps, kept: Kept, shutdown: &Shutdown) -> (NodeAddr, Arc
         beats: deps.beats,
         explaining: Semaphore::new(1),
         hosts: Mutex::default(),
-        reports: Assignments::new(deps.settle, Duration::ZERO),
+        reports: Assignments::new(deps.settle),
         exams: exams::Exams::default(),
+        sites: sites::Sites::default(),
+        spoken: spoken::SpokenOf::default(),
         evidence,
+        cosigns: cosigns::Cosigns::default(),
         waiting: queue::Waiting::default(),
         history,
         neighbours,
+        matched,
         kept,
         shutdown: shutdown.clone(),
         gate: Gate::new(GateLimits::of(CONNECTIONS_MAX)),
@@ -344,6 +361,11 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
         }
         IndexRequest::Report(signed) => report(indexer, peer.node, signed).await,
         IndexRequest::Exam(report) => exams::answer(indexer, peer.node, &report).await,
+        IndexRequest::Site(report) => sites::answer(indexer, peer.node, &report).await,
+        IndexRequest::Sites => {
+            let region_of = |host| indexer.fleet().region_of(host).cloned();
+            IndexReply::Sites(indexer.sites.rows(LISTED_MAX, region_of))
+        }
         IndexRequest::Verified => IndexReply::Verified(indexer.exams.rows(LISTED_MAX)),
         IndexRequest::Indexers => IndexReply::Indexers(Box::new(indexer.neighbours.directory())),
         IndexRequest::Gossip(gossip) => indexer.neighbours.gossip(peer.node, *gossip),
@@ -352,6 +374,9 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
         IndexRequest::Prices(asked) => prices::answer(indexer, asked).await,
         IndexRequest::State(statement) => evidence::answer(indexer, peer.node, *statement).await,
         IndexRequest::Epoch(ask) => evidence::page(indexer, ask).await,
+        IndexRequest::Cosign(word) => cosigns::answer(indexer, peer.node, *word).await,
+        IndexRequest::Cosigns(epoch) => IndexReply::Cosigns(indexer.cosigns.of(epoch)),
+        IndexRequest::Short(ask) => spoken::answer(indexer, *ask).await,
     }
 }
 
@@ -361,18 +386,24 @@ async fn report(indexer: &Indexer, peer: NodeId, signed: Box<Signed<Report>>) ->
         Ok(report) => report,
         Err(error) => return IndexReply::Refused(crate::chain(&error)),
     };
-    let Report { checker, container, minute, .. } = report;
+    let Report { checker, container, minute, turn, .. } = report;
     if checker != peer {
         return IndexReply::Refused("the report names another checker".to_owned());
     }
-    if let Err(why) = indexer.reports.check(checker, container, minute).await {
-        return IndexReply::Refused(why);
-    }
+    let seating = match indexer.reports.check_probe(checker, container, minute, turn).await {
+        Ok(seating) => seating,
+        Err(why) => return IndexReply::Refused(why),
+    };
     let taken = indexer.fleet().report(outside::now(), &report);
     match taken {
-        Ok(()) => {
-            evidence::reported(indexer, minute, Statement::Probe(signed)).await;
-            IndexReply::Reported
+        // It is sent again where it was not kept the first time.
+        Ok(()) | Err(ReportRefusal::Repeated) => {
+            if seating == Seating::Drawn
+                && let Ok(place) = indexer.reports.period(minute).await
+            {
+                indexer.spoken.note(place, container, checker);
+            }
+            evidence::reported(indexer, minute, Statement::Probe(signed)).await
         }
         Err(error) => IndexReply::Refused(error.to_string()),
     }

@@ -12,6 +12,7 @@ mod line;
 mod local;
 mod question;
 mod refusal;
+mod register;
 mod serve;
 mod service;
 mod teller;
@@ -197,13 +198,13 @@ impl Settle {
         expect_reply!(reply, Answer::Lease(view) => view)
     }
 
-    /// Makes this node known as a checker.
+    /// Makes this node known as a checker that proves its draws with this key.
     ///
     /// # Errors
     ///
     /// [`SettlementError`]
-    pub async fn register_checker(&self) -> Result<(), SettlementError> {
-        let reply = self.call(Question::RegisterChecker).await?;
+    pub async fn register_checker(&self, vrf: [u8; 32]) -> Result<(), SettlementError> {
+        let reply = self.call(Question::RegisterChecker { vrf }).await?;
         expect_reply!(reply, Answer::Done => ())
     }
 

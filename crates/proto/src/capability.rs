@@ -12,6 +12,7 @@ use welkin_types::{
 use crate::addr::NodeAddr;
 use crate::eip712::Domain;
 use crate::order::{Delegation, SignedByAccount};
+use crate::receipt::Matched;
 use crate::signed::Signable;
 
 /// One kind of container of a host, leasable `slots` times at once.
@@ -140,6 +141,23 @@ impl ContainerOffer {
     }
 }
 
+/// The name of a host's container: the first half of SHA-256("welkin/container/1" ‖ the host's key ‖
+/// the container's place in the host's list, 4 bytes, big-endian). No other host has one of that name.
+pub fn container_id(host: NodeId, index: u32) -> ContainerId {
+    let mut hash = Sha256::new();
+    hash.update(b"welkin/container/1");
+    hash.update(host.as_bytes());
+    hash.update(index.to_be_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash.finalize()[..16]);
+    ContainerId::from_bytes(id)
+}
+
+/// All names that a host's containers can have.
+pub fn container_ids(host: NodeId) -> BTreeSet<ContainerId> {
+    (0..).take(Capability::CONTAINERS_MAX).map(|index| container_id(host, index)).collect()
+}
+
 /// The name under which an image counts as ready: the first half of SHA-256("welkin/image/1" ‖ the
 /// image as a task names it).
 pub fn app_of_image(image: &str) -> AppId {
@@ -186,6 +204,9 @@ pub enum CapabilityError {
     /// Too old.
     #[error("the capability has expired")]
     Expired,
+    /// A container is not named after the host's key.
+    #[error("a container is not the host's: its name does not follow from the host's key")]
+    Foreign,
 }
 
 impl Signable for Capability {
@@ -224,6 +245,12 @@ impl Capability {
         let ids: BTreeSet<_> = self.containers.iter().map(|container| container.id).collect();
         if ids.len() != self.containers.len() {
             return Err(CapabilityError::Bounds("a container is listed twice"));
+        }
+        let in_order = (0..).zip(&self.containers);
+        if !in_order.into_iter().all(|(index, c)| c.id == container_id(signer, index))
+            && !ids.is_subset(&container_ids(signer))
+        {
+            return Err(CapabilityError::Foreign);
         }
         if let Some(what) = self.containers.iter().find_map(ContainerOffer::out_of_bounds) {
             return Err(CapabilityError::Bounds(what));
@@ -265,8 +292,62 @@ pub struct Offer {
     pub online_bp: Option<u16>,
     /// After this the hold is gone.
     pub expires: UnixMillis,
+    /// The indexer that makes it, and who is paid for that.
+    pub matched: Option<Matched>,
 }
 
-impl Signable for Offer {
-    const KIND: &'static str = "offer";
+#[cfg(test)]
+mod tests {
+    use welkin_types::Usd;
+
+    use super::*;
+    use crate::{AccountKey, NodeKey};
+
+    fn offer(id: ContainerId) -> ContainerOffer {
+        ContainerOffer {
+            id,
+            class: Class::cpu(1_000),
+            resources: Resources {
+                cpu_milli: 1_000,
+                memory_bytes: 1 << 30,
+                disk_bytes: 1 << 30,
+                gpus: Vec::new(),
+            },
+            slots: 1,
+            price: Price::per_hour(Usd::from_micros(1_000)),
+            tier: Tier::None,
+            features: Vec::new(),
+            driver: None,
+            apps: Vec::new(),
+            spot: None,
+            reserved: None,
+        }
+    }
+
+    #[test]
+    fn a_host_offers_no_container_of_another() {
+        let (key, account) = (NodeKey::from_secret(&[1; 32]), AccountKey::from_secret(&[2; 32]));
+        let (node, other) = (key.id(), NodeKey::from_secret(&[3; 32]).id());
+        let message = Delegation { node, expires: UnixMillis(u64::MAX) };
+        let operator = SignedByAccount::sign(&Domain::LOCAL, &account.unwrap(), message).unwrap();
+        let check = |ids: &[ContainerId]| {
+            let capability = Capability {
+                addr: NodeAddr { node, relay: None, direct: Vec::new() },
+                operator: operator.clone(),
+                region: Region::local(),
+                containers: ids.iter().copied().map(offer).collect(),
+                revision: 1,
+                issued: UnixMillis(0),
+                expires: UnixMillis(1),
+            };
+            capability.check(&Domain::LOCAL, node, UnixMillis(1)).map(drop)
+        };
+        let own = |index| container_id(node, index);
+        assert_eq!(check(&[own(0), own(1)]), Ok(()));
+        // In any order, and not all.
+        assert_eq!(check(&[own(63), own(2)]), Ok(()));
+        for foreign in [container_id(other, 0), own(64), ContainerId::from_bytes([7; 16])] {
+            assert_eq!(check(&[own(0), foreign]), Err(CapabilityError::Foreign));
+        }
+    }
 }

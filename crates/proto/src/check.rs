@@ -3,11 +3,14 @@
 //! 1. The checker opens a stream with [`Probe`]: a nonce and the minute for which it is assigned.
 //! 2. The host answers [`ProbeReply`], signed, with the nonce and what is free.
 //! 3. The checker takes the round trip by its own clock and sends a signed [`Report`] to indexers.
+//!
+//! A probe asks what anybody may ask, so it shows the host nothing of what was drawn: the report does.
 
 use serde::{Deserialize, Serialize};
 use welkin_types::{ContainerId, NodeId, UnixMillis};
 
 use crate::signed::Signable;
+use crate::turn::TurnProof;
 
 /// A checker's question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +67,21 @@ pub struct Report {
     pub minute: u64,
     /// What was found.
     pub finding: Finding,
+    /// What it has drawn for the minute: it shows that it was to come. Without it, it has stood in.
+    pub turn: Option<TurnProof>,
 }
+
+/// "Who of these is short of checkers?" From one that is publicly named to stand in for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShortAsk {
+    /// The present minute, the last of its period.
+    pub minute: u64,
+    /// Containers, at most [`SHORT_MAX`].
+    pub containers: Vec<ContainerId>,
+}
+
+/// The most containers of a [`ShortAsk`].
+pub const SHORT_MAX: usize = 4_096;
 
 impl Signable for Report {
     const KIND: &'static str = "report";

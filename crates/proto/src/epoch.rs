@@ -1,28 +1,32 @@
 //! The published evidence of an epoch: signed statements, as indexers keep and show them.
 //!
 //! 1. Hosts and checkers say once an epoch for which account they take part, with a signed [`Roll`].
-//! 2. Checkers' reports and finished leases are kept as they were signed, as [`Statement`]s.
+//! 2. Checkers' reports, finished leases and what was measured of them are kept as they were signed, as [`Statement`]s.
 //! 3. Anybody asks an indexer for them, page by page ([`EvidenceAsk`], [`EvidencePage`]).
 //!
 //! What they are worth, `welkin_ledger::epoch` says; nothing here is believed without its signature.
 
 use serde::{Deserialize, Serialize};
-use welkin_types::{Class, ContainerId};
+use welkin_types::{Class, ContainerId, UnixMillis};
 
 use crate::check::Report;
+use crate::digest::SessionDigests;
 use crate::eip712::Domain;
 use crate::exam::ExamReport;
 use crate::order::{Delegation, SignedByAccount};
 use crate::receipt::ReceiptFile;
 use crate::settle::EpochView;
 use crate::signed::{Signable, Signed};
+pub use crate::span::Span;
 
 /// The edition of the evidence: of its statements, and of how they are read.
-pub const EVIDENCE_VERSION: u16 = 1;
+pub const EVIDENCE_VERSION: u16 = 4;
 /// The most bytes of one statement.
 pub const STATEMENT_BYTES_MAX: usize = 64 << 10;
 /// The most bytes of statements on one page; one more statement may stand over it.
 pub const PAGE_BYTES_MAX: usize = 256 << 10;
+/// A roll may be signed so long before its epoch, in seconds: clocks differ.
+pub const ROLL_EARLY_SECONDS: u64 = 60;
 /// The most containers of one roll.
 pub const ROLL_CONTAINERS_MAX: usize = crate::Capability::CONTAINERS_MAX;
 
@@ -31,6 +35,9 @@ pub const ROLL_CONTAINERS_MAX: usize = crate::Capability::CONTAINERS_MAX;
 pub struct Roll {
     /// Which epoch.
     pub epoch: u64,
+    /// When it was signed, within the epoch or up to [`ROLL_EARLY_SECONDS`] before: of several the
+    /// earliest says who is paid and in which class a container is, and none takes a container back.
+    pub issued: UnixMillis,
     /// Who is paid: the account's permission for the node that signs.
     pub account: SignedByAccount<Delegation>,
     /// A host's containers and the class that each claims; at most [`ROLL_CONTAINERS_MAX`].
@@ -53,6 +60,8 @@ pub enum Statement {
     Exam(Box<Signed<ExamReport>>),
     /// A lease that has ended.
     Lease(Box<ReceiptFile>),
+    /// What one side of it measured.
+    Digests(Box<SessionDigests>),
 }
 
 /// What the statements of an epoch are read by.

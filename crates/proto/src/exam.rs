@@ -2,6 +2,8 @@
 //!
 //! On a connection of [`crate::ALPN_EXAM`] each stream is one question of the checker:
 //!
+//! 0. [`ExamAsk::Turn`]: what the checker has drawn for this minute, so that the host can tell that it
+//!    is to come. Where there are no more checkers than a committee nothing is to be shown.
 //! 1. [`ExamAsk::Ping`], answered at once by [`ExamReply::Pong`]: the round trip, by the checker's
 //!    clock.
 //! 2. [`ExamAsk::Begin`] gives one device its work. The host answers [`ExamReply::Refused`], or does
@@ -11,12 +13,18 @@
 //!    asked for, and [`ExamReply::Opened`]. A host that has an order to serve answers
 //!    [`ExamReply::Refused`] at any moment: leases come first.
 //!
+//!
+//! Memory is asked for apart: after [`ExamAsk::Fill`] the host fills a device's memory and answers
+//! [`ExamReply::Filled`]; then the checker sends [`ExamProbe`]s on the same stream, some seconds
+//! apart, each answered at once by [`ExamReply::Walked`].
+//!
 //! The finding goes to indexers as a signed [`ExamReport`].
 
 use serde::{Deserialize, Serialize};
 use welkin_types::{Class, ContainerId, NodeId};
 
 use crate::signed::{Signable, Signed};
+use crate::turn::{Turn, TurnProof};
 
 /// The most rounds of a challenge by this protocol.
 pub const EXAM_ROUNDS_MAX: u32 = 64;
@@ -24,6 +32,16 @@ pub const EXAM_ROUNDS_MAX: u32 = 64;
 pub const EXAM_N_MAX: u32 = 1 << 17;
 /// The most rows opened of a challenge, all rounds together.
 pub const EXAM_ROWS_MAX: usize = 4_096;
+/// The most double rounds of a unit of memory.
+pub const DOUBLE_ROUNDS_MAX: u32 = 1 << 10;
+/// The most probes of memory that was filled once.
+pub const EXAM_PROBES_MAX: u32 = 3;
+/// The most walks of a probe, so that their ends fit a frame.
+pub const EXAM_WALKERS_MAX: u32 = 1 << 12;
+/// The most steps of a walk.
+pub const EXAM_STEPS_MAX: u32 = 1 << 16;
+/// The most steps of all walks of a probe: seconds of work.
+pub const EXAM_VISITS_MAX: u32 = 1 << 25;
 
 /// The first frame of a stream, from the checker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +50,75 @@ pub enum ExamAsk {
     Ping([u8; 16]),
     /// One device's work.
     Begin(ExamWork),
+    /// "Fill a device's memory with this, and let me look at it."
+    Fill(FillWork),
+    /// "Let me measure your network, or your disk."
+    Measure(crate::site::MeasureWork),
+    /// A device's work in one window with that of another container of the host, to which the checker
+    /// is assigned.
+    Beside {
+        /// That container.
+        assigned: ContainerId,
+        /// The work.
+        work: ExamWork,
+    },
+    /// What the checker has drawn for the minute, before any work: answered [`ExamReply::Ready`], or
+    /// refused where it is not its own.
+    Turn(Turn),
+}
+
+/// What a device's memory is to be filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FillWork {
+    /// The minute (since 1970) for which the checker is assigned.
+    pub minute: u64,
+    /// The container.
+    pub container: ContainerId,
+    /// Which device of one of its idle slots.
+    pub device: u32,
+    /// What the units follow from.
+    pub seed: [u8; 32],
+    /// Units of 64 bytes.
+    pub units: u32,
+    /// What each takes to compute.
+    pub double_rounds: u32,
+}
+
+impl FillWork {
+    /// Whether it is within the protocol's bounds.
+    pub const fn is_bounded(&self) -> bool {
+        let is_sized = self.units > 0 && self.double_rounds > 0;
+        is_sized && self.double_rounds <= DOUBLE_ROUNDS_MAX
+    }
+}
+
+/// "Walk through it from here." After [`ExamReply::Filled`], at most [`EXAM_PROBES_MAX`] times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExamProbe {
+    /// Fresh random bytes, from which the first places follow.
+    pub nonce: [u8; 32],
+    /// Walks side by side.
+    pub walkers: u32,
+    /// Units that each visits.
+    pub steps: u32,
+}
+
+impl ExamProbe {
+    /// Whether it is within the protocol's bounds.
+    pub const fn is_bounded(&self) -> bool {
+        let is_small = self.walkers <= EXAM_WALKERS_MAX && self.steps <= EXAM_STEPS_MAX;
+        let is_short = self.walkers.saturating_mul(self.steps) <= EXAM_VISITS_MAX;
+        self.walkers > 0 && self.steps > 0 && is_small && is_short
+    }
+}
+
+/// Where a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalkEnd {
+    /// The unit that it would visit next.
+    pub place: u32,
+    /// What it has seen.
+    pub seen: (u32, u32),
 }
 
 /// One device's work.
@@ -87,6 +174,14 @@ pub enum ExamReply {
     Opened,
     /// The work is not done, or no longer.
     Refused(ExamRefusal),
+    /// The memory is filled.
+    Filled,
+    /// Where all walks ended, in their order.
+    Walked(Vec<WalkEnd>),
+    /// A measurement begins; or the checker's turn is known.
+    Ready,
+    /// The hash of what a measurement has sent, written or read.
+    Hash([u8; 32]),
 }
 
 /// A host's word for what it computed.
@@ -167,6 +262,15 @@ pub enum Verdict {
     TooSlow,
     /// The work was wrong.
     Wrong,
+    /// Refused with fair words, more often than it answered, while it had no lease.
+    Evasive,
+    /// Memory was there at all probes: of the device that was asked.
+    Resident {
+        /// How much of it was filled.
+        mib: u32,
+    },
+    /// Memory was not there, or not what it was filled with.
+    NotResident,
 }
 
 /// A checker's signed finding about the hardware of a container.
@@ -188,6 +292,8 @@ pub struct ExamReport {
     pub verdict: Verdict,
     /// What the host signed, where that was wrong.
     pub evidence: Option<Box<Signed<ExamCommitment>>>,
+    /// What it has drawn for the minute: it shows that it was to come.
+    pub turn: Option<TurnProof>,
 }
 
 impl Signable for ExamReport {
@@ -209,6 +315,10 @@ pub struct Verified {
     pub proved: u32,
     /// Checkers whose last finding was none.
     pub failed: u32,
+    /// Checkers whose last look at its memory found it there.
+    pub resident: u32,
+    /// Checkers whose last look at its memory did not.
+    pub absent: u32,
     /// The minute of the last finding.
     pub minute: u64,
 }

@@ -263,7 +263,7 @@ pub struct Vitals {
     pub free: u16,
     /// By GPU of the container: whether no lease has it.
     pub gpus_free: u16,
-    /// By GPU: how busy it is, in percent.
+    /// By GPU: how busy it is, in percent; 0 where unknown.
     pub gpu_busy_percent: [u8; 8],
     /// GPU memory that no lease has, in GiB.
     pub gpu_memory_free_gib: u16,

@@ -108,6 +108,16 @@ pub enum IndexRequest {
     State(Box<crate::epoch::Statement>),
     /// "What is known of this epoch?"
     Epoch(crate::epoch::EvidenceAsk),
+    /// A checker's finding about network and disk.
+    Site(Box<Signed<crate::site::SiteReport>>),
+    /// "What was measured?", at most [`LISTED_MAX`] rows.
+    Sites,
+    /// What a checker says that an epoch came to.
+    Cosign(Box<Signed<crate::cosign::Cosign>>),
+    /// "What do checkers say that this epoch came to?"
+    Cosigns(u64),
+    /// "Who of these is short of checkers?"
+    Short(Box<crate::check::ShortAsk>),
 }
 
 /// A wish.
@@ -155,23 +165,6 @@ pub enum Together {
     WithinUs(u32),
 }
 
-/// What an indexer shows for a choice. The body is what `welkin-match` recomputes it from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MatchReceipt {
-    /// When.
-    pub at: UnixMillis,
-    /// For whom.
-    pub buyer: AccountId,
-    /// What was offered, in order.
-    pub offers: Vec<OfferId>,
-    /// All that it followed from, at most [`RECEIPT_BYTES_MAX`].
-    pub body: Vec<u8>,
-}
-
-impl Signable for MatchReceipt {
-    const KIND: &'static str = "match-receipt";
-}
-
 /// The most members of a gang.
 pub const GANG_MAX: u8 = 64;
 /// The most round trips of one request.
@@ -189,7 +182,7 @@ pub const LISTED_MAX: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IndexReply {
     /// Who can run it; never empty.
-    Candidates(Candidates),
+    Candidates(Box<Signed<Candidates>>),
     /// Nothing fits, and why.
     WhyNot(WhyNot),
     /// Rows of the market.
@@ -210,15 +203,36 @@ pub enum IndexReply {
     Verified(Vec<crate::exam::Verified>),
     /// What is known of an epoch.
     Epoch(Box<crate::epoch::EvidencePage>),
+    /// A statement is sound and not kept: there is no room.
+    NotKept {
+        /// Whether it stays so until the epoch ends. Else it may be sent again.
+        is_full: bool,
+    },
+    /// What checkers measured.
+    Sites(Vec<crate::site::SiteView>),
+    /// What checkers say, at most [`crate::cosign::COSIGNS_MAX`].
+    Cosigns(Vec<Signed<crate::cosign::Cosign>>),
+    /// Those of the containers asked for that fewer than a committee have reported on in this period.
+    Short(Vec<ContainerId>),
 }
 
-/// Who can run a task.
+/// Who can run a task. An indexer signs all of it at once: a signature for each offer would cost
+/// more than the match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidates {
+    /// When they were chosen.
+    pub at: UnixMillis,
+    /// For whom.
+    pub buyer: AccountId,
     /// Best first; of a gang one for each member.
-    pub offers: Vec<Signed<Offer>>,
-    /// The receipt of the choice, where one was wanted.
-    pub receipt: Option<Box<Signed<MatchReceipt>>>,
+    pub offers: Vec<Offer>,
+    /// The receipt of the choice, where one was wanted: all that it followed from, at most
+    /// [`RECEIPT_BYTES_MAX`]. `welkin-match` recomputes the choice from it.
+    pub receipt: Option<Vec<u8>>,
+}
+
+impl Signable for Candidates {
+    const KIND: &'static str = "candidates";
 }
 
 /// Why nothing fits.
@@ -268,6 +282,8 @@ pub enum Filter {
     Excluded,
     /// Draining, stale or full.
     Free,
+    /// Fits alone, and not together with enough others.
+    Together,
 }
 
 impl Filter {
@@ -290,6 +306,7 @@ impl Filter {
             Self::App => "app",
             Self::Excluded => "excluded",
             Self::Free => "free",
+            Self::Together => "together",
         }
     }
 }

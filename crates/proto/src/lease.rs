@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use welkin_types::{LeaseId, LeaseState, OfferId, Reason, ReservationId, UnixMillis};
 use zeroize::Zeroize as _;
 
+use crate::digest::{DigestUpdate, SessionDigests};
 use crate::order::{Delegation, Order, ReceiptAck, SignedByAccount, Voucher};
-use crate::receipt::{Exit, Receipt, StageTime};
+use crate::receipt::{Exit, Matched, Receipt, StageTime};
 use crate::reservation::{ReservationView, Reserve};
 use crate::signed::Signed;
 use crate::terms::{Checkpoint, Terms};
@@ -78,6 +79,8 @@ pub enum ToHost {
     Reservation(ReservationId),
     /// End a reservation of mine now.
     Cancel(ReservationId),
+    /// What the buyer measured of a lease, at most once a minute and at its end.
+    Digest(Box<DigestUpdate>),
 }
 
 /// From host to buyer, on the control stream.
@@ -126,6 +129,8 @@ pub enum FromHost {
     },
     /// How a reservation stands.
     Reservation(Box<ReservationView>),
+    /// What the host measured of a lease, before its receipt.
+    Digests(Box<SessionDigests>),
 }
 
 /// A new lease as the buyer asks for it.
@@ -149,6 +154,8 @@ pub struct Open {
     /// Whether a spot lease may be ended for this order, which then waits for it. A buyer that has
     /// other candidates asks them first.
     pub may_preempt: bool,
+    /// The indexer that matched it, as its offer says: both sides sign that with the receipt.
+    pub matched: Option<Matched>,
 }
 
 /// What to run.

@@ -9,6 +9,8 @@ mod addr;
 mod capability;
 pub mod check;
 mod codec;
+pub mod cosign;
+pub mod digest;
 mod eip712;
 pub mod epoch;
 pub mod exam;
@@ -26,23 +28,30 @@ mod recover;
 mod reservation;
 pub mod settle;
 mod signed;
+pub mod site;
+mod span;
 mod terms;
+mod turn;
 
 pub use addr::{AddrError, NodeAddr, RelayAddr};
 pub use capability::{
     Capability, CapabilityError, ContainerOffer, Offer, ReservedTerms, SpotTerms, app_of_image,
+    container_id, container_ids,
 };
 pub use codec::{CodecError, decode, encode};
 pub use eip712::{Domain, Eip712};
 pub use keys::{AccountKey, AccountSignature, KeyError, NodeKey, NodeSignature};
 pub use order::{Delegation, Order, ReceiptAck, SignedByAccount, Voucher};
-pub use receipt::{Exit, LogSummary, Receipt, ReceiptError, ReceiptFile, StageTime, Usage, Wipe};
+pub use receipt::{
+    Exit, LogSummary, Matched, Receipt, ReceiptError, ReceiptFile, StageTime, Usage, Wipe,
+};
 pub use recover::recover;
 pub use reservation::{
     ReservationAsk, ReservationReceipt, ReservationReceiptFile, ReservationView, Reserve,
 };
 pub use signed::{Signable, SignatureError, Signed};
 pub use terms::{Checkpoint, Terms};
+pub use turn::{Seating, Turn, TurnProof};
 
 /// The ALPN between everybody and an indexer.
 pub const ALPN_INDEX: &[u8] = b"welkin/index/1";

@@ -9,8 +9,7 @@
 use serde::{Deserialize, Serialize};
 use welkin_types::{AccountId, NodeId, TicketId, UnixMillis};
 
-use crate::capability::Offer;
-use crate::index::{Filter, MatchRequest, WhyNot};
+use crate::index::{Candidates, Filter, MatchRequest, WhyNot};
 use crate::signed::{Signable, Signed};
 
 /// The longest wait, in milliseconds: a day.
@@ -62,8 +61,9 @@ pub enum WaitEvent {
     },
     /// Where the buyer stands; at the latest every [`STANDING_EVERY_MS`].
     Standing(Standing),
-    /// Its turn: as many offers as containers were asked for, of each a slot is kept.
-    Offers(Vec<Signed<Offer>>),
+    /// Its turn: as many offers as containers were asked for, of each a slot is kept, with the
+    /// receipt of the choice. The receipt's question is what the ticket names.
+    Offers(Box<Signed<Candidates>>),
     /// The time is over. The last event.
     TimedOut,
     /// Waiting would not help. The last event.
@@ -107,6 +107,7 @@ impl WhyNot {
     /// Whether containers would fit and are only taken now: waiting helps.
     pub fn is_only_busy(&self) -> bool {
         let is_passing = |filter: &Filter| matches!(filter, Filter::Free | Filter::Excluded);
-        self.removed.iter().any(|(filter, count)| *count > 0 && is_passing(filter))
+        let is_apart = self.removed.iter().any(|(filter, _)| *filter == Filter::Together);
+        !is_apart && self.removed.iter().any(|(filter, count)| *count > 0 && is_passing(filter))
     }
 }

@@ -6,9 +6,10 @@ use welkin_types::{
     Usd,
 };
 
+use crate::codec::CodecError;
 use crate::eip712::Domain;
 use crate::order::{Delegation, Order, ReceiptAck, SignedByAccount, Voucher};
-use crate::signed::{Signable, Signed};
+use crate::signed::{Signable, Signed, read_grown};
 
 /// When a lease entered a state, by the host's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,10 +104,25 @@ pub struct Receipt {
     pub logs: LogSummary,
     /// What became of the data.
     pub wipe: Wipe,
+    /// Who matched it; none where the buyer went to the host by itself.
+    pub matched: Option<Matched>,
 }
 
 impl Signable for Receipt {
     const KIND: &'static str = "receipt";
+
+    fn read(body: &[u8]) -> Result<Self, CodecError> {
+        read_grown(body)
+    }
+}
+
+/// The indexer whose offer led to a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Matched {
+    /// Its node.
+    pub indexer: NodeId,
+    /// Who is paid for the match.
+    pub account: AccountId,
 }
 
 /// A receipt with everything needed to check it offline.
@@ -167,12 +183,21 @@ impl ReceiptFile {
     }
 
     fn verify_times(&self, receipt: &Receipt) -> Result<(), ReceiptError> {
+        let count = receipt.stages.len();
+        if count > Receipt::STAGES_MAX {
+            let text = format!("the lease has {count} stages, at most {}", Receipt::STAGES_MAX);
+            return Err(ReceiptError(text));
+        }
         let is_final = receipt.stages.last().is_some_and(|last| last.state.is_final());
         if !is_final {
             return Err(ReceiptError("the lease has not ended".to_owned()));
         }
         if receipt.stages.windows(2).any(|pair| pair[1].at < pair[0].at) {
             return Err(ReceiptError("the stages run backwards".to_owned()));
+        }
+        let running = receipt.stages.iter().filter(|stage| stage.state == LeaseState::Running);
+        if running.count() > 1 {
+            return Err(ReceiptError("the lease runs more than once".to_owned()));
         }
         let seconds = receipt.running_seconds();
         if receipt.usage.seconds > seconds {
@@ -249,6 +274,9 @@ pub(crate) fn promised(
 }
 
 impl Receipt {
+    /// The most stages of a lease: a receipt is kept by many for long.
+    pub const STAGES_MAX: usize = 64;
+
     /// Whole seconds in `running` by the stages, a begun one counted.
     pub fn running_seconds(&self) -> u64 {
         let millis: u128 = self

@@ -16,7 +16,10 @@ pub enum SettleRequest {
     /// Everything about money goes this way, in transactions that the asking account signed.
     Rpc(#[serde(with = "crate::hexed")] Vec<u8>),
     /// A checker makes itself known.
-    RegisterChecker,
+    RegisterChecker {
+        /// The public key with which it proves its draws. It stays.
+        vrf: [u8; 32],
+    },
     /// The public seed of an epoch and who checks in it.
     Epoch {
         /// Which epoch.
@@ -92,10 +95,35 @@ pub struct EpochView {
     pub epoch: u64,
     /// The seed.
     pub seed: [u8; 32],
-    /// The checkers, in order.
-    pub checkers: Vec<NodeId>,
+    /// The checkers, in the order of their keys. The list is closed before it is shown: it never
+    /// changes.
+    pub checkers: Vec<Listed>,
     /// How long an epoch lasts, in seconds.
     pub epoch_seconds: u64,
+}
+
+impl EpochView {
+    /// The keys of the checkers, in order.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.checkers.iter().map(|listed| listed.node).collect()
+    }
+
+    /// What is listed of a checker.
+    pub fn listed(&self, checker: NodeId) -> Option<&Listed> {
+        let place = self.checkers.binary_search_by_key(&checker, |listed| listed.node).ok()?;
+        self.checkers.get(place)
+    }
+}
+
+/// A checker of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its key.
+    pub node: NodeId,
+    /// Its licence's number, given at registration and to nobody else.
+    pub number: u32,
+    /// The public key with which it proves its draws: registered before the epoch's seed was known.
+    pub vrf: [u8; 32],
 }
 
 /// Sums over all accounts and leases.
@@ -182,4 +210,9 @@ pub enum SettleRefusal {
     /// The settlement service has more questions than it takes at once.
     #[error("the settlement service has too many questions: ask again in a moment")]
     Busy,
+    /// The epoch has not begun, or its list of checkers is not closed.
+    #[error(
+        "the epoch has not begun, or it is not settled who checks in it: ask again in some seconds"
+    )]
+    NotYet,
 }

@@ -20,6 +20,25 @@ use crate::keys::{KeyError, NodeKey, NodeSignature};
 pub trait Signable: Serialize + DeserializeOwned {
     /// What kind of statement it is; part of the signed bytes.
     const KIND: &'static str;
+
+    /// Reads a statement whose signature is right.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] where it is malformed.
+    fn read(body: &[u8]) -> Result<Self, CodecError> {
+        decode(body)
+    }
+}
+
+/// Reads a statement whose last field is an option that earlier editions do not have.
+pub(crate) fn read_grown<T: DeserializeOwned>(body: &[u8]) -> Result<T, CodecError> {
+    decode(body).or_else(|error| {
+        let mut grown = body.to_vec();
+        // `None`
+        grown.push(0);
+        decode(&grown).map_err(|_| error)
+    })
 }
 
 /// Why a signed statement is not accepted.
@@ -80,7 +99,7 @@ impl<T: Signable> Signed<T> {
     pub fn open(&self, domain: &Domain) -> Result<T, SignatureError> {
         let bytes = signed_bytes::<T>(domain, &self.body);
         self.signature.verify(self.signer, &bytes).map_err(SignatureError::Key)?;
-        decode(&self.body).map_err(SignatureError::Body)
+        T::read(&self.body).map_err(SignatureError::Body)
     }
 
     /// As [`Self::open`], and the signer must be `expected`.
@@ -102,7 +121,7 @@ impl<T: Signable> Signed<T> {
     ///
     /// [`CodecError`] where the body is malformed.
     pub fn read_unverified(&self) -> Result<T, CodecError> {
-        decode(&self.body)
+        T::read(&self.body)
     }
 }
 
@@ -159,6 +178,27 @@ mod tests {
         assert!(matches!(taken.open(&domain), Err(SignatureError::Key(_))));
         let same: Signed<Note> = decode(&bytes).unwrap();
         assert_eq!(same.digest(), signed.digest());
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Grown(u32, Option<u8>);
+    impl Signable for Grown {
+        const KIND: &'static str = "note";
+
+        fn read(body: &[u8]) -> Result<Self, CodecError> {
+            read_grown(body)
+        }
+    }
+
+    #[test]
+    fn a_later_edition_reads_an_earlier_one() {
+        let key = NodeKey::from_secret(&[1; 32]);
+        let old = Signed::sign(&Domain::LOCAL, &key, &Note(7)).unwrap();
+        let read: Signed<Grown> = decode(&encode(&old).unwrap()).unwrap();
+        assert_eq!(read.open(&Domain::LOCAL), Ok(Grown(7, None)));
+        assert_eq!(read.digest(), old.digest());
+        let new = Signed::sign(&Domain::LOCAL, &key, &Grown(7, Some(1))).unwrap();
+        assert_eq!(new.open(&Domain::LOCAL), Ok(Grown(7, Some(1))));
     }
 
     #[test]

@@ -274,6 +274,8 @@ pub struct Stats {
     pub cpu_usec: u64,
     /// Time for which the processor limit held it back, in microseconds.
     pub throttled_usec: u64,
+    /// Time in which something in it waited for a processor, in microseconds (PSI `cpu`, `some`).
+    pub waited_usec: u64,
     /// Memory in use, scratch included.
     pub memory_bytes: u64,
     /// The most memory ever in use.

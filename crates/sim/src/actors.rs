@@ -6,7 +6,7 @@ use welkin_ledger::Meter;
 use welkin_proto::index::Beat;
 use welkin_proto::{
     AccountKey, Capability, ContainerOffer, Delegation, KeyError, NodeAddr, Offer, Order,
-    SignedByAccount, Voucher,
+    SignedByAccount, Voucher, container_id,
 };
 use welkin_types::task::Needs;
 use welkin_types::{
@@ -113,7 +113,7 @@ impl Host {
         let message = Delegation { node, expires: UnixMillis(u64::MAX) };
         let delegation = SignedByAccount::sign(domain, &key, message)?;
         let kinds = 1 + u8::try_from(chance.index(2)).unwrap_or(0);
-        let containers = (0..kinds).map(|kind| container(number, kind, chance)).collect();
+        let containers = (0..kinds).map(|kind| container(node, kind, chance)).collect();
         Ok(Self {
             key,
             node,
@@ -161,10 +161,10 @@ impl Host {
 }
 
 /// Few prices, so that there are equally cheap ones.
-fn container(host: u8, kind: u8, chance: &mut Chance) -> ContainerOffer {
+fn container(host: NodeId, kind: u8, chance: &mut Chance) -> ContainerOffer {
     let micros = 3_600_000 * (1 + chance.between(0, 3));
     ContainerOffer {
-        id: ContainerId::from_bytes([16 * host + kind; 16]),
+        id: container_id(host, kind.into()),
         class: Class::cpu(1_000 * (1 + u32::from(kind))),
         resources: Resources {
             cpu_milli: 1_000 * (1 + u32::from(kind)),

@@ -312,7 +312,7 @@ fn throttled(config: Config) -> Vec<Row> {
 
 /// Hosts that say they are elsewhere.
 fn displaced(config: Config) -> Vec<Row> {
-    const WHY: &str = "nodes do not measure places yet, and no rule charges a claim";
+    const WHY: &str = "no rule charges a claim";
     const SLOW: &str = "an answer that is late shows nothing; buyers see the round trip";
     const NEAR: &str = "too near: 300 km of light are 3 ms";
     let claims = [

@@ -135,6 +135,10 @@ id! {
     ReservationId, "reservation id", "rsv_", 16
 }
 id! {
+    /// Names several leases that were placed together. Chosen by the buyer at random.
+    GangId, "gang id", "gng_", 16
+}
+id! {
     /// Names one offer of an indexer. Used once.
     OfferId, "offer id", "off_", 16
 }

@@ -17,7 +17,8 @@ pub mod task;
 mod time;
 
 pub use id::{
-    AccountId, AppId, ContainerId, IdError, LeaseId, NodeId, OfferId, ReservationId, TicketId, TxId,
+    AccountId, AppId, ContainerId, GangId, IdError, LeaseId, NodeId, OfferId, ReservationId,
+    TicketId, TxId,
 };
 pub use market::{CapacityType, ChoiceError, Feature, Policy};
 pub use money::{BasisPoints, MoneyError, Price, Usd};

@@ -102,7 +102,8 @@ pub struct TaskSpec {
     /// What the task needs of each host.
     #[serde(skip_serializing_if = "is_default")]
     pub resources: ResourcesAsk,
-    /// How many containers work on it together.
+    /// How many containers work on it together: all of them are leased at once, or none. The
+    /// command starts on each when all are there.
     #[schemars(range(min = 1, max = 1024))]
     pub nodes: u16,
     /// Which hosts may run it.

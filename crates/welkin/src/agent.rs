@@ -5,6 +5,7 @@
 //! It listens on a unix socket in the account's folder; one line of JSON hands it a lease, with the
 //! values of its secrets, which it keeps in memory only.
 
+mod mates;
 mod replace;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,9 @@ use welkin_node::buyer::{
 use welkin_proto::lease::{Output, Secret};
 use welkin_types::{LeaseId, ReservationId};
 
+use self::mates::{Mates, Others};
 use crate::client::{self, Client};
+use crate::run::STOP_GRACE;
 use crate::{Context, cli, roles};
 
 /// How long the agent may take to be there.
@@ -197,6 +200,7 @@ async fn work(context: &Context) -> anyhow::Result<()> {
         reserved: BTreeMap::new(),
         reservations: JoinSet::new(),
         vault: Vault::default(),
+        mates: Mates::default(),
     };
     home.prune().map_err(BuyerError::Home)?;
     agent.take_up()?;
@@ -230,6 +234,7 @@ struct Agent {
     reserved: BTreeMap<task::Id, ReservationId>,
     reservations: JoinSet<()>,
     vault: Vault,
+    mates: Mates,
 }
 
 impl Agent {
@@ -273,7 +278,8 @@ impl Agent {
                             let lease = keeper.kept().lease;
                             self.kept.insert(lease);
                             open(&self.vault).extend(secrets.map(|secrets| (lease, secrets)));
-                            self.leases.spawn(keep(keeper, Arc::clone(&self.vault)));
+                            let (vault, mates) = (Arc::clone(&self.vault), self.mates.clone());
+                            self.leases.spawn(keep(keeper, vault, mates));
                         }
                     }
                 }
@@ -336,9 +342,12 @@ impl Agent {
         }
         if self.kept.insert(lease) {
             let (buyer, vault) = (Arc::clone(&self.buyer), Arc::clone(&self.vault));
+            let mates = self.mates.clone();
             self.leases.spawn(async move {
                 match buyer.home().lease(lease) {
-                    Ok(Some(kept)) => keep(Keeper::resume(buyer, kept), vault).await,
+                    Ok(Some(kept)) => {
+                        Box::pin(keep(Keeper::resume(buyer, kept), vault, mates)).await
+                    }
                     Ok(None) => Done { lease, next: None },
                     Err(error) => {
                         warn!(error = %welkin_node::chain(&error), "a lease can't be kept");
@@ -352,24 +361,38 @@ impl Agent {
 }
 
 /// Keeps one lease to its end, and to a successor where it is to have one.
-async fn keep(mut keeper: Keeper, vault: Vault) -> Done {
+async fn keep(mut keeper: Keeper, vault: Vault, mates: Mates) -> Done {
+    let mut others = mates.of(keeper.buyer().home(), keeper.kept());
     if !keeper.kept().state().0.is_final() {
-        follow(&mut keeper).await;
+        follow(&mut keeper, &mut others).await;
     }
+    mates.ended(keeper.kept());
     let lease = keeper.kept().lease;
     let secrets = open(&vault).get(&lease).cloned().unwrap_or_default();
     Done { lease, next: replace::replace(&mut keeper, &secrets).await }
 }
 
-async fn follow(keeper: &mut Keeper) {
+async fn follow(keeper: &mut Keeper, others: &mut Others) {
     let lease = keeper.kept().lease;
     let mut outputs = JoinSet::new();
     if keeper.session().is_some() {
         copy_outputs(keeper, &mut outputs).await;
     }
-    while let Some(event) = keeper.next().await {
+    loop {
+        let event = tokio::select! {
+            event = keeper.next() => event,
+            () = others.failed() => {
+                info!(%lease, "another node of its task has failed: it is stopped");
+                keeper.stop(STOP_GRACE).await;
+                continue;
+            }
+        };
+        let Some(event) = event else { break };
         match event {
-            LeaseEvent::Reconnected => copy_outputs(keeper, &mut outputs).await,
+            LeaseEvent::Reconnected => {
+                copy_outputs(keeper, &mut outputs).await;
+                others.tell_again();
+            }
             LeaseEvent::Stage(stage, _) => {
                 info!(%lease, state = %stage.state, reason = %stage.reason, "lease");
             }

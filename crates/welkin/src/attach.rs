@@ -1,7 +1,7 @@
 //! Being there while a lease runs: its output, its input, its states, and Ctrl-C.
 
 mod input;
-mod outputs;
+pub(crate) mod outputs;
 
 use std::time::{Duration, Instant};
 

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod epoch;
+mod measure;
 mod money;
 mod reserved;
 
 pub(crate) use epoch::*;
+pub(crate) use measure::*;
 pub(crate) use money::*;
 pub(crate) use reserved::*;
 
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Ps(Ps),
     /// Shows everything about one lease.
     Show(Id),
+    /// Says how well a lease serves: it is valued minute by minute, and signed.
+    Measure(Measure),
     /// Shows what a lease has printed.
     Logs(Logs),
     /// Stops leases, and takes requests that wait out of the queue.
@@ -212,6 +216,16 @@ pub(crate) struct TaskArgs {
     /// Places it again so often where its host is lost.
     #[arg(long, value_name = "N")]
     pub(crate) retry: Option<u16>,
+    /// Runs the command on so many containers at once, 1 to 64: all of them are leased, or none.
+    #[arg(long, value_name = "N")]
+    pub(crate) nodes: Option<u16>,
+    /// With --nodes: the longest round trip between any two, in milliseconds; without it they are
+    /// all in one region.
+    #[arg(long, value_name = "MS")]
+    pub(crate) within_ms: Option<u32>,
+    /// With --nodes: each on a host of its own.
+    #[arg(long)]
+    pub(crate) distinct_hosts: bool,
     /// The command and its arguments.
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
@@ -284,13 +298,14 @@ pub(crate) struct Ps {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Id {
-    /// The lease: its id, the beginning of it, or its name.
+    /// The lease: its id, the beginning of it, or its name; several nodes by their common name, one
+    /// of them as NAME/RANK.
     pub(crate) lease: String,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Logs {
-    /// The lease.
+    /// The lease; of several nodes' common name all, each line behind its rank.
     pub(crate) lease: String,
     /// Goes on until the lease has ended.
     #[arg(short, long)]
@@ -305,7 +320,8 @@ pub(crate) struct Logs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Stop {
-    /// The leases, and the tickets (`tkt_…`) of requests that wait.
+    /// The leases, the names of several nodes together, and the tickets (`tkt_…`) of requests that
+    /// wait.
     #[arg(required = true)]
     pub(crate) leases: Vec<String>,
     /// How long a command may take to end before it is killed.

@@ -72,8 +72,21 @@ pub(crate) fn home(context: &Context) -> Home {
     Home::new(context.dir.join("buyer"))
 }
 
-/// Finds a lease by its id, the beginning of it, or its name (the newest of that name).
+/// Finds one lease by its id, the beginning of it, or its name (the newest of that name). One of
+/// several nodes is `NAME/RANK`.
 pub(crate) fn find(home: &Home, text: &str) -> anyhow::Result<KeptLease> {
+    let mut found = find_all(home, text)?;
+    match (found.pop(), found.len()) {
+        (Some(kept), 0) => Ok(kept),
+        (_, others) => {
+            let text = format!("`{text}` names {} nodes, and this is for one", others + 1);
+            Err(Usage::new(text, "name one by its rank, as in NAME/0").into())
+        }
+    }
+}
+
+/// As [`find`], and all nodes of a task by their common name or their gang's id, by rank.
+pub(crate) fn find_all(home: &Home, text: &str) -> anyhow::Result<Vec<KeptLease>> {
     let (leases, damaged) = home.leases().map_err(BuyerError::Home)?;
     for error in damaged {
         tracing::warn!(error = %welkin_node::chain(&error), "a lease can't be read");
@@ -85,9 +98,46 @@ pub(crate) fn find(home: &Home, text: &str) -> anyhow::Result<KeptLease> {
             let text = format!("more than one lease begins with `{text}`");
             return Err(Usage::new(text, "give more of its id").into());
         }
-        return Ok(found.clone());
+        return Ok(vec![found.clone()]);
     }
-    leases.into_iter().find(|kept| !kept.name.is_empty() && kept.name == text).ok_or_else(|| {
-        Usage::new(format!("no lease `{text}` is known here"), "`welkin ps -a` lists them").into()
-    })
+    let (name, rank) = match text.rsplit_once('/') {
+        Some((name, rank)) => {
+            let rank = rank.parse::<u16>().map_err(|_| {
+                let text = format!("`{rank}` in `{text}` is no rank of a node");
+                Usage::new(text, "a node is NAME/RANK, as in `train/0`")
+            })?;
+            (name, Some(rank))
+        }
+        None => (text, None),
+    };
+    let is_named = |kept: &KeptLease| {
+        let is_gang = kept.gang.is_some_and(|member| {
+            name.starts_with("gng_") && member.gang.to_string().starts_with(name)
+        });
+        is_gang || !name.is_empty() && kept.name == name
+    };
+    let Some(newest) = leases.iter().find(|kept| is_named(kept)) else {
+        let text = format!("no lease `{text}` is known here");
+        return Err(Usage::new(text, "`welkin ps -a` lists them").into());
+    };
+    let Some(gang) = newest.gang.map(|member| member.gang) else {
+        if rank.is_some() {
+            let text = format!("`{name}` is one lease: it has no nodes");
+            return Err(Usage::new(text, "leave the rank out").into());
+        }
+        return Ok(vec![newest.clone()]);
+    };
+    let rank_of = |kept: &KeptLease| kept.gang.filter(|of| of.gang == gang).map(|of| of.rank);
+    let is_wanted = |kept: &&KeptLease| match (rank_of(kept), rank) {
+        (Some(own), Some(rank)) => own == rank,
+        (own, None) => own.is_some(),
+        (None, Some(_)) => false,
+    };
+    let mut found: Vec<_> = leases.iter().filter(is_wanted).cloned().collect();
+    found.sort_by_key(rank_of);
+    if found.is_empty() {
+        let text = format!("`{name}` has no such node as `{text}`");
+        return Err(Usage::new(text, "ranks begin at 0; `welkin ps -a` lists them").into());
+    }
+    Ok(found)
 }

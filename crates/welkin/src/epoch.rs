@@ -2,6 +2,7 @@
 
 mod assignments;
 mod committee;
+mod cosigns;
 mod explain;
 mod score;
 
@@ -12,21 +13,21 @@ use std::path::Path;
 use alloy_primitives::U256;
 use anyhow::Context as _;
 use welkin_chain::{ath, refusals};
-use welkin_ledger::epoch::{Book, Claims, Emissions, Span, Stream};
-use welkin_node::epoch::{BookFile, Outcome, Published, outcome};
+use welkin_ledger::epoch::{Book, Claims, Emissions, Stream};
+use welkin_node::epoch::{BookFile, Outcome, Published, TARGET_MICROS, outcome};
 use welkin_node::{buyer::Collected, outside};
+use welkin_proto::epoch::Span;
 use welkin_types::Usd;
 
 use crate::cli::{Epoch, EpochArgs, EvidenceArgs};
 use crate::client::Client;
 use crate::{Context, Usage, out};
+use cosigns::{Compared, Words};
 
 pub(crate) use assignments::assignments;
 pub(crate) use explain::explain;
 pub(crate) use score::score;
 
-/// What a unit of capacity should earn in an epoch, in USD micros: as the contract is deployed.
-const TARGET_MICROS: u64 = 5_000_000;
 /// The largest book that is read, in bytes.
 const BOOK_BYTES_MAX: u64 = 1 << 30;
 
@@ -35,7 +36,7 @@ pub(crate) async fn epoch(context: &Context, args: &Epoch) -> anyhow::Result<()>
     if let Some(command) = &args.command {
         return committee::step(context, command).await;
     }
-    let published = published(context, &args.of.from).await?;
+    let (published, words) = shown(context, &args.of.from).await?;
     if let Some(file) = &args.save {
         let write = || format!("failed to write {}", file.display());
         let mut to = BufWriter::new(File::create(file).with_context(write)?);
@@ -56,10 +57,12 @@ pub(crate) async fn epoch(context: &Context, args: &Epoch) -> anyhow::Result<()>
         book.emissions.advance(outcome.settled.units, price);
         write_json(file, &BookFile::new(outcome.gathered.epoch, &book))?;
     }
+    let compared =
+        words.map(|words| Compared::new(&words, &published, &outcome, args.of.book.is_some()));
     if context.is_json {
-        out::json(&summary(&published, &outcome))
+        out::json(&summary(&published, &outcome, compared.as_ref()))
     } else {
-        out::text(&text(&outcome))
+        out::text(&text(&outcome, compared.as_ref()))
     }
 }
 
@@ -82,6 +85,14 @@ fn write_json(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> 
 
 /// The evidence of a file, or of the indexers.
 async fn published(context: &Context, from: &EvidenceArgs) -> anyhow::Result<Published> {
+    shown(context, from).await.map(|(published, _)| published)
+}
+
+/// The same, and where indexers are asked, what checkers say that it came to.
+async fn shown(
+    context: &Context,
+    from: &EvidenceArgs,
+) -> anyhow::Result<(Published, Option<Words>)> {
     if let Some(file) = &from.evidence {
         let published = read(file)?;
         let its = published.heading.view.epoch;
@@ -89,12 +100,16 @@ async fn published(context: &Context, from: &EvidenceArgs) -> anyhow::Result<Pub
             let text = format!("{} is the evidence of epoch {its}, not {epoch}", file.display());
             return Err(Usage::new(text, "leave --epoch away, or name another file").into());
         }
-        return Ok(published);
+        return Ok((published, None));
     }
     let client = Client::open(context).await?;
     let collected = collect(context, &client, from.epoch).await;
+    let words = match &collected {
+        Ok(published) => Some(client.buyer.cosigns(&published.heading.view).await),
+        Err(_) => None,
+    };
     client.close().await;
-    collected
+    Ok((collected?, words))
 }
 
 /// Reads and verifies a file: nothing in it may be forged.
@@ -196,7 +211,11 @@ fn claims_of(claims: &Claims, stream: Stream) -> usize {
     claims.list().iter().filter(|claim| claim.stream == stream).count()
 }
 
-fn summary(published: &Published, outcome: &Outcome) -> serde_json::Value {
+fn summary(
+    published: &Published,
+    outcome: &Outcome,
+    compared: Option<&Compared>,
+) -> serde_json::Value {
     let Outcome { gathered, settled, .. } = outcome;
     let streams: Vec<_> = Stream::ALL
         .into_iter()
@@ -232,17 +251,20 @@ fn summary(published: &Published, outcome: &Outcome) -> serde_json::Value {
         "probes": gathered.probes.len(),
         "exams": gathered.exams.len(),
         "leases": gathered.leases.len(),
+        "digests": gathered.leases.values().map(|lease| lease.digests.len()).sum::<usize>(),
         "units": settled.units,
+        "signed": compared.map(Compared::json),
         "streams": streams,
     })
 }
 
-fn text(outcome: &Outcome) -> String {
+fn text(outcome: &Outcome, compared: Option<&Compared>) -> String {
     let Outcome { gathered, settled, .. } = outcome;
     let span = &gathered.span;
     let refused: Vec<_> =
         gathered.refused.iter().map(|(why, count)| format!("{count} {}", why.as_str())).collect();
     let refused = if refused.is_empty() { "none".to_owned() } else { refused.join(", ") };
+    let signed = compared.map_or_else(String::new, |it| format!("signed     {}\n", it.text()));
     let rows: Vec<_> = Stream::ALL
         .into_iter()
         .zip(settled.totals())
@@ -262,7 +284,7 @@ fn text(outcome: &Outcome) -> String {
          data       {}\n\
          evidence   {}\n\
          found      {} containers, {} checkers, {} probes, {} challenges, {} leases\n\
-         refused    {refused}\n\n{}",
+         refused    {refused}\n{signed}\n{}",
         gathered.epoch,
         refusals::time(span.start),
         span.periods,

@@ -5,6 +5,8 @@
 
 mod end;
 mod list;
+mod measure;
+mod quality;
 mod show;
 
 use std::time::Duration;
@@ -17,6 +19,7 @@ use welkin_types::LeaseId;
 
 pub(crate) use end::{rm, stop};
 pub(crate) use list::ps;
+pub(crate) use measure::measure;
 pub(crate) use show::show;
 
 /// How long a host may take to say how its leases stand.
@@ -97,8 +100,10 @@ mod tests {
             running_since: None,
             tries: 0,
             replaces: None,
+            gang: None,
             checkpoint: None,
             terms: Terms::ON_DEMAND,
+            matched: None,
         }
     }
 

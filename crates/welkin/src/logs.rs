@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::time::{Instant, timeout};
-use welkin_node::buyer::{Buyer, BuyerError, HostSession, KeptLease, LogEvent, LogStream};
+use welkin_node::buyer::{Buyer, BuyerError, Home, HostSession, KeptLease, LogEvent, LogStream};
 use welkin_node::outside;
 use welkin_proto::lease::{LogFrom, Output};
 use welkin_types::UnixMillis;
@@ -19,6 +19,7 @@ use welkin_types::task::Span;
 
 use self::printer::Printer;
 use crate::client::{self, Client};
+use crate::up::join_all;
 use crate::{Context, Usage, cli, out};
 
 /// How long the host may take to answer before the copy is read.
@@ -42,18 +43,40 @@ const UNKNOWN: &str = "the host does not know this lease";
 pub(crate) async fn logs(context: &Context, args: &cli::Logs) -> anyhow::Result<()> {
     let from = from(args, outside::now())?;
     let home = client::home(context);
-    let kept = client::find(&home, &args.lease)?;
+    let found = client::find_all(&home, &args.lease)?;
+    let client = Client::open(context).await?;
+    let showing = found.iter().map(|kept| one(context, &client, (&home, kept), args, from));
+    let shown = if args.follow {
+        // Nodes print at the same time.
+        join_all(showing).await
+    } else {
+        let mut shown = Vec::with_capacity(found.len());
+        for showing in showing {
+            shown.push(showing.await);
+        }
+        shown
+    };
+    client.close().await;
+    shown.into_iter().collect()
+}
+
+/// Shows what one lease has printed; of several nodes each line behind its rank.
+async fn one(
+    context: &Context,
+    client: &Client,
+    (home, kept): (&Home, &KeptLease),
+    args: &cli::Logs,
+    from: LogFrom,
+) -> anyhow::Result<()> {
     if kept.may_be_replaced()
         && let Some(new) = home.successor(kept.lease).map_err(BuyerError::Home)?
         && !context.is_quiet
     {
         out::note(&format!("welkin: {} was placed again as {}", kept.lease, new.lease));
     }
-    let client = Client::open(context).await?;
-    let printers = OUTPUTS.map(|output| Printer::new(output, context.is_json));
-    let shown = show(&client.buyer, &kept, from, args.follow, printers).await;
-    client.close().await;
-    match shown {
+    let rank = kept.gang.map(|member| member.rank);
+    let printers = OUTPUTS.map(|output| Printer::new(output, rank, context.is_json));
+    match show(&client.buyer, kept, from, args.follow, printers).await {
         // A reader that has gone away, as `head` does, has seen enough.
         Err(ShowError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(ShowError::Print(error)) => Err(error).context("failed to print"),

@@ -15,6 +15,7 @@ mod desk;
 mod doctor;
 mod epoch;
 mod exec;
+mod gang;
 mod gov;
 mod health;
 mod host_check;
@@ -28,6 +29,7 @@ mod market;
 mod money;
 mod out;
 mod pages;
+mod ranked;
 mod report;
 mod reservations;
 mod reserve;
@@ -190,6 +192,7 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
         Command::Reservations(args) => reservations::reservations(&context, &args).await,
         Command::Ps(args) => leases::ps(&context, &args).await,
         Command::Show(args) => leases::show(&context, &args).await,
+        Command::Measure(args) => leases::measure(&context, &args),
         Command::Logs(args) => logs::logs(&context, &args).await,
         Command::Stop(args) => leases::stop(&context, &args).await,
         Command::Rm(args) => leases::rm(&context, &args).await,

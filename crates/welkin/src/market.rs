@@ -9,14 +9,16 @@ use anyhow::bail;
 use welkin_node::buyer::Ask;
 use welkin_proto::exam::Verified;
 use welkin_proto::index::Listing;
+use welkin_proto::site::SiteView;
 use welkin_proto::{ContainerOffer, Offer};
 use welkin_types::task::{ByteRange, CpuRange, GpuAsk, Needs, Text};
 use welkin_types::{CapacityType, ContainerId, Gpu, NodeId, Price, Region, Resources, Tier, Usd};
 
 use crate::client::Client;
-use crate::{Context, Usage, cli, out, task};
+use crate::{Context, Usage, cli, gang, out, task};
 
 mod history;
+mod sites;
 mod watch;
 
 /// Offers that a plan shows.
@@ -35,13 +37,19 @@ pub(crate) async fn offers(context: &Context, args: &cli::Offers) -> anyhow::Res
         client.close().await;
         return watched;
     }
-    let (rows, verified) = tokio::join!(client.buyer.offers(needs), client.buyer.verified());
+    let (rows, verified, sites) =
+        tokio::join!(client.buyer.offers(needs), client.buyer.verified(), client.buyer.sites());
     client.close().await;
     let mut rows = rows?;
     rows.sort_by_key(|row| (row.container.price, row.addr.node, row.container.id));
     let verified = by_container(verified);
+    let sites: BTreeMap<_, _> =
+        sites.into_iter().flatten().map(|site| ((site.host, site.container), site)).collect();
     if context.is_json {
-        let shown = |row| out::json(&Shown { listing: row, verified: verified.get(&key(row)) });
+        let shown = |row| {
+            let (verified, measured) = (verified.get(&key(row)), sites.get(&key(row)));
+            out::json(&Shown { listing: row, verified, measured })
+        };
         return rows.iter().try_for_each(shown);
     }
     if rows.is_empty() {
@@ -52,7 +60,12 @@ pub(crate) async fn offers(context: &Context, args: &cli::Offers) -> anyhow::Res
         });
         return Ok(());
     }
-    out::text(&listing_table(&rows, Some(&verified)))
+    let table = listing_table(&rows, Some(&verified));
+    out::text(&table)?;
+    for site in rows.iter().filter_map(|row| sites.get(&key(row))) {
+        sites::doubts(site).into_iter().for_each(|doubt| out::note(&doubt));
+    }
+    Ok(())
 }
 
 /// A row of the market with what challenges found of it.
@@ -61,6 +74,7 @@ struct Shown<'a> {
     #[serde(flatten)]
     listing: &'a Listing,
     verified: Option<&'a Verified>,
+    measured: Option<&'a SiteView>,
 }
 
 type ByContainer = BTreeMap<(NodeId, ContainerId), Verified>;
@@ -78,6 +92,12 @@ const fn key(row: &Listing) -> (NodeId, ContainerId) {
 /// The class that was proved; `-` where nobody has challenged it lately.
 fn proved(verified: Option<&Verified>) -> String {
     let Some(verified) = verified else { return "-".to_owned() };
+    if verified.absent > verified.resident {
+        return "no memory".to_owned();
+    }
+    if verified.proved + verified.failed == 0 {
+        return "-".to_owned();
+    }
     verified.class.as_ref().map_or_else(|| "not proved".to_owned(), ToString::to_string)
 }
 
@@ -88,9 +108,12 @@ pub(crate) async fn plan(context: &Context, args: &cli::Plan) -> anyhow::Result<
         let text = "a task with a reservation runs there, and costs nothing beside it";
         return Err(Usage::new(text, format!("see `welkin reservations show {id}`")).into());
     }
-    let ask = task::job(&spec, &folder)?.ask;
+    let task::Job { ask, gang, .. } = task::job(&spec, &folder)?;
     let client = Client::open(context).await?;
-    let offers = client.buyer.candidates(&ask.needs, PLANNED_MAX, false, Vec::new()).await;
+    let offers = match gang {
+        Some(gang) => client.buyer.gang_candidates(&ask.needs, gang, false, Vec::new()).await,
+        None => client.buyer.candidates(&ask.needs, PLANNED_MAX, false, Vec::new()).await,
+    };
     client.close().await;
     let offers = offers?;
     let Some(first) = offers.first() else {
@@ -99,11 +122,24 @@ pub(crate) async fn plan(context: &Context, args: &cli::Plan) -> anyhow::Result<
     if context.is_json {
         return offers.iter().try_for_each(out::json);
     }
-    out::text(&(offer_table(&offers) + "\n" + &terms(&ask, first)))?;
+    let nodes = gang.map_or_else(String::new, |_| nodes(&ask, &offers));
+    out::text(&(offer_table(&offers) + "\n" + &nodes + &terms(&ask, first)))?;
     if !context.is_quiet {
         out::note("nothing was leased");
     }
     Ok(())
+}
+
+/// What several nodes cost together, whose offers are all of the table.
+fn nodes(ask: &Ask, offers: &[Offer]) -> String {
+    let total = gang::total(offers).unwrap_or_default();
+    let mut text = format!("nodes           {}, all of them or none\n", offers.len());
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "in all          {total} ({} a minute)", total.cost(60));
+    if let Some(all) = ask.budget {
+        let _ = writeln!(text, "budget in all   {all}, an equal part for each node");
+    }
+    text
 }
 
 /// What the flags ask for; `None` where there are none.
@@ -342,10 +378,16 @@ mod tests {
             mmac_per_s: 1,
             proved: 3,
             failed: 0,
+            resident: 0,
+            absent: 0,
             minute: 1,
         };
         assert_eq!(proved(Some(&found(Some("rtx4090-24")))), "rtx4090-24");
         assert_eq!(proved(Some(&found(None))), "not proved");
+        let without = Verified { resident: 1, absent: 2, ..found(Some("rtx4090-24")) };
+        assert_eq!(proved(Some(&without)), "no memory");
+        let nobody = Verified { proved: 0, resident: 1, ..found(None) };
+        assert_eq!(proved(Some(&nobody)), "-");
     }
 
     #[test]

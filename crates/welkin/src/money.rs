@@ -457,11 +457,16 @@ fn verified(file: &ReceiptFile, receipt: &Receipt) -> String {
         Some(_) => "the buyer signed under it",
         None => "the buyer did not sign under it",
     };
+    let matched = receipt.matched.map_or_else(
+        || "no indexer matched it".to_owned(),
+        |by| format!("the indexer {} matched it, for {}", by.indexer, by.account),
+    );
     let lines = [
         format!("{} is right:", receipt.lease),
         format!("  signed by the host {}", receipt.host),
         format!("  ordered by the buyer {} at {}", order.buyer, order.price),
         format!("  the operator {} vouches for the host", order.operator),
+        format!("  {matched}"),
         format!(
             "  {} s billed of {} s running by its stages",
             receipt.usage.seconds,

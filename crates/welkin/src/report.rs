@@ -281,6 +281,7 @@ const fn describe(filter: Filter) -> &'static str {
         Filter::App => "having the application ready",
         Filter::Excluded => "having refused just now",
         Filter::Free => "being free (full, draining or silent)",
+        Filter::Together => "their number: too few fit together",
     }
 }
 

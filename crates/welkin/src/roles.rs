@@ -27,7 +27,7 @@ use welkin_proto::{
 use welkin_runtime::inventory::{self, Gpu, GpuSearch};
 
 use welkin_runtime::Launcher;
-use welkin_types::{AccountId, Usd};
+use welkin_types::{AccountId, Region, Usd};
 
 use crate::config::SettlementConfig;
 use crate::{Context, Usage, client, out};
@@ -172,10 +172,15 @@ pub(crate) async fn start_settlement(
     let node = node(dir, &domain, listen, &[ALPN_SETTLE], None).await?;
     let setup = LocalChain { admin: node.account.id(), faucet_max };
     let chain = setup.open(dir)?;
-    let service = ServiceConfig { domain, epoch_seconds: config.epoch_seconds };
+    let service = service_config(domain, config);
     let rpc = start_rpc(config, dir, &chain, shutdown).await?;
     let service = Service::open(&dir.join("checkers.redb"), chain, service).await?;
     Ok(serve(service, node, rpc, shutdown))
+}
+
+const fn service_config(domain: Domain, config: &SettlementConfig) -> ServiceConfig {
+    let (epoch_seconds, founding) = (config.epoch_seconds, ServiceConfig::FOUNDING);
+    ServiceConfig { domain, epoch_seconds, founding }
 }
 
 fn serve(service: Service, node: Node, rpc: Option<String>, shutdown: &Shutdown) -> Settlement {
@@ -202,7 +207,7 @@ async fn start_remote_settlement(
     let domain = domain(&deployment);
     let node = node(dir, &domain, &config.listen, &[ALPN_SETTLE], None).await?;
     let shown = node_of_chain.shown().to_owned();
-    let service = ServiceConfig { domain, epoch_seconds: config.epoch_seconds };
+    let service = service_config(domain, config);
     let service = Service::remote(&dir.join("checkers.redb"), node_of_chain, service).await?;
     match service.check().await {
         Ok(()) => info!(node = %shown, chain = domain.chain_id, "the chain is there"),
@@ -396,6 +401,23 @@ pub(crate) fn beats(
     Ok(indexer::Beats::open(config.beats(dir, ip))?)
 }
 
+/// Mystery sessions of a checker in this folder, where they are on.
+pub(crate) fn mystery(
+    context: &Context,
+    network: &Network,
+    dir: &Path,
+) -> anyhow::Result<Option<checker::MysteryDeps>> {
+    let bounds = context.config.checker.mystery.bounds().map_err(|error| {
+        Usage::new(format!("checker.mystery: {error}"), "write amounts like \"0.25\"")
+    })?;
+    Ok(bounds.map(|bounds| checker::MysteryDeps {
+        bounds,
+        network: network.clone(),
+        chain: context.config.chain.clone(),
+        dir: dir.join("mystery"),
+    }))
+}
+
 /// `welkin checker`
 pub(crate) async fn checker(context: &Context) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
@@ -405,21 +427,36 @@ pub(crate) async fn checker(context: &Context) -> anyhow::Result<()> {
     let node =
         node(&dir, &network.domain(), listen, &checker::ALPNS, network.relay.as_ref()).await?;
     let addr = node.addr().to_string();
+    let mystery = mystery(context, &network, &dir)?;
     let (settle, endpoint) =
         (node.remote_settle(&context.config.chain, &network, &shutdown)?, node.endpoint.clone());
     let deps = checker::Deps {
         endpoint: node.endpoint,
         key: node.key,
         domain: network.domain(),
+        vrf: welkin_node::identity::vrf_key(&dir.join("vrf.key"))?,
         settle,
         indexers: network.indexers,
         delegation: node.delegation,
         look_every: checker::LOOK_EVERY,
         exam_percent: context.config.checker.exam_percent,
+        cosign_statements_max: context.config.checker.cosign_statements_max,
+        mystery,
+        region: checker_region(context)?,
     };
     checker::start(deps, &shutdown);
     announce(context, "checker", &addr)?;
     until_stopped(shutdown, endpoint).await
+}
+
+/// Where a checker stands, if it says so.
+pub(crate) fn checker_region(context: &Context) -> anyhow::Result<Option<Region>> {
+    let name = &context.config.checker.region;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let region = name.parse().with_context(|| format!("`checker.region` is `{name}`"))?;
+    Ok(Some(region))
 }
 
 /// `welkin host`

@@ -18,10 +18,10 @@ use crate::cli::{Run, TaskArgs};
 use crate::client::{self, Client};
 use crate::task::{self, Job};
 use crate::waiting::Waiting;
-use crate::{Context, Quit, Usage, agent, out, reservations, roles, terminal};
+use crate::{Context, Quit, Usage, agent, gang, out, reservations, roles, terminal};
 
 /// Exit code of something cancelled by the person in front of it.
-const CANCELLED: u8 = 130;
+pub(crate) const CANCELLED: u8 = 130;
 
 /// `welkin run`
 pub(crate) async fn run(context: &Context, args: &Run) -> anyhow::Result<()> {
@@ -33,6 +33,9 @@ pub(crate) async fn run(context: &Context, args: &Run) -> anyhow::Result<()> {
     if let Some(Text(id)) = &spec.price.reserve {
         let kept = reservations::find(&client::home(context), &id.to_string())?;
         reservations::take_all(&kept, &spec, &mut job);
+    }
+    if job.gang.is_some() {
+        return gang::run(context, args, job).await;
     }
     if args.tty {
         let size = terminal::size().ok_or_else(|| {
@@ -75,7 +78,7 @@ async fn placed(
     }
 }
 
-fn say(context: &Context, text: &str) {
+pub(crate) fn say(context: &Context, text: &str) {
     if !context.is_quiet {
         out::note(&format!("welkin: {text}"));
     }
@@ -137,7 +140,7 @@ fn terms(offer: &Offer) -> String {
     }
 }
 
-fn describe(offer: &Offer) -> String {
+pub(crate) fn describe(offer: &Offer) -> String {
     format!(
         "offer {} {} in {} for {}{} ({}; isolation {}; online {})",
         out::short(&offer.container),
@@ -177,15 +180,7 @@ async fn lease(
     let placing = place(&client.buyer, &ask, first, &mut progress);
     let placed: Placed = tokio::select! {
         placed = placing => placed?,
-        // The place in the queue is given up with the connection.
-        stop = roles::stop_signal() => {
-            stop?;
-            return Err(Quit(CANCELLED).into());
-        }
-        () = stopped => {
-            say(context, "stopped while it waited");
-            return Err(Quit(CANCELLED).into());
-        }
+        () = no_longer_wanted(context, stopped) => return Err(Quit(CANCELLED).into()),
     };
     drop(waiting);
     let host = out::short(&placed.offer.addr.node);
@@ -201,6 +196,17 @@ async fn lease(
         keeper.files_sent(sent).await?;
     }
     Ok(keeper)
+}
+
+/// Ends when the user wants a search to stop: by a signal, or with `welkin stop`. The search's place in
+/// the queue is given up with the connection.
+pub(crate) async fn no_longer_wanted(context: &Context, stopped: impl Future<Output = ()>) {
+    tokio::select! {
+        stop = roles::stop_signal() => if let Err(error) = stop {
+            say(context, &format!("stopped: no signal could be waited for: {error}"));
+        },
+        () = stopped => say(context, "stopped while it waited"),
+    }
 }
 
 /// Hands the lease to the agent, which from now on pays for it and places it again where the task

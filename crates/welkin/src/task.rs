@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use welkin_node::buyer::{self, Ask};
 use welkin_node::outside;
+use welkin_proto::index::{GangAsk, Together};
 use welkin_proto::lease::{Launch, Secret};
 use welkin_proto::{Checkpoint, Terms, app_of_image};
 use welkin_types::task::{
@@ -31,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) retry: buyer::Retry,
     /// Whether it goes on demand where nothing is on offer as spot.
     pub(crate) spot_or_on_demand: bool,
+    /// Several containers at once.
+    pub(crate) gang: Option<GangAsk>,
 }
 
 fn parsed<T: TextForm>(flag: &str, text: Option<&String>) -> anyhow::Result<Option<Text<T>>> {
@@ -120,6 +123,9 @@ fn merge(spec: &mut TaskSpec, args: &TaskArgs) -> anyhow::Result<()> {
     if let Some(max) = args.retry {
         spec.retry.get_or_insert_with(Retry::default).max = max;
     }
+    spec.nodes = args.nodes.unwrap_or(spec.nodes);
+    spec.place.within_ms = args.within_ms.or(spec.place.within_ms);
+    spec.place.distinct_hosts |= args.distinct_hosts;
     if !args.command.is_empty() {
         spec.command.clone_from(&args.command);
         spec.run = None;
@@ -173,7 +179,18 @@ pub(crate) fn job(spec: &TaskSpec, folder: &Path) -> anyhow::Result<Job> {
     let files = spec.files.iter().map(|files| local(files, folder)).collect();
     let retry = retry(spec.retry.as_ref());
     let spot_or_on_demand = spec.price.spot == Spot::Auto && spec.capacity() == CapacityType::Spot;
-    Ok(Job { ask, files, name, command, retry, spot_or_on_demand })
+    let gang = gang(spec);
+    Ok(Job { ask, files, name, command, retry, spot_or_on_demand, gang })
+}
+
+/// Several containers at once; the number of them was checked with the spec.
+fn gang(spec: &TaskSpec) -> Option<GangAsk> {
+    let members = u8::try_from(spec.nodes).ok().filter(|members| *members > 1)?;
+    let together = match spec.place.within_ms {
+        Some(ms) => Together::WithinUs(ms.saturating_mul(1_000)),
+        None => Together::Site,
+    };
+    Some(GangAsk { members, together, is_spread: spec.place.distinct_hosts })
 }
 
 fn checkpoint(asked: &task::Checkpoint) -> Checkpoint {

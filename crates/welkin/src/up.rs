@@ -215,7 +215,7 @@ async fn start_host(
 }
 
 /// Waits for all of a few futures, side by side.
-async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut pending: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|ctx| {
         let mut is_ready = true;
@@ -274,11 +274,15 @@ async fn start_checker(
         endpoint: node.endpoint,
         key: node.key,
         domain,
+        vrf: welkin_node::identity::vrf_key(&dir.join("vrf.key"))?,
         settle,
         indexers: network.indexers.clone(),
         delegation: node.delegation,
         look_every: checker::LOOK_EVERY,
         exam_percent: context.config.checker.exam_percent,
+        cosign_statements_max: context.config.checker.cosign_statements_max,
+        mystery: roles::mystery(context, network, &dir)?,
+        region: roles::checker_region(context)?,
     };
     checker::start(deps, shutdown);
     Ok(endpoint)

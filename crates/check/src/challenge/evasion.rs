@@ -104,9 +104,110 @@ impl Asked {
     }
 }
 
+/// A checker's counted refusals, by container `K`.
+///
+/// Whoever was refused because a slot or a device is in use asks again at its next probe, up to
+/// [`TRIES_MAX`] times in a row; whoever was told that the time for challenges is spent does not, since
+/// asking spends more of it. After at least [`TRIES_MAX`] refusals that no lease explains, and more of
+/// them than answers, each further one is evasion.
+#[derive(Clone, Debug)]
+pub struct Refusals<K> {
+    /// What was counted, and how many refusals in a row are to be asked again.
+    counts: BTreeMap<K, (Asked, u32)>,
+    most: usize,
+}
+
+impl<K: Ord> Refusals<K> {
+    /// None yet, and never of more than `most` containers: of further ones nothing is said.
+    pub const fn new(most: usize) -> Self {
+        Self { counts: BTreeMap::new(), most }
+    }
+
+    /// Whether a container is to be challenged at the next occasion, and not by chance.
+    pub fn is_open(&self, container: &K) -> bool {
+        self.counts.get(container).is_some_and(|(_, row)| (1..TRIES_MAX).contains(row))
+    }
+
+    /// A challenge came to a finding.
+    pub fn answered(&mut self, container: K) {
+        if let Some((asked, row)) = self.count(container) {
+            asked.answered();
+            *row = 0;
+        }
+    }
+
+    /// A challenge was refused with a fair word. `had_lease` if a lease explains it, `is_in_use` if the
+    /// word was that a slot or a device is in use. Whether this is evasion.
+    pub fn refused(&mut self, container: K, had_lease: bool, is_in_use: bool) -> bool {
+        let Some((asked, row)) = self.count(container) else { return false };
+        asked.refused(had_lease);
+        *row = if had_lease || !is_in_use { 0 } else { row.saturating_add(1) };
+        !had_lease && asked.refused >= TRIES_MAX && asked.is_evasive()
+    }
+
+    /// Begins anew, as with an epoch.
+    pub fn clear(&mut self) {
+        self.counts.clear();
+    }
+
+    fn count(&mut self, container: K) -> Option<&mut (Asked, u32)> {
+        if self.counts.len() >= self.most && !self.counts.contains_key(&container) {
+            return None;
+        }
+        Some(self.counts.entry(container).or_default())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Who refuses only while it has a lease, or answers at least as often as not, never evades; who
+        /// always refuses without one does, from the third time on.
+        #[test]
+        fn evasion_is_found_and_nobody_else(
+            deeds in prop::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 0..60),
+        ) {
+            let mut leased = Refusals::new(4);
+            let mut mixed = Refusals::new(4);
+            let (mut answered, mut refused) = (0_u32, 0_u32);
+            for (is_answer, had_lease, is_in_use) in &deeds {
+                if *is_answer { leased.answered(1) }
+                prop_assert!(!leased.refused(1, true, *is_in_use));
+                if *is_answer {
+                    mixed.answered(1);
+                    answered += 1;
+                } else {
+                    refused += u32::from(!had_lease);
+                    let is_found = mixed.refused(1, *had_lease, *is_in_use);
+                    prop_assert_eq!(is_found, !had_lease && refused >= 3 && refused > answered);
+                }
+            }
+            let mut always = Refusals::new(4);
+            for number in 1..=deeds.len() {
+                prop_assert_eq!(always.refused(1, false, true), number >= 3);
+                prop_assert_eq!(always.is_open(&1), number < 3);
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_are_bounded_and_begin_anew() {
+        let mut refusals = Refusals::new(1);
+        for _ in 0..9 {
+            assert!(!refusals.refused("kept out", true, true) || refusals.is_open(&"kept out"));
+            assert!(!refusals.refused("another", false, true), "no room for it");
+        }
+        // What is short of time is not asked again before its turn.
+        assert!(!refusals.refused("kept out", false, false) && !refusals.is_open(&"kept out"));
+        assert!(!refusals.refused("kept out", false, true) && refusals.is_open(&"kept out"));
+        refusals.clear();
+        assert!(!refusals.is_open(&"kept out"));
+        assert!(!refusals.refused("another", false, true) && refusals.is_open(&"another"));
+    }
 
     #[test]
     fn less_than_the_claimed_class_is_asked_thrice() {

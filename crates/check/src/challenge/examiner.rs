@@ -18,9 +18,7 @@ use welkin_types::{ContainerId, NodeId};
 use super::matrix::{Shape, device_seed};
 use super::merkle::Opening;
 use super::verify::{Cost, Fraud, Secret, verify};
-
-/// The way counts as at most this part of the time that the work took.
-const WAY_SHARE: u64 = 4;
+use crate::way::without_way;
 
 /// How a checker examines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,10 +254,8 @@ impl Examiner {
     fn on_committed(&mut self, number: usize, roots: Vec<[u8; 32]>) {
         let Some((device, Stage::Working { since })) = self.devices.get(number) else { return };
         let way = self.round_trips.get(&device.host).copied().unwrap_or(0);
-        let elapsed = self.now - since;
-        // Who answers pings late on purpose gains a quarter at most.
-        let way = way.min(self.config.rtt_us_max).min(elapsed / WAY_SHARE);
-        let took_us = (elapsed - way).max(1);
+        let way = way.min(self.config.rtt_us_max);
+        let took_us = without_way(self.now - since, way).max(1);
         if took_us > device.limit_us {
             return self.end(number, Outcome::Late);
         }

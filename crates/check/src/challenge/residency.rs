@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::chacha;
 use super::merkle::Tree;
+use crate::way::without_way;
 
 /// Bytes of a unit.
 pub const UNIT_BYTES: u64 = 64;
@@ -159,6 +160,92 @@ pub fn verify(fill: &Fill, probe: &Probe, root: &[u8; 32], ends: &[Walk], chosen
         let end = usize::try_from(*walker).ok().and_then(|place| ends.get(place));
         end.is_some_and(|end| *end == walk(probe, *walker, fill.units, |place| fill.unit(place)))
     })
+}
+
+/// How a device's memory is asked for: what it is filled with, what a probe visits and by when.
+///
+/// ```
+/// use welkin_check::challenge::residency::Session;
+/// let session = Session::for_processor(1, 1 << 30);
+/// // Memory answers in 20 ms; what is computed anew takes a third of a second.
+/// assert!(session.is_in_time(30_000, 10_000));
+/// assert!(!session.is_in_time(330_000, 10_000));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Units to fill.
+    pub units: u32,
+    /// Double rounds of a unit.
+    pub double_rounds: u32,
+    /// Walks side by side.
+    pub walkers: u32,
+    /// Of these one thread walks so many, one after the other.
+    pub in_a_row: u32,
+    /// Units that each visits.
+    pub steps: u32,
+    /// Walks that are computed again.
+    pub chosen: u32,
+    /// What a visit may take, in nanoseconds.
+    pub visit_ns_max: u64,
+    /// What everything else may take, in microseconds: waking threads, and a way that is longer than
+    /// the least one.
+    pub slack_us: u64,
+}
+
+/// Memory of a processor that is filled, at most.
+const CPU_FILL_BYTES: u64 = 16 << 20;
+/// The share of a GPU's memory that is filled, in percent: drivers and screens have some.
+const GPU_FILL_PERCENT: u64 = 70;
+/// Walks of one processor.
+const IN_A_ROW: u32 = 16;
+/// The most processors that walk.
+const CORES_MAX: u32 = 256;
+
+impl Session {
+    /// For a container of so many processors and no GPU: a small part of its memory, since filling
+    /// costs its time. Units take 1 to 4 us to compute and 0.1 to 0.3 us to read.
+    pub fn for_processor(cores: u32, memory_bytes: u64) -> Self {
+        let bytes = CPU_FILL_BYTES.min(memory_bytes / 4);
+        Self {
+            units: Fill::units_for_bytes(bytes).max(1),
+            double_rounds: 128,
+            walkers: IN_A_ROW * cores.clamp(1, CORES_MAX),
+            in_a_row: IN_A_ROW,
+            steps: 8_192,
+            chosen: 3,
+            visit_ns_max: 600,
+            slack_us: 25_000,
+        }
+    }
+
+    /// For a GPU: most of its memory. Its walkers go at once, so that the time is that of one; a GPU
+    /// has longer latencies than a processor in both computing and reading.
+    pub fn for_gpu(memory_bytes: u64) -> Self {
+        Self {
+            units: Fill::units_for_bytes(memory_bytes / 100 * GPU_FILL_PERCENT).max(1),
+            walkers: 256,
+            in_a_row: 1,
+            steps: 65_536,
+            visit_ns_max: 2_000,
+            ..Self::for_processor(1, memory_bytes)
+        }
+    }
+
+    /// What is filled, in MiB.
+    pub const fn mib(&self) -> u32 {
+        self.units >> 14
+    }
+
+    /// By when a probe must be answered, in microseconds, the way not counted.
+    pub fn limit_us(&self) -> u64 {
+        let visits = u64::from(self.in_a_row) * u64::from(self.steps);
+        (visits.saturating_mul(self.visit_ns_max) / 1_000).saturating_add(self.slack_us)
+    }
+
+    /// Whether an answer came in time, with the least way that was observed.
+    pub fn is_in_time(&self, took_us: u64, way_us: u64) -> bool {
+        without_way(took_us, way_us) <= self.limit_us()
+    }
 }
 
 /// How long a walk takes at least, in thousandths, where a share of the units (in basis points) is

@@ -1,12 +1,13 @@
-//! Random inputs: the checker does what it is assigned, once a minute, and no more at a time than
+//! Random inputs: the checker does what it has drawn, once a minute, and no more at a time than
 //! it may.
 
 use proptest::prelude::*;
-use welkin_proto::ContainerOffer;
+use welkin_proto::settle::Listed;
+use welkin_proto::{ContainerOffer, Seating};
 use welkin_types::{AccountId, Class, Price, Region, Resources, Tier};
 
 use super::*;
-use crate::assignment;
+use crate::sortition::LAST_SECONDS;
 
 fn node(number: u8) -> NodeId {
     NodeId::from_bytes([number; 32])
@@ -38,8 +39,16 @@ fn listing(host: u8, number: u8) -> Listing {
 }
 
 fn view(epoch: u64, seed: u8, checkers: u8) -> EpochView {
-    let checkers = (0..checkers).map(node).collect();
+    let listed = |number| Listed { node: node(number), number: number.into(), vrf: [0; 32] };
+    let checkers = (0..checkers).map(listed).collect();
     EpochView { epoch, seed: [seed; 32], checkers, epoch_seconds: 120 }
+}
+
+/// What node 0 has drawn for a minute, as if it had proven it.
+fn lot(minute: u64) -> (Turn, Lot) {
+    let part = [u8::try_from(minute % 251).unwrap(); 32];
+    let proof = TurnProof { output: part, challenge: part, response: part };
+    (Turn { minute, proof }, Lot::new(part))
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +60,8 @@ enum Step {
         checkers: u8,
     },
     Listings(Vec<(u8, u8)>),
+    /// An indexer says that all of what was asked is short, or nothing.
+    Short(bool),
     /// A probe ends, and so much later than the last step.
     Done {
         which: usize,
@@ -68,6 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop::collection::vec((100..103_u8, 0..30_u8), 0..40).prop_map(Step::Listings),
         4 => (any::<usize>(), any::<bool>(), prop_oneof![4 => Just(0_u64), 1 => 0..8_000_u64])
             .prop_map(|(which, online, ms)| Step::Done { which, online, ms }),
+        1 => any::<bool>().prop_map(Step::Short),
         1 => Just(Step::Stray),
     ]
 }
@@ -76,7 +88,10 @@ fn step() -> impl Strategy<Value = Step> {
 struct World {
     checker: Checker,
     now: u64,
-    views: BTreeMap<u64, EpochView>,
+    committees: BTreeMap<u64, Committees>,
+    drawn: BTreeSet<u64>,
+    asked: Option<ShortAsk>,
+    short: BTreeSet<(ContainerId, u64)>,
     listed: BTreeSet<Target>,
     probed: BTreeSet<(Target, u64)>,
     under_way: BTreeMap<(Target, u64), UnixMillis>,
@@ -89,7 +104,10 @@ impl World {
         Self {
             checker: Checker::new(node(0), CONFIG),
             now: 100 * 60_000,
-            views: BTreeMap::new(),
+            committees: BTreeMap::new(),
+            drawn: BTreeSet::new(),
+            asked: None,
+            short: BTreeSet::new(),
             listed: BTreeSet::new(),
             probed: BTreeSet::new(),
             under_way: BTreeMap::new(),
@@ -105,7 +123,8 @@ impl World {
             }
             Step::Epoch { ahead, seed, checkers } => {
                 let view = view(epoch_of(self.now / 60_000, 120) + ahead, seed, checkers);
-                self.views.entry(view.epoch).or_insert_with(|| view.clone());
+                let committees = Committees::new(&view, CONFIG.committee);
+                self.committees.entry(view.epoch).or_insert(committees);
                 Input::Epoch(view)
             }
             Step::Listings(rows) => {
@@ -123,6 +142,14 @@ impl World {
                 let ((host, container), minute) = *probe;
                 Input::ProbeDone { host, container, minute, finding }
             }
+            Step::Short(is_short) => {
+                let Some(ask) = self.asked.take() else { return };
+                let all = ask.containers.into_iter().filter(|_| is_short);
+                let containers: Vec<_> = all.collect();
+                let minute = ask.minute;
+                self.short.extend(containers.iter().map(|container| (*container, minute)));
+                Input::Short { minute, containers }
+            }
             Step::Stray => Input::ProbeDone {
                 host: node(200),
                 container: ContainerId::from_bytes([0; 16]),
@@ -132,18 +159,29 @@ impl World {
         };
         self.checker.handle(UnixMillis(self.now), input);
         self.drain(done);
+        let now = UnixMillis(self.now);
+        if let Some((minute, ..)) = self.checker.ticket_wanted(now) {
+            assert!(self.drawn.insert(minute), "one ticket a minute");
+            let (turn, lot) = lot(minute);
+            self.checker.handle(now, Input::Drawn { turn, lot });
+            self.drain(None);
+        }
     }
 
     fn drain(&mut self, mut done: Option<((Target, u64), Finding)>) {
         loop {
             match self.checker.poll() {
-                Output::Probe { addr, container, minute, deadline } => {
-                    self.check_probe((addr.node, container), minute, deadline);
+                Output::Probe { addr, container, minute, deadline, turn } => {
+                    self.check_probe((addr.node, container), minute, deadline, turn.is_some());
                 }
+                Output::AskShort(ask) => self.check_ask(ask),
                 Output::Report(report) => {
                     assert_eq!(report.checker, node(0));
                     let probe = ((report.host, report.container), report.minute);
                     let deadline = self.under_way.remove(&probe).expect("a report of each probe");
+                    let stood_in = self.short.contains(&(report.container, report.minute));
+                    let (turn, _) = lot(report.minute);
+                    assert_eq!(report.turn, Some(turn.proof).filter(|_| !stood_in));
                     let expected = done.take_if(|(done, _)| *done == probe);
                     let in_time = expected.filter(|_| deadline.0 >= self.now);
                     let found = in_time.map_or(Finding::Unreachable, |(_, finding)| finding);
@@ -160,14 +198,30 @@ impl World {
         assert_eq!(self.checker.probes(), self.under_way.len());
     }
 
-    fn check_probe(&mut self, target: Target, minute: u64, deadline: UnixMillis) {
+    fn check_ask(&mut self, ask: ShortAsk) {
+        let committees = &self.committees[&epoch_of(ask.minute, 120)];
+        assert!(committees.span().is_last_minute(ask.minute));
+        assert!(self.now >= ask.minute * 60_000 + u64::from(SHORT_SECOND) * 1_000);
+        for container in &ask.containers {
+            let seating = committees.seating(node(0), ask.minute, *container, None);
+            assert!(matches!(seating, Seating::StandIn(_)), "{seating:?}");
+        }
+        assert!(self.asked.replace(ask.clone()).is_none_or(|last| last.minute < ask.minute));
+    }
+
+    fn check_probe(&mut self, target: Target, minute: u64, deadline: UnixMillis, is_drawn: bool) {
         assert_eq!(minute, self.now / 60_000, "missed minutes are not made up");
         assert!(self.listed.contains(&target));
-        let view = &self.views[&epoch_of(minute, 120)];
-        let committee = assignment(&view.seed, minute, &view.checkers, target.1, 2);
-        assert!(committee.contains(&node(0)), "only what is assigned");
-        let second = second_of_minute(&view.seed, minute, node(0), target.1);
-        assert!(self.now >= minute * 60_000 + u64::from(second) * 1_000, "not too early");
+        let committees = &self.committees[&epoch_of(minute, 120)];
+        let (_, lot) = lot(minute);
+        if is_drawn {
+            let seating = committees.seating(node(0), minute, target.1, Some(&lot));
+            assert_eq!(seating, Seating::Drawn, "only what it has drawn");
+            let second = committees.second(&lot, minute, target.1);
+            assert!(self.now >= minute * 60_000 + u64::from(second) * 1_000, "not too early");
+        } else {
+            assert!(self.short.contains(&(target.1, minute)), "only where it is wanted");
+        }
         assert!(self.probed.insert((target, minute)), "once a minute");
         assert_eq!(deadline.0, self.now + 5_000);
         self.under_way.insert((target, minute), deadline);
@@ -197,15 +251,22 @@ fn quiet_minutes_are_complete() {
         world.take(Step::Wait(100));
         world.take(Step::Done { which: 0, online: true, ms: 0 });
     }
-    let view = &world.views[&50];
+    let committees = &world.committees[&50];
     for (host, container) in &world.listed {
         for minute in [100, 101] {
-            let committee = assignment(&view.seed, minute, &view.checkers, *container, 2);
             let was_probed = world.probed.contains(&((*host, *container), minute));
-            assert_eq!(was_probed, committee.contains(&node(0)));
+            let is_drawn = committees.visits(&lot(minute).1, minute, *container);
+            assert_eq!(was_probed, is_drawn);
         }
     }
     assert!(world.probed.len() > 10);
+    // It has asked for what it may stand in for, of the last minute only.
+    let asked = world.asked.unwrap();
+    let may = world.listed.iter().filter(|(_, container)| {
+        let seating = committees.seating(node(0), 101, *container, Some(&lot(101).1));
+        matches!(seating, Seating::StandIn(_))
+    });
+    assert_eq!((asked.minute, asked.containers.len()), (101, may.count()));
 }
 
 #[test]
@@ -222,4 +283,42 @@ fn it_asks_for_the_epoch_that_it_lacks() {
         assert_eq!(checker.epoch_wanted(now, 60), None);
     }
     assert_eq!(checker.epochs.len(), EPOCHS_MAX);
+}
+
+/// What was drawn decides whom and when: without it nobody is visited.
+#[test]
+fn it_comes_when_it_has_drawn() {
+    let begin = 101 * 60_000;
+    let run = |checkers, is_drawn| {
+        let mut checker = Checker::new(node(0), CONFIG);
+        checker.handle(UnixMillis(begin), Input::Epoch(view(50, 1, checkers)));
+        let (turn, lot) = lot(101);
+        let other = Turn { minute: 100, ..turn };
+        // Of another minute, and another one of the same: they change nothing.
+        checker.handle(UnixMillis(begin), Input::Drawn { turn: other, lot });
+        if is_drawn {
+            checker.handle(UnixMillis(begin), Input::Drawn { turn, lot });
+            let lot = Lot::new([8; 32]);
+            checker.handle(UnixMillis(begin), Input::Drawn { turn, lot });
+        }
+        checker.handle(UnixMillis(begin), Input::Listings(vec![listing(100, 3)]));
+        for second in 0..60 {
+            checker.handle(UnixMillis(begin + second * 1_000), Input::Tick);
+            if let Output::Probe { container, .. } = checker.poll() {
+                return Some((second, container));
+            }
+        }
+        None
+    };
+    assert_eq!(run(2, false), None);
+    let committees = Committees::new(&view(50, 1, 2), 2);
+    let container = ContainerId::from_bytes([3; 16]);
+    let second = committees.second(&lot(101).1, 101, container);
+    assert_eq!(run(2, true), Some((u64::from(second), container)));
+    let committees = Committees::new(&view(50, 1, 5), 2);
+    let second = committees.second(&lot(101).1, 101, container);
+    let is_drawn = committees.visits(&lot(101).1, 101, container);
+    let expected = Some((u64::from(second), container)).filter(|_| is_drawn);
+    assert!(second < LAST_SECONDS);
+    assert_eq!(run(5, true), expected);
 }

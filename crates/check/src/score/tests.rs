@@ -82,7 +82,7 @@ quality           100.0  100.00 %   96.30 %    10 %
 network           100.0  100.00 %   96.30 %     8 %
 health            100.0  100.00 %   96.30 %     7 %
 security          100.0  100.00 %   96.30 %     5 %
-score 96.21 %, grade A, evaluation 1";
+score 96.21 %, grade A, evaluation 3";
     assert_eq!(text, expected, "\n{text}");
 }
 

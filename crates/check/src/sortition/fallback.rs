@@ -45,40 +45,16 @@ impl Plan {
         if wanted == 0 {
             return Vec::new();
         }
-        let count = weights.licences.len();
-        let Some(blocks) = count.checked_sub(1).map(|last| (last / BLOCK).max(1)) else {
-            return Vec::new();
-        };
         let mut subject = [0; 17];
         subject[..16].copy_from_slice(container.as_bytes());
         subject[16] = period;
         let hash = self.hash(b"welkin/fallback/container/1\0", &subject);
-        let [_, _, _, _, a, b, c, d] = hash.to_be_bytes();
-        let anchor = super::scaled(
-            u32::from_be_bytes([a, b, c, d]),
-            u32::try_from(count).unwrap_or(u32::MAX),
-        );
-        let block = (to_usize(anchor) / BLOCK).min(blocks - 1);
-        let end = if block + 1 == blocks { count } else { (block + 1) * BLOCK };
-        let mut best: Vec<(u64, &Licence)> = Vec::with_capacity(wanted + 1);
-        let mut least = 0;
-        let places =
-            weights.hashes[block * BLOCK..end].iter().zip(&weights.licences[block * BLOCK..end]);
-        for (own, licence) in places {
-            let weight = mix(own ^ hash);
-            // Few pass, so that the others cost no look at the licence.
-            if best.len() == wanted && weight <= least {
-                continue;
-            }
-            if licence.owner == owner || reported.contains(&licence.number) {
-                continue;
-            }
-            let rank = best.partition_point(|(other, _)| *other >= weight);
-            best.insert(rank, (weight, licence));
-            best.truncate(wanted);
-            least = best.last().map_or(0, |(weight, _)| *weight);
-        }
-        best.into_iter().map(|(_, licence)| licence).collect()
+        let may = |place: usize| {
+            let licence = weights.licences.get(place);
+            licence.is_some_and(|it| it.owner != owner && !reported.contains(&it.number))
+        };
+        let best = heaviest(&weights.hashes, hash, wanted, may);
+        best.into_iter().filter_map(|place| weights.licences.get(place)).collect()
     }
 
     fn hash(&self, domain: &[u8], subject: &[u8]) -> u64 {
@@ -92,6 +68,40 @@ impl Plan {
         first.copy_from_slice(&hash[..8]);
         u64::from_be_bytes(first)
     }
+}
+
+/// The places of the heaviest licences for a subject, the heaviest first: among those of the subject's block
+/// that may be taken.
+pub(super) fn heaviest(
+    hashes: &[u64],
+    subject: u64,
+    wanted: usize,
+    may: impl Fn(usize) -> bool,
+) -> Vec<usize> {
+    let count = hashes.len();
+    let Some(blocks) = count.checked_sub(1).map(|last| (last / BLOCK).max(1)) else {
+        return Vec::new();
+    };
+    let [_, _, _, _, a, b, c, d] = subject.to_be_bytes();
+    let whole = u32::try_from(count).unwrap_or(u32::MAX);
+    let anchor = super::scaled(u32::from_be_bytes([a, b, c, d]), whole);
+    let block = (to_usize(anchor) / BLOCK).min(blocks - 1);
+    let first = block * BLOCK;
+    let end = if block + 1 == blocks { count } else { first + BLOCK };
+    let mut best: Vec<(u64, usize)> = Vec::with_capacity(wanted + 1);
+    let mut least = 0;
+    for (place, own) in (first..end).zip(&hashes[first..end]) {
+        let weight = mix(own ^ subject);
+        // Few pass, so that the others cost no look at the licence.
+        if (best.len() == wanted && weight <= least) || !may(place) {
+            continue;
+        }
+        let rank = best.partition_point(|(other, _)| *other >= weight);
+        best.insert(rank, (weight, place));
+        best.truncate(wanted);
+        least = best.last().map_or(0, |(weight, _)| *weight);
+    }
+    best.into_iter().map(|(_, place)| place).collect()
 }
 
 /// The finaliser of `SplitMix64`: each bit of what goes in moves half of those that come out.

@@ -244,3 +244,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_told_of_leases_follows_them() {
+    let mut slots = Slots::new([(BOX, vec![devices(&["a"]), devices(&["b"])])], 0);
+    assert!(slots.lease_digests().is_empty());
+    slots.claim(UnixMillis(0), &wanted(1)).unwrap();
+    assert_eq!(slots.lease_digests()[&BOX], 0x0101_0101_0101_0101);
+    slots.claim(UnixMillis(0), &wanted(2)).unwrap();
+    assert_eq!(slots.lease_digests()[&BOX], 0x0303_0303_0303_0303);
+    let told: Vec<_> = slots.devices_told(BOX).into_iter().map(|(_, is_free)| is_free).collect();
+    assert_eq!(told, [false, false]);
+    let _ = slots.release(lease(1));
+    assert_eq!(slots.lease_digests()[&BOX], 0x0202_0202_0202_0202);
+    assert_eq!(slots.devices_told(BOX).iter().filter(|(_, is_free)| *is_free).count(), 1);
+}

@@ -248,6 +248,8 @@ pub struct Delivery {
     pub quality_bp: u16,
     /// The place of the indexer that matched it; [`NO_INDEXER`] where that is not known.
     pub indexer: u16,
+    /// How many of the seconds count for it.
+    pub matched: u16,
 }
 
 /// In which periods a licence answered its assignments.
@@ -316,7 +318,9 @@ impl Evidence {
         self.deliveries.retain(|d| {
             let is_matched = d.indexer == NO_INDEXER || u32::from(d.indexer) < indexers;
             let is_known = d.container < containers && is_matched;
-            let is_possible = d.seconds <= terms.period_seconds && d.quality_bp <= WHOLE_BP;
+            let is_possible = d.seconds <= terms.period_seconds
+                && d.matched <= d.seconds
+                && d.quality_bp <= WHOLE_BP;
             known(is_known, d.period < periods && is_possible, &mut refused)
         });
         self.uptimes.retain(|u| {
@@ -335,7 +339,7 @@ impl Evidence {
     /// What the sorted evidence is, in 32 bytes: every statement's fields in their order,
     /// big-endian, each list behind its length.
     pub fn digest(&self) -> [u8; 32] {
-        let mut hash = Sha256::new().chain_update(b"welkin/epoch/evidence/1\0");
+        let mut hash = Sha256::new().chain_update(b"welkin/epoch/evidence/2\0");
         self.roster.hash_into(&mut hash);
         hash.update(count(self.verdicts.len()));
         let mut bytes = Vec::with_capacity(8 * 4_096);
@@ -356,7 +360,8 @@ impl Evidence {
             hash.update(delivery.container.to_be_bytes());
             hash.update([delivery.period]);
             hash.update(delivery.lease.as_bytes());
-            for short in [delivery.seconds, delivery.quality_bp, delivery.indexer] {
+            let Delivery { seconds, quality_bp, indexer, matched, .. } = *delivery;
+            for short in [seconds, quality_bp, indexer, matched] {
                 hash.update(short.to_be_bytes());
             }
         }

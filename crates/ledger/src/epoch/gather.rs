@@ -1,24 +1,31 @@
 //! From published statements to evidence: what anybody verifies before an epoch is settled.
 //!
-//! Every statement is opened with its signature, and must be of the epoch, of a checker that the
-//! public seed assigned, and about a container that takes part. What fails is refused and counted
+//! Every statement is opened with its signature, and must be of the epoch, of a checker that has drawn
+//! it or stands in, and about a container that takes part. What fails is refused and counted
 //! by its reason. The order of statements does not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 use welkin_proto::check::{Finding, Report};
-use welkin_proto::epoch::{Heading, ROLL_CONTAINERS_MAX, Roll, Statement};
-use welkin_proto::exam::{ExamReport, Verdict as ExamVerdict};
-use welkin_proto::{Receipt, ReceiptFile, Signed, encode};
+use welkin_proto::epoch::{
+    Heading, ROLL_CONTAINERS_MAX, ROLL_EARLY_SECONDS, Roll, Span, Statement,
+};
+use welkin_proto::exam::{EXAM_ROUNDS_MAX, ExamReport, Verdict as ExamVerdict};
+use welkin_proto::settle::Listed;
+use welkin_proto::{Receipt, ReceiptFile, Seating, Signed, TurnProof, container_ids, encode};
 use welkin_types::{AccountId, Class, ContainerId, LeaseId, LeaseState, NodeId, UnixMillis};
 
-mod span;
+mod committee;
+mod digests;
 #[cfg(test)]
 mod tests;
 mod worth;
 
-pub use span::Span;
+use super::terms::WHOLE_BP;
+use digests::Measured;
+pub use digests::SideDigests;
 
 /// Checkers of a container in a period: 2N + 1.
 const COMMITTEE: u8 = 3;
@@ -26,13 +33,13 @@ const COMMITTEE: u8 = 3;
 /// Why a statement does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unfit {
-    /// Its signature is not that of who says it.
+    /// Its signature is not that of who says it, or it speaks for another's container.
     Forged,
     /// It can't be read, or a number is out of bounds.
     Malformed,
     /// It is of another time.
     Late,
-    /// The public seed has not assigned its author.
+    /// Its author has not shown that it has drawn it, and does not stand in.
     Unassigned,
     /// It is by or about somebody who does not take part.
     Stranger,
@@ -42,11 +49,13 @@ pub enum Unfit {
     Contradicting,
     /// A receipt that does not hold, or that its buyer promised nothing for.
     Unsound,
+    /// Its author stands in where nobody is missing.
+    Spare,
 }
 
 impl Unfit {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Forged,
         Self::Malformed,
         Self::Late,
@@ -55,6 +64,7 @@ impl Unfit {
         Self::Repeated,
         Self::Contradicting,
         Self::Unsound,
+        Self::Spare,
     ];
 
     /// Its name.
@@ -68,11 +78,12 @@ impl Unfit {
             Self::Repeated => "repeated",
             Self::Contradicting => "contradicting",
             Self::Unsound => "unsound",
+            Self::Spare => "spare",
         }
     }
 }
 
-/// A checker at a container in a minute: what the public seed assigns or not.
+/// A checker at a container in a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seat {
     /// The minute since 1970.
@@ -90,6 +101,14 @@ pub struct LeaseSeconds {
     pub receipt: Receipt,
     /// Seconds by period.
     pub seconds: Vec<(u8, u16)>,
+    /// Which minutes of the session are of the epoch, counted from its begin.
+    pub minutes: Range<u32>,
+    /// What its sides measured, by side.
+    pub digests: Vec<SideDigests>,
+    /// The quality of its seconds in basis points: all until somebody rates it by the digests.
+    pub quality_bp: u16,
+    /// Who matched it, if that earns: both sides have signed it, and it is neither of them.
+    pub matched: Option<AccountId>,
 }
 
 /// Verified statements of one epoch.
@@ -115,13 +134,14 @@ pub struct Gathered {
     pub committee: u8,
 }
 
-/// Verifies statements. `is_assigned` recomputes the assignment from the heading's seed.
+/// Verifies statements. `seating` tells from the heading's seed, and from the proof that is shown, how a
+/// checker comes to a container.
 pub fn gather(
     heading: &Heading,
     statements: &[Statement],
-    is_assigned: impl FnMut(Seat) -> bool,
+    seating: impl FnMut(Seat, Option<TurnProof>) -> Seating,
 ) -> Gathered {
-    let mut sieve = Sieve::new(heading, is_assigned);
+    let mut sieve = Sieve::new(heading, seating);
     for statement in statements {
         if let Err(why) = sieve.open(statement) {
             sieve.refuse(why, 1);
@@ -132,14 +152,17 @@ pub fn gather(
 
 /// Why a statement does not count by itself, whoever is assigned and whatever else was said.
 pub fn unfit(heading: &Heading, statement: &Statement) -> Option<Unfit> {
-    Sieve::new(heading, |_| true).open(statement).err()
+    Sieve::new(heading, |_, _| Seating::Drawn).open(statement).err()
 }
 
 type Seated<T> = BTreeMap<Seat, BTreeMap<Vec<u8>, T>>;
-/// Receipts of one lease, the best last: by seconds that the buyer stands for, and by digest.
-type Receipts = BTreeMap<(u64, [u8; 32]), Receipt>;
+/// Receipts of one lease, the best last: by seconds that the buyer stands for, by whether it signed, and
+/// by digest.
+type Receipts = BTreeMap<(u64, bool, [u8; 32]), Receipt>;
 /// A host's containers and the class that each claims.
 type Offered = Vec<(ContainerId, Class)>;
+/// The rolls of a node by when they were signed.
+type Said = BTreeMap<UnixMillis, BTreeSet<(AccountId, Offered)>>;
 /// For whom nodes take part, with what.
 type Rolls = BTreeMap<NodeId, (AccountId, Offered)>;
 /// Where containers are, whose they are and what they claim.
@@ -148,28 +171,33 @@ type Places = BTreeMap<ContainerId, (NodeId, AccountId, Class)>;
 /// What was opened so far; nothing in it depends on the order of statements.
 struct Sieve<'a, F> {
     heading: &'a Heading,
-    is_assigned: F,
+    seating: F,
     span: Span,
     refused: BTreeMap<Unfit, u64>,
-    rolls: BTreeMap<NodeId, BTreeSet<(AccountId, Offered)>>,
+    rolls: BTreeMap<NodeId, Said>,
     probes: Seated<Report>,
+    /// Those of the probes that somebody made who stands in, with its rank.
+    stand_ins: BTreeMap<Seat, u8>,
     exams: Seated<ExamReport>,
     /// By lease and host, for a lease's name is its buyer's choice.
     leases: BTreeMap<(LeaseId, NodeId), Receipts>,
+    measured: Measured,
 }
 
-impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
-    fn new(heading: &'a Heading, is_assigned: F) -> Self {
+impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
+    fn new(heading: &'a Heading, seating: F) -> Self {
         let view = &heading.view;
         Self {
             heading,
-            is_assigned,
+            seating,
             span: Span::of(view.epoch, view.epoch_seconds),
             refused: BTreeMap::new(),
             rolls: BTreeMap::new(),
             probes: BTreeMap::new(),
+            stand_ins: BTreeMap::new(),
             exams: BTreeMap::new(),
             leases: BTreeMap::new(),
+            measured: Measured::default(),
         }
     }
 
@@ -179,6 +207,9 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
             Statement::Probe(signed) => self.probe(signed),
             Statement::Exam(signed) => self.exam(signed),
             Statement::Lease(file) => self.lease(file),
+            Statement::Digests(digests) => {
+                self.measured.open(&self.heading.domain, &self.span, digests)
+            }
         }
     }
 
@@ -196,13 +227,23 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
             return Err(Unfit::Late);
         }
         let start = UnixMillis(self.span.start.saturating_mul(1_000));
+        let earliest = start.0.saturating_sub(ROLL_EARLY_SECONDS * 1_000);
+        if !(earliest..self.span.closes().saturating_mul(1_000)).contains(&roll.issued.0) {
+            return Err(Unfit::Late);
+        }
         let account = roll.account.account(domain, signed.signer(), start);
         let account = account.map_err(|_| Unfit::Forged)?;
         let is_bounded = roll.containers.len() <= ROLL_CONTAINERS_MAX;
         if !is_bounded || roll.containers.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
             return Err(Unfit::Malformed);
         }
-        let known = self.rolls.entry(signed.signer()).or_default();
+        // Nobody speaks for a container of another host.
+        let own = container_ids(signed.signer());
+        if roll.containers.iter().any(|(container, _)| !own.contains(container)) {
+            return Err(Unfit::Forged);
+        }
+        let of_it = self.rolls.entry(signed.signer()).or_default();
+        let known = of_it.entry(roll.issued).or_default();
         if known.insert((account, roll.containers)) { Ok(()) } else { Err(Unfit::Repeated) }
     }
 
@@ -211,8 +252,11 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
         if report.checker != signed.signer() {
             return Err(Unfit::Forged);
         }
-        let Report { checker, container, minute, .. } = report;
-        let seat = self.seated(Seat { minute, container, checker })?;
+        let Report { checker, container, minute, turn, .. } = report;
+        let seat = Seat { minute, container, checker };
+        if let Seating::StandIn(rank) = self.seated(seat, turn)? {
+            self.stand_ins.insert(seat, rank);
+        }
         insert(&mut self.probes, seat, encode(&report), report)
     }
 
@@ -221,10 +265,16 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
         if report.checker != signed.signer() {
             return Err(Unfit::Forged);
         }
-        let ExamReport { checker, container, minute, .. } = report;
-        let seat = self.seated(Seat { minute, container, checker })?;
+        let ExamReport { checker, container, minute, turn, .. } = report;
+        let seat = Seat { minute, container, checker };
+        // Nobody stands in at a challenge: it would be known before.
+        if self.seated(seat, turn)? != Seating::Drawn {
+            return Err(Unfit::Unassigned);
+        }
         if report.verdict == ExamVerdict::Wrong {
             self.proof_of_wrong(&report)?;
+        } else if report.evidence.is_some() {
+            return Err(Unfit::Malformed);
         }
         insert(&mut self.exams, seat, encode(&report), report)
     }
@@ -236,13 +286,17 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
         let work = &commitment.work;
         let is_its = commitment.checker == report.checker
             && work.container == report.container
-            && work.minute == report.minute;
+            && work.minute == report.minute
+            && u32::try_from(commitment.roots.len()).is_ok_and(|roots| roots <= EXAM_ROUNDS_MAX);
         if is_its { Ok(()) } else { Err(Unfit::Malformed) }
     }
 
-    fn seated(&mut self, seat: Seat) -> Result<Seat, Unfit> {
+    fn seated(&mut self, seat: Seat, turn: Option<TurnProof>) -> Result<Seating, Unfit> {
         self.span.period_of(seat.minute).ok_or(Unfit::Late)?;
-        if (self.is_assigned)(seat) { Ok(seat) } else { Err(Unfit::Unassigned) }
+        match (self.seating)(seat, turn) {
+            Seating::Nobody => Err(Unfit::Unassigned),
+            seating => Ok(seating),
+        }
     }
 
     fn lease(&mut self, file: &ReceiptFile) -> Result<(), Unfit> {
@@ -261,7 +315,7 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
         let bound = if file.ack.is_some() { u64::MAX } else { promised };
         let seconds = receipt.usage.seconds.min(bound);
         let bytes = encode(file).map_err(|_| Unfit::Malformed)?;
-        let key = (seconds, Sha256::digest(&bytes).into());
+        let key = (seconds, file.ack.is_some(), Sha256::digest(&bytes).into());
         let known = self.leases.entry((receipt.lease, receipt.host)).or_default();
         if known.insert(key, receipt).is_none() { Ok(()) } else { Err(Unfit::Repeated) }
     }
@@ -269,10 +323,8 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
     fn finish(mut self) -> Gathered {
         let mut rolls = BTreeMap::new();
         for (node, said) in std::mem::take(&mut self.rolls) {
-            let count = said.len();
-            match said.into_iter().next().filter(|_| count == 1) {
-                Some(roll) => drop(rolls.insert(node, roll)),
-                None => self.refuse(Unfit::Contradicting, count),
+            if let Some(roll) = self.one_roll(said) {
+                rolls.insert(node, roll);
             }
         }
         let checkers = self.checkers(&rolls);
@@ -280,7 +332,7 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
         let probes = self.single(probes);
         let exams = std::mem::take(&mut self.exams);
         let exams = self.single(exams);
-        let containers = containers(&rolls, &probes);
+        let containers = containers(&rolls);
         let takes_part = |checker: &NodeId, host: NodeId, container: &ContainerId| {
             let is_there = containers.get(container).is_some_and(|(at, ..)| *at == host);
             checkers.contains_key(checker) && is_there
@@ -295,8 +347,14 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
             .filter(|report| takes_part(&report.checker, report.host, &report.container))
             .collect();
         self.refuse(Unfit::Stranger, all_probes - probes.len() + all_exams - exams.len());
-        let leases = self.delivered(&containers);
         let checkers_all = u8::try_from(self.heading.view.checkers.len()).unwrap_or(u8::MAX);
+        let committee = checkers_all.clamp(1, COMMITTEE);
+        let (probes, spare) = committee::filled(probes, &self.stand_ins, &self.span, committee);
+        self.refuse(Unfit::Spare, spare);
+        let mut leases = self.delivered(&containers);
+        let measured = std::mem::take(&mut self.measured);
+        let is_checker = |node: &NodeId| checkers.contains_key(node);
+        measured.join(&mut leases, is_checker, |why, count| self.refuse(why, count));
         Gathered {
             epoch: self.heading.view.epoch,
             span: self.span,
@@ -306,8 +364,30 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
             exams,
             leases,
             refused: self.refused,
-            committee: checkers_all.clamp(1, COMMITTEE),
+            committee,
         }
+    }
+
+    /// What the rolls of a node come to. The earliest says for whom; what any of them names takes
+    /// part, in the class that the earliest names it in, so that nobody withdraws what was found bad.
+    /// Of the same moment there is only one.
+    fn one_roll(&mut self, said: Said) -> Option<(AccountId, Offered)> {
+        let mut whole: Option<(AccountId, BTreeMap<ContainerId, Class>)> = None;
+        for (_, rolls) in said {
+            let count = rolls.len();
+            let one = rolls.into_iter().next().filter(|_| count == 1);
+            let account = whole.as_ref().map(|(account, _)| *account);
+            match one.filter(|(its, _)| account.is_none_or(|account| account == *its)) {
+                Some((account, offered)) => {
+                    let (_, all) = whole.get_or_insert_with(|| (account, BTreeMap::new()));
+                    for (container, class) in offered {
+                        all.entry(container).or_insert(class);
+                    }
+                }
+                None => self.refuse(Unfit::Contradicting, count),
+            }
+        }
+        whole.map(|(account, all)| (account, all.into_iter().collect()))
     }
 
     /// What each said once; who said several things of one matter said nothing.
@@ -323,19 +403,14 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
         kept
     }
 
-    /// Those of the epoch's list that say for whom they work. A number follows from the key: its
-    /// first four bytes, or the next number that is free.
+    /// Those of the epoch's list that say for whom they work. In a file of somebody's making a number
+    /// may stand twice: the first one has it.
     fn checkers(&mut self, rolls: &Rolls) -> BTreeMap<NodeId, (u32, AccountId)> {
         let listed: BTreeSet<_> = self.heading.view.checkers.iter().copied().collect();
-        let mut taken = BTreeSet::new();
-        let mut checkers = BTreeMap::new();
-        for node in listed {
-            let [a, b, c, d, ..] = *node.as_bytes();
-            let mut number = u32::from_be_bytes([a, b, c, d]);
-            while !taken.insert(number) {
-                number = number.wrapping_add(1);
-            }
-            if let Some((account, _)) = rolls.get(&node) {
+        let (mut taken, mut checkers) = (BTreeSet::new(), BTreeMap::new());
+        for Listed { node, number, .. } in listed {
+            let is_new = !checkers.contains_key(&node) && taken.insert(number);
+            if let Some((account, _)) = rolls.get(&node).filter(|_| is_new) {
                 checkers.insert(node, (number, *account));
             }
         }
@@ -351,7 +426,7 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
         let mut leases = BTreeMap::new();
         for (lease, mut said) in std::mem::take(&mut self.leases) {
             self.refuse(Unfit::Repeated, said.len().saturating_sub(1));
-            let Some(((bound, _), receipt)) = said.pop_last() else { continue };
+            let Some(((bound, is_signed, _), receipt)) = said.pop_last() else { continue };
             let is_there = containers.get(&receipt.container).is_some_and(|(host, account, _)| {
                 *host == receipt.host && *account == receipt.operator
             });
@@ -360,7 +435,14 @@ impl<'a, F: FnMut(Seat) -> bool> Sieve<'a, F> {
                 (false, _) => self.refuse(Unfit::Stranger, 1),
                 (true, true) if bound == 0 => self.refuse(Unfit::Unsound, 1),
                 (true, true) => self.refuse(Unfit::Late, 1),
-                (true, false) => drop(leases.insert(lease, LeaseSeconds { receipt, seconds })),
+                (true, false) => {
+                    let (minutes, digests) = (minutes_of(&self.span, &receipt), Vec::new());
+                    let (quality_bp, matched) = (WHOLE_BP, matched_by(&receipt, is_signed));
+                    leases.insert(
+                        lease,
+                        LeaseSeconds { receipt, seconds, minutes, digests, quality_bp, matched },
+                    );
+                }
             }
         }
         leases
@@ -386,28 +468,36 @@ fn insert<T>(
     if known.is_none() { Ok(()) } else { Err(Unfit::Repeated) }
 }
 
-/// Which host a container is at. Of several that claim it, the one where assigned checkers have
-/// found it most often.
-fn containers(rolls: &Rolls, probes: &[Report]) -> Places {
-    let mut found: BTreeMap<(ContainerId, NodeId), u64> = BTreeMap::new();
-    for report in probes.iter().filter(|report| is_online(report)) {
-        *found.entry((report.container, report.host)).or_default() += 1;
-    }
-    let mut best: BTreeMap<ContainerId, (u64, (NodeId, AccountId, Class))> = BTreeMap::new();
+/// Which host a container is at: the one whose key it is named after.
+fn containers(rolls: &Rolls) -> Places {
+    let mut places = Places::new();
     for (host, (account, offered)) in rolls {
         for (container, class) in offered {
-            let count = found.get(&(*container, *host)).copied().unwrap_or(0);
-            let is_better = best.get(container).is_none_or(|(most, _)| count > *most);
-            if is_better {
-                best.insert(*container, (count, (*host, *account, class.clone())));
-            }
+            places.entry(*container).or_insert_with(|| (*host, *account, class.clone()));
         }
     }
-    best.into_iter().map(|(container, (_, at))| (container, at)).collect()
+    places
 }
 
 pub(super) const fn is_online(report: &Report) -> bool {
     matches!(report.finding, Finding::Online { .. })
+}
+
+/// Who is paid for the match: whom both sides have signed for, and who is neither of them.
+fn matched_by(receipt: &Receipt, is_signed: bool) -> Option<AccountId> {
+    let account = receipt.matched.filter(|_| is_signed)?.account;
+    (account != receipt.buyer && account != receipt.operator).then_some(account)
+}
+
+/// The minutes of a session that overlap the epoch, counted from when it began to run.
+fn minutes_of(span: &Span, receipt: &Receipt) -> Range<u32> {
+    let mut running = receipt.stages.windows(2).filter(|p| p[0].state == LeaseState::Running);
+    let Some(pair) = running.next() else { return 0..0 };
+    let (began, ended) = (pair[0].at.0, pair[1].at.0.min(span.end().saturating_mul(1_000)));
+    let number = |minutes: u64| u32::try_from(minutes).unwrap_or(u32::MAX);
+    let from = span.start.saturating_mul(1_000).saturating_sub(began) / 60_000;
+    let to = ended.saturating_sub(began).max(1).div_ceil(60_000);
+    number(from)..number(to)
 }
 
 /// Seconds in `running` by period, a begun one counted, at most what the buyer stands for in all.

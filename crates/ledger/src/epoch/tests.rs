@@ -59,7 +59,7 @@ fn honest() -> Evidence {
 
 fn delivery(container: u32, period: u8, lease: u8, seconds: u16, quality_bp: u16) -> Delivery {
     let lease = LeaseId::from_bytes([lease; 16]);
-    Delivery { container, period, lease, seconds, quality_bp, indexer: 1 }
+    Delivery { container, period, lease, seconds, quality_bp, indexer: 1, matched: seconds }
 }
 
 fn book() -> Book {

@@ -45,7 +45,7 @@ pub(crate) struct Works {
     pub(crate) standings: Vec<Standing>,
     /// Correct tasks, by the licence's place.
     pub(crate) tasks: Vec<u32>,
-    /// Seconds delivered, by the indexer's place.
+    /// Seconds that count for who matched them, by the indexer's place.
     pub(crate) matched: Vec<u64>,
 }
 
@@ -90,12 +90,17 @@ pub(crate) fn measure(
         let own = take_while(&mut verdicts, |v| v.container() == place);
         let outcomes = judge(terms, own, &mut works.tasks);
         let own = take_while(&mut deliveries, |d| d.container == place);
-        let delivered = deliver(terms, own, &mut works.matched);
         let is_fresh = epoch.saturating_sub(standing.proven_in) <= terms.proof_epochs;
         let proven = standing.proven.filter(|_| is_fresh).map_or(0, |class| terms.capacity(class));
         let is_halted = evidence.halted.binary_search(&place).is_ok();
         let may_earn = container.is_staked && !is_halted;
         let capacity = if may_earn { terms.capacity(container.class).min(proven) } else { 0 };
+        // Who matched earns where the host does: a made-up session needs hardware that is proven.
+        let is_earned = |period: u8| {
+            let outcome = outcomes.get(usize::from(period));
+            capacity > 0 && outcome.is_some_and(|outcome| *outcome != Outcome::Offline)
+        };
+        let delivered = deliver(terms, own, is_earned, &mut works.matched);
         let work = add_up(terms, capacity, &outcomes, &delivered, &mut standing);
         works.containers.push(work);
         works.standings.push(standing);
@@ -178,6 +183,7 @@ pub(super) fn judge(
 fn deliver(
     terms: &Terms,
     deliveries: &[Delivery],
+    is_earned: impl Fn(u8) -> bool,
     matched: &mut [u64],
 ) -> [Delivered; PERIODS_MAX as usize] {
     let mut delivered = [Delivered::default(); PERIODS_MAX as usize];
@@ -187,9 +193,9 @@ fn deliver(
         slot.seconds += u64::from(delivery.seconds);
         slot.good += u64::from(delivery.seconds) * u64::from(delivery.quality_bp);
     }
-    for delivery in deliveries {
+    for delivery in deliveries.iter().filter(|delivery| is_earned(delivery.period)) {
         let sum = delivered[usize::from(delivery.period) % usize::from(PERIODS_MAX)].seconds;
-        let seconds = u64::from(delivery.seconds);
+        let seconds = u64::from(delivery.matched);
         // Below 2^32: both are 16 bits wide.
         let counted = if sum > most { seconds * most / sum } else { seconds };
         if let Some(total) = matched.get_mut(usize::from(delivery.indexer)) {

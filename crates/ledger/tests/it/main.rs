@@ -47,6 +47,7 @@ fn evidence() -> Evidence {
             seconds: 1_000,
             quality_bp: 9_000,
             indexer: 0,
+            matched: 1_000,
         });
     }
     evidence

@@ -4,9 +4,9 @@
 //! says it, in its own units, and beyond its bound by looking at some and scaling.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use welkin_proto::index::{Filter, LISTED_MAX, Listing, Nearest, WhyNot};
+use welkin_proto::index::{Filter, GangAsk, LISTED_MAX, Listing, Nearest, Together, WhyNot};
 use welkin_types::task::Needs;
 use welkin_types::{CapacityType, UnixMillis};
 
@@ -89,6 +89,46 @@ impl Fleet {
             removed: removed.into_iter().collect(),
             nearest: facts.filter_map(|facts| self.nearest(query, facts)).collect(),
         }
+    }
+
+    /// Why there is no whole gang. Where there would be if what is taken were free, those that fit
+    /// alone count as taken; else it is said that too few fit together. Of a large fleet it is not
+    /// looked whether there would be.
+    pub fn why_not_gang(&self, now: UnixMillis, query: &Query<'_>, ask: &GangAsk) -> WhyNot {
+        let mut why = self.why_not(now, query);
+        let alone = why.containers - why.removed.iter().map(|(_, count)| *count).sum::<u32>();
+        let filter =
+            if self.is_room_for(now, query, ask) { Filter::Free } else { Filter::Together };
+        if alone > 0 || filter == Filter::Together {
+            match why.removed.iter_mut().find(|(known, _)| *known == filter) {
+                Some((_, count)) => *count += alone,
+                None => why.removed.push((filter, alone)),
+            }
+        }
+        why
+    }
+
+    /// Whether the gang would fit if nothing were taken.
+    fn is_room_for(&self, now: UnixMillis, query: &Query<'_>, ask: &GangAsk) -> bool {
+        if self.containers() > LOOKED_AT_MAX {
+            return true;
+        }
+        let wish = query.wish();
+        let (mut slots, mut hosts) = (BTreeMap::new(), BTreeSet::new());
+        for facts in self.facts(now, query.needs.capacity) {
+            let is_passing = |filter| matches!(filter, Filter::Free | Filter::Excluded);
+            if !facts.fails(&wish).all(is_passing) {
+                continue;
+            }
+            let is_another = hosts.insert(facts.host) || !ask.is_spread;
+            let region = (ask.together == Together::Site).then_some(facts.region);
+            let carried = if ask.is_spread { 1 } else { facts.container.slots };
+            if is_another {
+                let sum = slots.entry(region).or_insert(0_u32);
+                *sum = sum.saturating_add(carried);
+            }
+        }
+        slots.values().any(|sum| *sum >= u32::from(ask.members))
     }
 
     /// The same by looking at every container.

@@ -312,6 +312,7 @@ fn scores_decide_between_equally_cheap_ones_and_outlive_a_disconnect() {
             container: container(1),
             minute: 0,
             finding,
+            turn: None,
         };
         fleet.report(UnixMillis(0), &report).unwrap();
         let unknown = Report { container: container(2), ..report };

@@ -64,7 +64,8 @@ pub(super) fn find(index: &Index, scratch: &mut Scratch, search: &Search<'_>) ->
     let count = usize::from(search.count);
     let mut effort = Effort::default();
     let mut excluded = search.hosts_exclude.to_vec();
-    let mut draw = Draw::new(search);
+    let mut draw = Draw { drawn: std::mem::take(&mut scratch.drawn), ..Draw::new(search) };
+    draw.drawn.clear();
     let mut considered = Vec::with_capacity(1);
     loop {
         let wanted = (count, usize::from(search.width));
@@ -77,14 +78,16 @@ pub(super) fn find(index: &Index, scratch: &mut Scratch, search: &Search<'_>) ->
         if draw.is_done() || ranks.len() < count {
             break;
         }
-        excluded = [search.hosts_exclude, &draw.hosts].concat();
+        excluded = [search.hosts_exclude, &draw.drawn.hosts].concat();
     }
-    let chosen = draw.finish().into_iter().map(|(row, host)| Chosen {
-        row: RowId(row),
-        host,
-        terms: index.terms(search, RowId(row)),
+    let chosen = draw.finish().iter().map(|(row, host)| Chosen {
+        row: RowId(*row),
+        host: *host,
+        terms: index.terms(search, RowId(*row)),
     });
-    Choice { chosen: chosen.collect(), considered, effort }
+    let chosen = chosen.collect();
+    scratch.drawn = draw.drawn;
+    Choice { chosen, considered, effort }
 }
 
 /// Chooses among candidates that are known with cost and ring, as a search does; returns their
@@ -113,9 +116,9 @@ pub(crate) fn choose_among<H: Ord>(
         if draw.is_done() || ranks.len() < count {
             break;
         }
-        ranks.retain(|rank| !draw.hosts.contains(&host_of(row_of(*rank))));
+        ranks.retain(|rank| !draw.drawn.hosts.contains(&host_of(row_of(*rank))));
     }
-    draw.finish().into_iter().map(|(place, _)| place as usize).collect()
+    draw.finish().iter().map(|(place, _)| *place as usize).collect()
 }
 
 /// Draws candidates from lists of ranks.
@@ -129,20 +132,33 @@ pub(crate) fn choose_among<H: Ord>(
 pub(super) struct Draw<'a> {
     search: &'a Search<'a>,
     stream: Stream,
-    drawn: Vec<(u32, u32)>,
+    drawn: Drawn,
+}
+
+/// What was drawn: rows and hosts. Searches use its memory again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Drawn {
+    rows: Vec<(u32, u32)>,
+    /// Further rows of hosts that have been drawn.
     waiting: Vec<(u32, u32)>,
-    pub(super) hosts: Vec<u32>,
+    hosts: Vec<u32>,
+}
+
+impl Drawn {
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.waiting.clear();
+        self.hosts.clear();
+    }
 }
 
 impl<'a> Draw<'a> {
     pub(super) fn new(search: &'a Search<'a>) -> Self {
-        let (count, stream) = (usize::from(search.count), Stream::new(search.request));
-        let (drawn, hosts) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        Self { search, stream, drawn, waiting: Vec::new(), hosts }
+        Self { search, stream: Stream::new(search.request), drawn: Drawn::default() }
     }
 
     fn is_done(&self) -> bool {
-        self.drawn.len() >= usize::from(self.search.count)
+        self.drawn.rows.len() >= usize::from(self.search.count)
     }
 
     /// Draws from a list, best first, until there are enough.
@@ -167,20 +183,21 @@ impl<'a> Draw<'a> {
             let row = row_of(ranks[usize::from(left[place])]);
             left.copy_within(place + 1..ranks.len() - drawn, place);
             let host = host_of(row);
-            if self.hosts.contains(&host) {
-                self.waiting.push((row, host));
+            if self.drawn.hosts.contains(&host) {
+                self.drawn.waiting.push((row, host));
             } else {
-                self.hosts.push(host);
-                self.drawn.push((row, host));
+                self.drawn.hosts.push(host);
+                self.drawn.rows.push((row, host));
             }
         }
     }
 
     /// What was drawn, with what waited where there are too few.
-    pub(super) fn finish(mut self) -> Vec<(u32, u32)> {
-        let missing = usize::from(self.search.count).saturating_sub(self.drawn.len());
-        self.drawn.extend(self.waiting.into_iter().take(missing));
-        self.drawn
+    pub(super) fn finish(&mut self) -> &[(u32, u32)] {
+        let Drawn { rows, waiting, .. } = &mut self.drawn;
+        let missing = usize::from(self.search.count).saturating_sub(rows.len());
+        rows.extend(waiting.drain(..).take(missing));
+        rows
     }
 }
 

@@ -48,6 +48,11 @@ pub struct GangChoice {
     pub cost: u64,
     /// The locations that were searched together, one bit each.
     pub locations: u128,
+    /// What the members were taken from there, best first: one list for each time that another had
+    /// to be made because too few hosts were in those before.
+    pub considered: Vec<Vec<RowId>>,
+    /// What the gang costs in the sets of locations that were tried before, and after.
+    pub others: [Vec<u64>; 2],
 }
 
 impl Index {
@@ -77,8 +82,15 @@ impl Index {
                 continue;
             }
             let Some(choice) = self.gang_in(gang, locations, &mut scratch) else { continue };
-            if best.as_ref().is_none_or(|best| choice.cost < best.cost) {
-                best = Some(choice);
+            match &mut best {
+                Some(best) if choice.cost < best.cost => {
+                    let [mut before, after] = std::mem::take(&mut best.others);
+                    before.push(best.cost);
+                    before.extend(after);
+                    *best = GangChoice { others: [before, Vec::new()], ..choice };
+                }
+                Some(best) => best.others[1].push(choice.cost),
+                None => best = Some(choice),
             }
         }
         Ok(best)
@@ -95,6 +107,7 @@ impl Index {
         let member = Search { locations, ..gang.member };
         let mut members: Vec<(RowId, u64)> = Vec::with_capacity(count);
         let mut used: Vec<u32> = Vec::new();
+        let mut considered = Vec::with_capacity(1);
         loop {
             let excluded = [member.hosts_exclude, &used].concat();
             Searcher::run(self, &member, &excluded, (count, 1), scratch);
@@ -112,6 +125,7 @@ impl Index {
                 let row = RowId(row_of(*rank));
                 members.extend(std::iter::repeat_n((row, cost_of(*rank)), carried));
             }
+            considered.push(scratch.ranks.iter().map(|rank| RowId(row_of(*rank))).collect());
             // A short list is all that there is, and without a spread each carries one at least.
             if members.len() == count {
                 break;
@@ -126,7 +140,8 @@ impl Index {
             host: self.records[row.0 as usize].host,
             terms: self.terms(&member, row),
         });
-        Some(GangChoice { members: members.collect(), cost, locations })
+        let members = members.collect();
+        Some(GangChoice { members, cost, locations, considered, others: Default::default() })
     }
 }
 

@@ -74,10 +74,12 @@ fn ways(latency: &[u16; LOCATIONS_MAX], search: &Search<'_>) -> [i32; LOCATIONS_
     // Without a weight of the price no price is too high.
     let each = (u64::from(weights.latency) << 16).checked_div(weights.price.into()).unwrap_or(0);
     let each = u32::try_from(each).unwrap_or(u32::MAX).min((1 << 30) - 1);
-    let (high, low) = (each >> 16, each & 0xffff);
+    // Numbers of 16 bits are multiplied eight at once by every processor of this kind.
+    let [high, low] = [each >> 16, each & 0xffff].map(|part| u16::try_from(part).unwrap_or(0));
     let mut away = [FAR; LOCATIONS_MAX];
     for (away, latency) in away.iter_mut().zip(latency) {
-        let way = u32::from(*latency) * high + ((u32::from(*latency) * low) >> 16);
+        let times = |part: u16| u32::from(*latency) * u32::from(part);
+        let way = times(high) + (times(low) >> 16);
         *away = if *latency <= search.latency_max { way.cast_signed() } else { FAR };
     }
     away

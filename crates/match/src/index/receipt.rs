@@ -88,6 +88,9 @@ pub enum ReceiptError {
         /// The place of the one that should stand before.
         place: usize,
     },
+    /// The gang costs less elsewhere, by the receipt's own numbers.
+    #[error("the gang costs less elsewhere")]
+    Dearer,
     /// The draws give others.
     #[error("the draws choose other containers than the receipt names")]
     Chosen,
@@ -130,27 +133,30 @@ impl Receipt {
             }
             draw.take(&ranks, |place| list[(place & 0xff) as usize].host);
         }
-        let again = draw.finish().into_iter().map(|(place, _)| (place >> 8, place & 0xff));
+        let again = draw.finish().iter().map(|(place, _)| (place >> 8, place & 0xff));
         let chosen = self.chosen.iter().map(|(list, at)| (u32::from(*list), u32::from(*at)));
         if again.eq(chosen) { Ok(()) } else { Err(ReceiptError::Chosen) }
     }
 }
 
 impl Index {
+    /// The facts of a container as a receipt shows them.
+    pub(super) fn facts(&self, search: &Search<'_>, row: super::RowId) -> Considered {
+        let record = &self.records[row.0 as usize];
+        Considered {
+            ring: record.ring,
+            host: record.host,
+            price: record.price,
+            latency: search.latency_to(usize::from(record.location)),
+            quality: record.quality,
+            is_cold: search.app.is_some_and(|app| !self.has_app(row.0, app)),
+            left: record.free.saturating_sub(search.slots).min(SLOTS_MAX),
+        }
+    }
+
     /// The receipt of a choice that this index, unchanged since, made for this search.
     pub fn receipt(&self, search: &Search<'_>, choice: &Choice, query: [u8; 32]) -> Receipt {
-        let facts = |row: &super::RowId| {
-            let record = &self.records[row.0 as usize];
-            Considered {
-                ring: record.ring,
-                host: record.host,
-                price: record.price,
-                latency: search.latency_to(usize::from(record.location)),
-                quality: record.quality,
-                is_cold: search.app.is_some_and(|app| !self.has_app(row.0, app)),
-                left: record.free.saturating_sub(search.slots).min(SLOTS_MAX),
-            }
-        };
+        let facts = |row: &super::RowId| self.facts(search, *row);
         let place_of = |row: super::RowId| {
             (0_u8..).zip(&choice.considered).find_map(|(number, list)| {
                 let place = list.iter().position(|other| *other == row)?;

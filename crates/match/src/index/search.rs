@@ -9,6 +9,7 @@ use std::collections::BinaryHeap;
 
 use super::best::{Best, Rank};
 use super::bounds::{GROUP, Level, level_of};
+use super::choose::Drawn;
 use super::query::Search;
 use super::reach::Reach;
 use super::ready::Ready;
@@ -36,6 +37,7 @@ pub struct Scratch {
     /// What the last search found, best first.
     pub(super) ranks: Vec<Rank>,
     pub(super) near: Vec<Rank>,
+    pub(super) drawn: Drawn,
 }
 
 /// What a search looked at: the same on every run, so that a test can bound it.
@@ -80,7 +82,7 @@ impl<'a> Searcher<'a> {
         (count, width): (usize, usize),
         scratch: &'a mut Scratch,
     ) -> Effort {
-        let Scratch { heap, ranks, near } = scratch;
+        let Scratch { heap, ranks, near, .. } = scratch;
         // Asked for now, it has come from memory when the rows are collected.
         let ready = search.app.and_then(|app| index.ready.get(usize::from(app)));
         std::hint::black_box(ready.and_then(Ready::first_least));

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use welkin_proto::{AccountKey, NodeAddr, Order, ReceiptFile, SignedByAccount, StageTime, Terms};
-use welkin_types::{LeaseId, LeaseState, Reason, UnixMillis};
+use welkin_proto::{
+    AccountKey, Matched, NodeAddr, Order, ReceiptFile, SignedByAccount, StageTime, Terms,
+};
+use welkin_types::{GangId, LeaseId, LeaseState, Reason, UnixMillis};
 
 use super::indexers::KeptIndexers;
 use super::{KeptCheckpoint, KeptTask};
@@ -49,6 +51,17 @@ pub enum HomeError {
     Key(#[source] IdentityError),
 }
 
+/// A lease's place among those that were placed together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptGang {
+    /// All of them.
+    pub gang: GangId,
+    /// Which of them, from 0.
+    pub rank: u16,
+    /// How many they are.
+    pub nodes: u16,
+}
+
 /// A lease as its buyer remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptLease {
@@ -78,12 +91,18 @@ pub struct KeptLease {
     /// The lease whose task it took over when that one's host was lost.
     #[serde(default)]
     pub replaces: Option<LeaseId>,
+    /// Its place in a gang, if it was placed together with others.
+    #[serde(default)]
+    pub gang: Option<KeptGang>,
     /// Its checkpoint, where its task names one to fetch.
     #[serde(default)]
     pub checkpoint: Option<KeptCheckpoint>,
     /// Under which terms it was leased.
     #[serde(default)]
     pub terms: Terms,
+    /// The indexer whose offer it came from.
+    #[serde(default)]
+    pub matched: Option<Matched>,
 }
 
 impl KeptLease {
@@ -279,6 +298,7 @@ impl Home {
     /// [`HomeError::Io`]
     pub fn remove(&self, lease: LeaseId) -> Result<(), HomeError> {
         self.remove_task(lease)?;
+        self.remove_digests(lease);
         let path = self.lease_path(lease);
         let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         let checkpoint = fs::remove_dir_all(self.checkpoint_dir(lease));

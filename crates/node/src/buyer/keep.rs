@@ -14,7 +14,8 @@ use welkin_proto::{
 use welkin_types::{LeaseState, Reason};
 
 use super::checkpoint::{self, Fetching, KeptCheckpoint};
-use super::{Buyer, BuyerError, HostSession, KeptLease, Line, Placed};
+use super::quality::{self, Quality};
+use super::{Buyer, BuyerError, HostSession, KeptGang, KeptLease, Line, Placed};
 use crate::outside;
 
 /// A host that can't be reached for so long has lost the lease.
@@ -64,6 +65,7 @@ pub struct Keeper {
     pub(super) fetching: Option<Fetching>,
     payer: Payer,
     voucher: Option<SignedByAccount<Voucher>>,
+    quality: Quality,
     lost_at: Option<Instant>,
     heard_at: Instant,
     /// Bytes that the connection had brought when it was last looked at.
@@ -90,11 +92,19 @@ impl Keeper {
             by_agent: false,
             tries: 0,
             replaces: None,
+            gang: None,
             checkpoint: KeptCheckpoint::of(&placed.launch),
             terms: placed.launch.terms,
             order: placed.order.clone(),
+            matched: placed.offer.matched,
         };
         Self::begin(buyer, placed, kept)
+    }
+
+    /// Writes down that the lease was placed together with others.
+    pub fn join(&mut self, gang: KeptGang) {
+        self.kept.gang = Some(gang);
+        self.save();
     }
 
     /// Keeps a lease that was placed in the stead of one that has ended.
@@ -110,6 +120,7 @@ impl Keeper {
             replaces: Some(old.lease),
             terms: placed.launch.terms,
             order: placed.order.clone(),
+            matched: placed.offer.matched,
             ..old.clone()
         };
         Self::begin(buyer, placed, kept)
@@ -129,11 +140,13 @@ impl Keeper {
     /// Takes up a lease that another process kept before.
     pub fn resume(buyer: Arc<Buyer>, kept: KeptLease) -> Self {
         let payer = Payer::new(kept.order.message.clone(), kept.promised);
-        Self { lost_at: Some(Instant::now()), ..Self::bare(buyer, kept, payer) }
+        let quality = Quality::of(&kept, Some(buyer.home()));
+        Self { lost_at: Some(Instant::now()), quality, ..Self::bare(buyer, kept, payer) }
     }
 
     fn bare(buyer: Arc<Buyer>, kept: KeptLease, payer: Payer) -> Self {
         Self {
+            quality: Quality::of(&kept, None),
             buyer,
             kept,
             session: None,
@@ -307,6 +320,7 @@ impl Keeper {
                     self.lost_at = None;
                     self.was_connected = true;
                     self.heard_at = Instant::now();
+                    self.quality.resend();
                     return Some(LeaseEvent::Reconnected);
                 }
             }
@@ -336,10 +350,27 @@ impl Keeper {
     async fn take(&mut self, message: FromHost) -> Option<LeaseEvent> {
         match message {
             FromHost::Stage { lease, stage, detail } if lease == self.kept.lease => {
-                self.stage(stage, detail)
+                let told = self.stage(stage, detail);
+                if stage.state > LeaseState::Running {
+                    self.quality.save(self.buyer.home());
+                    self.tell_digests().await;
+                }
+                told
             }
             FromHost::Usage { lease, seconds, .. } if lease == self.kept.lease => {
-                self.pay(seconds).await
+                let paid = self.pay(seconds).await;
+                let heard = self.session.as_ref().map(|s| quality::heard(s.connection()));
+                let reported = self.buyer.home().take_figures(self.kept.lease);
+                if self.quality.heard(heard.unwrap_or_default(), reported) {
+                    // Written before it is sent: what was signed is never forgotten.
+                    self.quality.save(self.buyer.home());
+                    self.tell_digests().await;
+                }
+                paid
+            }
+            FromHost::Digests(digests) if digests.series.lease == self.kept.lease => {
+                self.quality.told(&self.buyer.domain, &self.kept, *digests);
+                None
             }
             FromHost::Checkpoint { lease, within_ms } if lease == self.kept.lease => {
                 if self.fetching.is_none() {
@@ -369,6 +400,7 @@ impl Keeper {
             return None;
         }
         self.note_running(&stage);
+        self.quality.stage(&self.kept, &stage);
         if stage.state != LeaseState::Running && self.has_run() {
             self.payer.ended(outside::now());
         }
@@ -389,7 +421,20 @@ impl Keeper {
             let now = outside::now();
             let since = *self.kept.running_since.get_or_insert(now);
             self.payer.running(now, now.since(since));
+            self.quality.running(since);
         }
+    }
+
+    /// Signs what was measured since the last time, beside the vouchers.
+    async fn tell_digests(&mut self) {
+        if let Some(update) = self.quality.update(&self.buyer.domain, &self.buyer.account) {
+            self.send(ToHost::Digest(Box::new(update))).await;
+        }
+    }
+
+    /// What this side measured of the session so far.
+    pub fn digests(&self) -> &[welkin_proto::digest::Series] {
+        self.quality.own()
     }
 
     async fn pay(&mut self, claimed: u64) -> Option<LeaseEvent> {
@@ -420,6 +465,11 @@ impl Keeper {
             ack: None,
         };
         match file.verify() {
+            Ok(receipt) if receipt.matched != self.kept.matched => {
+                warn!("the host's receipt names another indexer than the offer and is not signed");
+                let text = "the host's receipt names another indexer than the offer came from";
+                self.kept.detail = Some(text.to_owned());
+            }
             Ok(_) => file.ack = self.acknowledge(&file),
             Err(error) => {
                 warn!(%error, "the host's receipt is wrong and is not signed");
@@ -430,6 +480,7 @@ impl Keeper {
             let _ = session.send(ToHost::Ack(Box::new(ack.clone()))).await;
             session.finish().await;
         }
+        self.quality.save(self.buyer.home());
         if let Err(error) = self.buyer.home().save_receipt(self.kept.lease, &file) {
             warn!(error = %crate::chain(&error), "a receipt can't be written down");
         }

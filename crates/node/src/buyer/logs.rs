@@ -197,7 +197,9 @@ impl LogStream {
                         LogEvent::Data(reader.time_of(offset), buffer.into())
                     }
                     Ok(LogPiece::Gap { from, to }) => LogEvent::Gap(to - from),
-                    Ok(LogPiece::End { .. } | LogPiece::Later) => LogEvent::End,
+                    Ok(LogPiece::End { .. } | LogPiece::Later | LogPiece::Abandoned) => {
+                        LogEvent::End
+                    }
                     Err(error) => LogEvent::Broken(crate::chain(&error)),
                 }
             }

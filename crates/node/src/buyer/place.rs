@@ -189,7 +189,7 @@ pub async fn place(
 }
 
 /// What the way of an offer says of the indexer that made it.
-fn finding(opened: &Result<Placed, BuyerError>) -> Option<Finding> {
+pub(super) fn finding(opened: &Result<Placed, BuyerError>) -> Option<Finding> {
     match opened {
         Ok(_) => Some(Finding::Good),
         Err(BuyerError::HostRefuses {
@@ -248,6 +248,7 @@ async fn wait_for_turn(
     }
 }
 
+/// Opens a lease at an offer: signs the order and waits for the host's word.
 pub(super) async fn open(
     buyer: &Buyer,
     ask: &Ask,
@@ -287,6 +288,7 @@ pub(super) async fn open(
         stdin: ask.stdin,
         files: ask.files,
         may_preempt: is_last,
+        matched: offer.matched,
     };
     let dialling = tokio::time::timeout(patience.dial, buyer.dial(&offer.addr));
     let mut session = dialling.await.map_err(|_| BuyerError::HostSilent(patience.dial))??;

@@ -16,6 +16,7 @@ use welkin_proto::{Offer, Signed};
 use welkin_types::NodeId;
 use welkin_types::task::Needs;
 
+use super::gang::is_whole;
 use super::{Buyer, BuyerError, is_within};
 use crate::connect::{CallError, Caller};
 use crate::wire::{self, WireError};
@@ -113,13 +114,22 @@ impl Buyer {
         wait: Duration,
     ) -> Result<QueuePlace<'_>, QueueError> {
         let exclude = exclude.iter().copied().take(REFUSING_MAX).collect();
-        let request = self.match_request(needs, 1, true, exclude);
+        self.queue_for(self.match_request(needs, 1, true, exclude), wait).await
+    }
+
+    /// As [`Buyer::queue`], with the whole question.
+    pub(super) async fn queue_for(
+        &self,
+        request: MatchRequest,
+        wait: Duration,
+    ) -> Result<QueuePlace<'_>, QueueError> {
+        let indexers = self.indexers.callers(&request.needs.regions);
         let mut place = QueuePlace {
             buyer: self,
             request,
             deadline: Instant::now() + wait.min(Duration::from_millis(WAIT_MS_MAX)),
             ticket: None,
-            indexers: self.indexers.callers(&needs.regions),
+            indexers,
             indexer: 0,
             line: None,
             lost: None,
@@ -185,9 +195,9 @@ impl QueuePlace<'_> {
                     return Ok(QueueEvent::Standing(Box::new(standing)));
                 }
                 Some(WaitEvent::Offers(signed)) => {
-                    let mut offers = self.buyer.open_offers(&signed);
+                    let mut offers = self.buyer.open_turn(&self.request, &signed);
                     offers.retain(|offer| is_within(&self.request.needs, offer));
-                    if !offers.is_empty() {
+                    if is_whole(&self.request, &offers) {
                         let by = self.indexer().into_iter();
                         by.for_each(|by| self.buyer.offered(&offers, by));
                         return Ok(QueueEvent::Offers(offers));

@@ -172,5 +172,6 @@ fn offer_of(kept: &KeptReservation) -> Offer {
         region: kept.region.clone(),
         online_bp: None,
         expires: kept.machine.until(),
+        matched: None,
     }
 }

@@ -15,7 +15,7 @@ use welkin_proto::exam::{
     Verdict,
 };
 use welkin_proto::index::Listing;
-use welkin_proto::{ALPN_EXAM, Domain, NodeAddr, Signed};
+use welkin_proto::{ALPN_EXAM, Domain, NodeAddr, Signed, Turn, TurnProof};
 use welkin_types::{Class, ContainerId, NodeId, Resources};
 
 use crate::connect::Caller;
@@ -65,7 +65,7 @@ impl Target {
     }
 
     /// The smallest memory of its devices, in bytes, and how many there are.
-    fn devices(&self) -> (u64, u32) {
+    pub(super) fn devices(&self) -> (u64, u32) {
         let gpus = &self.resources.gpus;
         let least = gpus.iter().map(|gpu| gpu.vram_bytes).min();
         let count = u32::try_from(gpus.len()).unwrap_or(u32::MAX).clamp(1, 16);
@@ -89,6 +89,16 @@ pub struct Who {
     pub domain: Domain,
     /// The checker.
     pub checker: NodeId,
+    /// What it has drawn for the minute, where there are more checkers than a committee: hosts take
+    /// nothing from it without that.
+    pub turn: Option<Turn>,
+}
+
+impl Who {
+    /// What shows in a report of a minute that it was to come.
+    pub(super) fn proof(&self, minute: u64) -> Option<TurnProof> {
+        self.turn.filter(|turn| turn.minute == minute).map(|turn| turn.proof)
+    }
 }
 
 /// Why there is no finding.
@@ -106,6 +116,19 @@ pub enum ExamError {
     Void,
 }
 
+/// What a window of one or more containers came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The finding about the container to which the checker is assigned.
+    pub report: ExamReport,
+    /// Whether all others that could took part and proved their class, too.
+    pub is_whole: bool,
+    /// The rate of the slowest device of all: 0 where one had none.
+    pub slowest: u64,
+    /// Which of the others refused with a fair word, and with which.
+    pub refusals: Vec<(ContainerId, ExamRefusal)>,
+}
+
 /// Examines a container. Returns the finding, for a report.
 ///
 /// # Errors
@@ -117,19 +140,39 @@ pub async fn examine(
     minute: u64,
     table: &ClassTable,
 ) -> Result<ExamReport, ExamError> {
+    examine_all(who, target, &[], minute, table).await.map(|window| window.report)
+}
+
+/// Examines a container and others of its host and class, all devices at once, so that none of them
+/// works for two. Who has a lease is excused.
+///
+/// # Errors
+///
+/// [`ExamError`] where nothing can be said of the hardware.
+pub async fn examine_all(
+    who: &Who,
+    target: &Target,
+    beside: &[Target],
+    minute: u64,
+    table: &ClassTable,
+) -> Result<Window, ExamError> {
     let host = target.addr.node;
     let caller = Caller::new(who.endpoint.clone(), target.addr.clone(), ALPN_EXAM);
-    let (connection, way) = reach(&caller).await.map_err(ExamError::Unreachable)?;
+    let (connection, way) = reach(who, &caller).await.map_err(ExamError::Unreachable)?;
     let shape = target.shape().ok_or(ExamError::Void)?;
     let limit_us = table.limit_us(&target.class, shape.macs()).ok_or(ExamError::Void)?;
     let limit_us = limit_us.max(LIMIT_US_LEAST);
-    let (_, count) = target.devices();
-    let device = |index| Device { host, container: target.container, index, shape, limit_us };
+    // Others do the same work, so that its rows are as many.
+    let fits = |other: &&Target| other.class == target.class && other.shape() == Some(shape);
+    let all = std::iter::once(target).chain(beside.iter().filter(fits));
+    let device =
+        |of: &Target, index| Device { host, container: of.container, index, shape, limit_us };
+    let devices: Vec<_> =
+        all.flat_map(|of| (0..of.devices().1).map(move |index| device(of, index))).collect();
     let rows = ROWS.div_ceil(shape.rounds());
     let config = ExaminerConfig { rows, ..ExaminerConfig::default() };
     let secret = Secret::new(outside::random());
-    let devices = (0..count).map(device).collect();
-    let examiner = Examiner::new(config, outside::random(), secret, devices);
+    let examiner = Examiner::new(config, outside::random(), secret, devices.clone());
     let mut exam = Exam {
         who,
         target,
@@ -137,9 +180,11 @@ pub async fn examine(
         shape,
         connection: connection.clone(),
         began: Instant::now(),
-        streams: (0..count).map(|_| None).collect(),
-        outcomes: Vec::new(),
+        streams: devices.iter().map(|_| None).collect(),
+        outcomes: devices.iter().map(|_| None).collect(),
+        devices,
         refused: None,
+        refusals: Vec::new(),
         is_gone: false,
         signed: None,
         heard: JoinSet::new(),
@@ -151,11 +196,14 @@ pub async fn examine(
     exam.finding(table)
 }
 
-/// Connects and measures the way: the least round trip, in microseconds.
-async fn reach(caller: &Caller) -> Result<(Connection, u64), CallError> {
+/// Connects, shows what was drawn, and measures the way: the least round trip, in microseconds.
+pub(super) async fn reach(who: &Who, caller: &Caller) -> Result<(Connection, u64), CallError> {
     let late = |_| CallError::Wire(WireError::Late(REACH_TIMEOUT));
     let reached = async {
         let connection = caller.connection().await?;
+        if let Some(turn) = who.turn {
+            show(&connection, turn).await?;
+        }
         let mut least = u64::MAX;
         for _ in 0..PINGS {
             let nonce = outside::random();
@@ -174,6 +222,15 @@ async fn reach(caller: &Caller) -> Result<(Connection, u64), CallError> {
     tokio::time::timeout(REACH_TIMEOUT, reached).await.map_err(late)?
 }
 
+/// Shows what was drawn. What the host thinks of it, it says when it is asked for work.
+async fn show(connection: &Connection, turn: Turn) -> Result<(), CallError> {
+    let (mut send, mut recv) = connection.open().await.map_err(CallError::Lost)?;
+    wire::send(&mut send, &ExamAsk::Turn(turn)).await.map_err(CallError::Wire)?;
+    let _ = send.finish();
+    let said = wire::expect::<ExamReply>(&mut recv, REACH_TIMEOUT).await;
+    said.map(|_| ()).map_err(CallError::Wire)
+}
+
 /// One stream of the connection.
 struct Stream {
     send: SendStream,
@@ -184,10 +241,20 @@ struct Stream {
 enum Heard {
     Committed(usize, Stream, Box<Signed<ExamCommitment>>),
     Opened(usize, Vec<Vec<Opening>>),
-    Refused(ExamRefusal),
+    Refused(usize, ExamRefusal),
     Verified(usize, Result<Cost, Fraud>),
     /// It ended in the middle, or said what belongs to nothing: nothing more will come.
-    Gone,
+    Gone(usize),
+}
+
+/// How a device ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    With(Outcome),
+    /// It was refused, or broke off: no more is to be waited for.
+    Early {
+        is_excused: bool,
+    },
 }
 
 struct Exam<'a> {
@@ -197,9 +264,13 @@ struct Exam<'a> {
     shape: Shape,
     connection: Connection,
     began: Instant,
+    /// Those of the container first.
+    devices: Vec<Device>,
     streams: Vec<Option<Stream>>,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<Option<Ended>>,
     refused: Option<ExamRefusal>,
+    /// Those of other containers, once each.
+    refusals: Vec<(ContainerId, ExamRefusal)>,
     is_gone: bool,
     /// What the host signed last.
     signed: Option<Box<Signed<ExamCommitment>>>,
@@ -226,12 +297,14 @@ impl Exam<'_> {
                 ExamOutput::Verify { device, examination } => {
                     self.heard.spawn(async move {
                         let run = tokio::task::spawn_blocking(move || examination.run());
-                        run.await.map_or(Heard::Gone, |done| Heard::Verified(device, done))
+                        run.await.map_or(Heard::Gone(device), |done| Heard::Verified(device, done))
                     });
                 }
-                ExamOutput::Done { outcome, .. } => self.outcomes.push(outcome),
+                ExamOutput::Done { device, outcome } => {
+                    self.end(device, Ended::With(outcome));
+                }
                 // What is still awaited then is of devices that were too late.
-                ExamOutput::Idle { .. } if self.outcomes.len() == self.streams.len() => return,
+                ExamOutput::Idle { .. } if self.outcomes.iter().all(Option::is_some) => return,
                 ExamOutput::Idle { wake_at } => {
                     let is_verifying = !self.heard.is_empty();
                     if wake_at.is_none() && !is_verifying {
@@ -251,16 +324,24 @@ impl Exam<'_> {
 
     /// Sends the work; whether it has left.
     async fn assign(&mut self, number: usize, seed: [u8; 32], shape: Shape) -> bool {
+        let Some(Device { container, index, .. }) = self.devices.get(number).copied() else {
+            return false;
+        };
+        let assigned = self.target.container;
         let work = ExamWork {
             minute: self.minute,
-            container: self.target.container,
-            device: u32::try_from(number).unwrap_or(u32::MAX),
+            container,
+            device: index,
             seed,
             n: shape.n(),
             rounds: shape.rounds(),
         };
         let Ok((mut send, mut recv)) = self.connection.open().await else { return false };
-        if wire::send(&mut send, &ExamAsk::Begin(work)).await.is_err() {
+        let ask = match container == assigned {
+            true => ExamAsk::Begin(work),
+            false => ExamAsk::Beside { assigned, work },
+        };
+        if wire::send(&mut send, &ask).await.is_err() {
             return false;
         }
         let (domain, host, me) = (self.who.domain, self.target.addr.node, self.who.checker);
@@ -272,11 +353,11 @@ impl Exam<'_> {
                     if opened.as_ref().is_ok_and(is_its) {
                         Heard::Committed(number, Stream { send, recv }, signed)
                     } else {
-                        Heard::Gone
+                        Heard::Gone(number)
                     }
                 }
-                Ok(Some(ExamReply::Refused(why))) => Heard::Refused(why),
-                _ => Heard::Gone,
+                Ok(Some(ExamReply::Refused(why))) => Heard::Refused(number, why),
+                _ => Heard::Gone(number),
             }
         });
         true
@@ -292,11 +373,12 @@ impl Exam<'_> {
         self.heard.spawn(async move {
             let asked = ExamRows { rounds: rows };
             if wire::send(&mut send, &asked).await.is_err() {
-                return Heard::Gone;
+                return Heard::Gone(number);
             }
             match opened(&mut recv, &asked, n).await {
                 Ok(openings) => Heard::Opened(number, openings),
-                Err(heard) => heard,
+                Err(Some(why)) => Heard::Refused(number, why),
+                Err(None) => Heard::Gone(number),
             }
         });
     }
@@ -305,7 +387,9 @@ impl Exam<'_> {
         match heard {
             Heard::Committed(device, stream, signed) => {
                 let roots = signed.open(&self.who.domain).map(|said| said.roots);
-                self.signed = Some(signed);
+                if self.is_own(device) {
+                    self.signed = Some(signed);
+                }
                 if let Some(place) = self.streams.get_mut(device) {
                     *place = Some(stream);
                 }
@@ -313,19 +397,40 @@ impl Exam<'_> {
             }
             Heard::Opened(device, openings) => ExamInput::Opened { device, openings },
             Heard::Verified(device, result) => ExamInput::Verified { device, result },
-            Heard::Refused(why) => {
-                self.refused = Some(why);
+            Heard::Refused(device, why) => {
+                if self.is_own(device) {
+                    self.refused = Some(why);
+                } else if let Some(Device { container, .. }) = self.devices.get(device)
+                    && why.is_fair()
+                    && self.refusals.iter().all(|(known, _)| known != container)
+                {
+                    self.refusals.push((*container, why));
+                }
+                self.end(device, Ended::Early { is_excused: why.is_fair() });
                 ExamInput::Tick
             }
-            Heard::Gone => {
-                self.is_gone = true;
+            Heard::Gone(device) => {
+                self.is_gone |= self.is_own(device);
+                self.end(device, Ended::Early { is_excused: false });
                 ExamInput::Tick
             }
         }
     }
 
+    fn is_own(&self, device: usize) -> bool {
+        self.devices.get(device).is_none_or(|of| of.container == self.target.container)
+    }
+
+    /// The first word counts: a device that was refused is late afterwards.
+    fn end(&mut self, device: usize, how: Ended) {
+        if let Some(outcome) = self.outcomes.get_mut(device) {
+            outcome.get_or_insert(how);
+        }
+    }
+
     /// What all devices together came to: the worst counts.
-    fn finding(self, table: &ClassTable) -> Result<ExamReport, ExamError> {
+    fn finding(self, table: &ClassTable) -> Result<Window, ExamError> {
+        let (is_whole, least) = self.others(table);
         debug!(host = %self.target.addr.node, outcomes = ?self.outcomes, "examined");
         let (mut slowest, mut verdict) = (u64::MAX, None);
         match self.refused {
@@ -333,9 +438,11 @@ impl Exam<'_> {
             Some(why) => verdict = Some(Verdict::Refused(why)),
             None if self.is_gone => verdict = Some(Verdict::TooSlow),
             None => {
-                for outcome in &self.outcomes {
+                let own = (0..self.outcomes.len()).filter(|device| self.is_own(*device));
+                for outcome in own.filter_map(|device| self.outcomes[device]) {
+                    let Ended::With(outcome) = outcome else { continue };
                     match outcome {
-                        Outcome::Met { mmac_per_s } => slowest = slowest.min(*mmac_per_s),
+                        Outcome::Met { mmac_per_s } => slowest = slowest.min(mmac_per_s),
                         Outcome::Fraud(_) => verdict = Some(Verdict::Wrong),
                         Outcome::Late | Outcome::Silent => {
                             verdict = verdict.or(Some(Verdict::TooSlow));
@@ -343,23 +450,38 @@ impl Exam<'_> {
                         Outcome::Apart => return Err(ExamError::Void),
                     }
                 }
-                if self.outcomes.is_empty() {
+                if verdict.is_none() && slowest == u64::MAX {
                     return Err(ExamError::Void);
                 }
             }
         }
-        let class = || {
+        let class = |rate| {
             let (bytes, _) = self.target.devices();
-            match table.matched(&self.target.class, slowest, bytes >> 20) {
+            match table.matched(&self.target.class, rate, bytes >> 20) {
                 MatchedClass::Claimed => Some(self.target.class.clone()),
                 MatchedClass::Lower(lower) => Some(lower),
                 MatchedClass::None => None,
             }
         };
-        let verdict =
-            verdict.unwrap_or_else(|| Verdict::Proved { mmac_per_s: slowest, class: class() });
+        let verdict = verdict
+            .unwrap_or_else(|| Verdict::Proved { mmac_per_s: slowest, class: class(slowest) });
         let evidence = self.signed.filter(|_| verdict == Verdict::Wrong);
-        Ok(ExamReport {
+        let (own, is_claimed) = match &verdict {
+            Verdict::Proved { mmac_per_s, class } => {
+                (*mmac_per_s, class.as_ref() == Some(&self.target.class))
+            }
+            _ => (0, false),
+        };
+        // What one of those that share a device shows while another waits is no proof.
+        let verdict = match verdict {
+            Verdict::Proved { .. } if !is_whole && least == 0 => Verdict::TooSlow,
+            Verdict::Proved { .. } if !is_whole => {
+                let mmac_per_s = own.min(least);
+                Verdict::Proved { mmac_per_s, class: class(mmac_per_s) }
+            }
+            alone => alone,
+        };
+        let report = ExamReport {
             checker: self.who.checker,
             host: self.target.addr.node,
             container: self.target.container,
@@ -368,16 +490,36 @@ impl Exam<'_> {
             rounds: self.shape.rounds(),
             verdict,
             evidence,
-        })
+            turn: self.who.proof(self.minute),
+        };
+        let (is_whole, slowest) = (is_whole && is_claimed, own.min(least));
+        Ok(Window { report, is_whole, slowest, refusals: self.refusals })
+    }
+
+    /// Whether all others that were not excused proved the class, and the slowest rate of them.
+    fn others(&self, table: &ClassTable) -> (bool, u64) {
+        let (mut is_whole, mut slowest) = (true, u64::MAX);
+        let (bytes, _) = self.target.devices();
+        for device in (0..self.devices.len()).filter(|device| !self.is_own(*device)) {
+            let rate = match self.outcomes[device] {
+                Some(Ended::Early { is_excused: true }) => continue,
+                Some(Ended::With(Outcome::Met { mmac_per_s })) => mmac_per_s,
+                _ => 0,
+            };
+            let matched = table.matched(&self.target.class, rate, bytes >> 20);
+            is_whole &= matched == MatchedClass::Claimed;
+            slowest = slowest.min(rate);
+        }
+        (is_whole, slowest)
     }
 }
 
-/// Receives the rows that were asked for, no more and no longer ones.
+/// Receives the rows that were asked for, no more and no longer ones; else the refusal, if it is one.
 async fn opened(
     recv: &mut RecvStream,
     asked: &ExamRows,
     n: u32,
-) -> Result<Vec<Vec<Opening>>, Heard> {
+) -> Result<Vec<Vec<Opening>>, Option<ExamRefusal>> {
     let n = usize::try_from(n).unwrap_or(usize::MAX);
     let mut rounds = Vec::new();
     for rows in &asked.rounds {
@@ -389,8 +531,8 @@ async fn opened(
                 {
                     openings.push(Opening { index, row, path });
                 }
-                Ok(Some(ExamReply::Refused(why))) => return Err(Heard::Refused(why)),
-                _ => return Err(Heard::Gone),
+                Ok(Some(ExamReply::Refused(why))) => return Err(Some(why)),
+                _ => return Err(None),
             }
         }
         rounds.push(openings);

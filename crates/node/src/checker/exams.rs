@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
-use tracing::debug;
-use welkin_check::challenge::{ClassTable, Unmet};
-use welkin_proto::exam::{ExamReport, Verdict};
+use tracing::{debug, info};
+use welkin_check::challenge::{ClassTable, Refusals, Unmet, Windows};
+use welkin_proto::exam::{ExamRefusal, ExamReport, Verdict};
 use welkin_proto::index::Listing;
+use welkin_proto::{Turn, TurnProof};
 use welkin_types::{Class, ContainerId, NodeId};
 
-use super::exam::{ExamError, Target, Who, examine};
+use super::exam::{ExamError, Target, Who, Window, examine_all};
+use super::residency::{Pace, look};
 use crate::outside;
 
 /// The most challenges at once: verifying one takes a core for a while.
@@ -18,8 +20,16 @@ const AT_ONCE: usize = 4;
 /// The most rates that are learnt from in an epoch, by class.
 const SAMPLES_MAX: usize = 1_024;
 
-/// The most containers that are asked again.
+/// The most containers that are asked again, and refusals that wait for a list.
 const UNMET_MAX: usize = 4_096;
+/// The most containers whose refusals are counted.
+const REFUSALS_MAX: usize = 1 << 16;
+/// Of 256 challenges so many ask whether memory is there, instead of what the devices compute.
+const LOOKS_OF_256: u8 = 32;
+/// The most looks at memory at once: they wait most of the time.
+const LOOKS_AT_ONCE: usize = 32;
+/// Refusals are counted at least so long, in minutes, where epochs are shorter.
+const COUNTED_MINUTES: u64 = 60;
 
 /// A checker's challenges.
 #[derive(Debug)]
@@ -27,13 +37,68 @@ pub(super) struct Exams {
     who: Who,
     /// Of a hundred probes so many come with a challenge.
     percent: u8,
-    targets: BTreeMap<(NodeId, ContainerId), Target>,
+    targets: BTreeMap<Place, Listed>,
     table: Arc<ClassTable>,
     samples: BTreeMap<Class, Vec<u64>>,
     /// What was slower than its class, and is challenged again before it is told.
-    unmet: Unmet<(NodeId, ContainerId), Verdict>,
+    unmet: Unmet<Place, Verdict>,
+    /// The same of memory that was not there.
+    absent: Unmet<Place, Verdict>,
+    /// Whose memory was not there when it was last looked at: nothing good is told of them until it is.
+    without: BTreeSet<Place>,
+    pace: Pace,
+    refusals: Refusals<Place>,
+    /// Which containers of a host are challenged together.
+    windows: Windows,
+    /// When each was last asked: a host takes one challenge a minute.
+    asked: BTreeMap<Place, u64>,
+    /// Refusals of which the next list shows whether a lease explains them.
+    doubts: Vec<Doubt>,
     epoch: u64,
-    under_way: JoinSet<(Class, Result<ExamReport, ExamError>)>,
+    /// When refusals were last begun to be counted.
+    counted_from: u64,
+    under_way: JoinSet<Ended>,
+    /// How many of these look at memory.
+    looks: usize,
+}
+
+/// A container at its host.
+type Place = (NodeId, ContainerId);
+
+/// A finding of one container by itself.
+const fn alone(report: ExamReport) -> Window {
+    Window { report, is_whole: true, slowest: 0, refusals: Vec::new() }
+}
+
+/// A container with an idle slot.
+#[derive(Clone, Debug)]
+struct Listed {
+    target: Target,
+    /// Whether not all of its slots are free.
+    has_lease: bool,
+}
+
+/// A challenge that has ended.
+#[derive(Debug)]
+struct Ended {
+    target: Target,
+    minute: u64,
+    /// What shows that this checker was to come then.
+    proof: Option<TurnProof>,
+    had_lease: bool,
+    is_look: bool,
+    /// With whether they had a lease.
+    beside: Vec<(ContainerId, bool)>,
+    found: Result<Window, ExamError>,
+}
+
+/// A fair refusal while the container seemed to have no lease.
+#[derive(Debug)]
+struct Doubt {
+    place: Place,
+    minute: u64,
+    proof: Option<TurnProof>,
+    why: ExamRefusal,
 }
 
 impl Exams {
@@ -45,47 +110,148 @@ impl Exams {
             table: Arc::new(ClassTable::published()),
             samples: BTreeMap::new(),
             unmet: Unmet::new(UNMET_MAX),
+            absent: Unmet::new(UNMET_MAX),
+            without: BTreeSet::new(),
+            pace: Pace::default(),
+            refusals: Refusals::new(REFUSALS_MAX),
+            windows: Windows::default(),
+            asked: BTreeMap::new(),
+            doubts: Vec::new(),
             epoch: 0,
+            counted_from: 0,
             under_way: JoinSet::new(),
+            looks: 0,
         }
     }
 
-    /// Takes in what is on offer: what has an idle slot may be examined.
-    pub(super) fn list(&mut self, listings: &[Listing]) {
-        let offered: BTreeSet<_> =
-            listings.iter().map(|row| (row.addr.node, row.container.id)).collect();
-        self.unmet.retain(|place| offered.contains(place));
-        let idle = listings.iter().filter(|row| row.free > 0);
-        self.targets =
-            idle.map(|row| ((row.addr.node, row.container.id), Target::of(row))).collect();
+    /// Takes in what is on offer: what has an idle slot may be examined. Where several indexers list
+    /// a container, the fewest free slots count: a lease that one of them knows explains a refusal.
+    /// Returns what is found of those that refused.
+    pub(super) fn list(&mut self, listings: &[Listing]) -> Vec<ExamReport> {
+        let mut free = BTreeMap::<Place, &Listing>::new();
+        for row in listings {
+            let known = free.entry((row.addr.node, row.container.id)).or_insert(row);
+            if row.free < known.free {
+                *known = row;
+            }
+        }
+        self.unmet.retain(|place| free.contains_key(place));
+        self.absent.retain(|place| free.contains_key(place));
+        self.without.retain(|place| free.contains_key(place));
+        self.asked.retain(|place, _| free.contains_key(place));
+        let idle = free.iter().filter(|(_, row)| row.free > 0).map(|(place, row)| {
+            let has_lease = row.free < row.container.slots;
+            (*place, Listed { target: Target::of(row), has_lease })
+        });
+        self.targets = idle.collect();
+        let doubts = std::mem::take(&mut self.doubts);
+        doubts.into_iter().filter_map(|doubt| self.settle(&doubt)).collect()
+    }
+
+    /// A container with an idle slot.
+    pub(super) fn target(&self, host: NodeId, container: ContainerId) -> Option<&Target> {
+        self.targets.get(&(host, container)).map(|listed| &listed.target)
     }
 
     /// A probe begins: by chance, which no host can foresee, a challenge goes with it; always, where the
-    /// last one found less than the claimed class.
-    pub(super) fn begin(&mut self, host: NodeId, container: ContainerId, minute: u64) {
-        let [die] = outside::random();
-        let is_chosen = u32::from(die) * 100 < u32::from(self.percent) * 256
-            || self.unmet.is_open(&(host, container));
-        if !is_chosen || self.under_way.len() >= AT_ONCE {
+    /// last one found less than the claimed class or was refused.
+    pub(super) fn begin(
+        &mut self,
+        host: NodeId,
+        container: ContainerId,
+        minute: u64,
+        turn: Option<Turn>,
+    ) {
+        let [die, kind] = outside::random();
+        let place = (host, container);
+        let Some(Listed { target, has_lease: had_lease }) = self.targets.get(&place).cloned()
+        else {
+            return;
+        };
+        if self.asked.get(&place) == Some(&minute) {
             return;
         }
-        let Some(target) = self.targets.get(&(host, container)).cloned() else { return };
-        let (who, table) = (self.who.clone(), Arc::clone(&self.table));
+        let beside = self.beside(&target, minute);
+        // Who is challenged with others is so as often in all as who is challenged alone.
+        let share = 256 / u32::try_from(beside.len() + 1).unwrap_or(u32::MAX);
+        let is_chosen = u32::from(die) * 100 < u32::from(self.percent) * share
+            || self.unmet.is_open(&place)
+            || self.absent.is_open(&place)
+            || self.refusals.is_open(&place);
+        // Until it is known whether memory is there, that is what is asked.
+        let is_look = self.absent.is_open(&place)
+            || self.without.contains(&place)
+            || (kind < LOOKS_OF_256 && !self.unmet.is_open(&place));
+        let works = self.under_way.len().saturating_sub(self.looks);
+        let has_room = if is_look { self.looks < LOOKS_AT_ONCE } else { works < AT_ONCE };
+        if !is_chosen || !has_room {
+            return;
+        }
+        self.looks += usize::from(is_look);
+        self.asked.insert(place, minute);
+        if !is_look {
+            self.asked.extend(beside.iter().map(|other| ((host, other.container), minute)));
+        }
+        let had_lease_of = |other: &Target| {
+            self.targets.get(&(host, other.container)).is_none_or(|it| it.has_lease)
+        };
+        let partners = beside.iter().map(|other| (other.container, had_lease_of(other))).collect();
+        let who = Who { turn, ..self.who.clone() };
+        let (table, pace, proof) = (Arc::clone(&self.table), self.pace, who.proof(minute));
         self.under_way.spawn(async move {
-            let found = examine(&who, &target, minute, &table).await;
-            (target.class, found)
+            let found = match is_look {
+                true => look(&who, &target, minute, pace).await.map(alone),
+                false => examine_all(&who, &target, &beside, minute, &table).await,
+            };
+            Ended { target, minute, proof, had_lease, is_look, beside: partners, found }
         });
+    }
+
+    /// Others of its host and class that are challenged together with a container.
+    fn beside(&self, target: &Target, minute: u64) -> Vec<Target> {
+        let host = target.addr.node;
+        let of_host =
+            (host, ContainerId::from_bytes([0; 16]))..=(host, ContainerId::from_bytes([255; 16]));
+        let like = |listed: &&Listed| listed.target.class == target.class;
+        let like = self.targets.range(of_host).map(|(_, listed)| listed).filter(like);
+        let like: Vec<_> = like.map(|listed| listed.target.container).collect();
+        let partners = self.windows.partners(target.container, &like, &outside::random());
+        let is_due = |other: &&ContainerId| self.asked.get(&(host, **other)) != Some(&minute);
+        let due = partners.iter().filter(is_due);
+        let found = due.filter_map(|other| self.targets.get(&(host, *other)));
+        found.map(|listed| listed.target.clone()).collect()
     }
 
     /// The next finding; pending while there is none.
     pub(super) async fn next(&mut self) -> Option<ExamReport> {
-        let Some(Ok((claimed, found))) = self.under_way.join_next().await else {
+        let Some(Ok(ended)) = self.under_way.join_next().await else {
             return std::future::pending().await;
         };
+        let Ended { target, minute, proof, had_lease, is_look, beside, found } = ended;
+        self.looks = self.looks.saturating_sub(usize::from(is_look));
+        let place = (target.addr.node, target.container);
         match found {
-            Ok(report) => {
-                self.note(claimed.clone(), &report);
-                self.told(&claimed, report)
+            Ok(window) => {
+                self.refusals.answered(place);
+                if !is_look && window.is_whole {
+                    self.windows.fast(target.container);
+                } else if !is_look {
+                    let beside: Vec<_> = beside.iter().map(|(other, _)| *other).collect();
+                    self.windows.slow(target.container, &beside);
+                }
+                if !is_look {
+                    let at = (minute, proof);
+                    self.heard_beside(target.addr.node, at, &beside, &window.refusals);
+                }
+                self.note(target.class.clone(), &window.report);
+                self.told(&target.class, window)
+            }
+            Err(ExamError::NotNow(why)) if !had_lease => {
+                debug!(host = %target.addr.node, %why, "a challenge is refused");
+                if self.doubts.len() < UNMET_MAX {
+                    self.doubts.push(Doubt { place, minute, proof, why });
+                }
+                None
             }
             Err(error) => {
                 debug!(error = %crate::chain(&error), "a challenge came to nothing");
@@ -94,15 +260,74 @@ impl Exams {
         }
     }
 
+    /// Counts what the others of a window did, as if they had been asked by themselves: else a host with one
+    /// device for two containers would refuse for the one that is not meant. Who had no time left is not
+    /// counted here, for it has been asked for others' sake.
+    fn heard_beside(
+        &mut self,
+        host: NodeId,
+        (minute, proof): (u64, Option<TurnProof>),
+        beside: &[(ContainerId, bool)],
+        refusals: &[(ContainerId, ExamRefusal)],
+    ) {
+        for (container, had_lease) in beside {
+            let place = (host, *container);
+            match refusals.iter().find(|(of, _)| of == container) {
+                None => self.refusals.answered(place),
+                Some((_, why @ (ExamRefusal::Busy | ExamRefusal::Ordered)))
+                    if !had_lease && self.doubts.len() < UNMET_MAX =>
+                {
+                    self.doubts.push(Doubt { place, minute, proof, why: *why });
+                }
+                Some(_) => (),
+            }
+        }
+    }
+
+    /// Counts a refusal, now that a later list says whether a lease has begun.
+    fn settle(&mut self, doubt: &Doubt) -> Option<ExamReport> {
+        let Doubt { place: place @ (host, container), minute, proof: turn, why } = *doubt;
+        let had_lease = self.targets.get(&place).is_none_or(|listed| listed.has_lease);
+        let is_in_use = matches!(why, ExamRefusal::Busy | ExamRefusal::Ordered);
+        if !self.refusals.refused(place, had_lease, is_in_use) {
+            return None;
+        }
+        info!(%host, %container, %why, "it refuses challenges more often than it answers");
+        let (checker, verdict, evidence) = (self.who.checker, Verdict::Evasive, None);
+        let (n, rounds) = (0, 0);
+        Some(ExamReport { checker, host, container, minute, n, rounds, verdict, evidence, turn })
+    }
+
     /// The report as it is told, if it is: a network can make hardware look slower and never faster, so
     /// less than the claimed class is told after three challenges, and the best of them.
-    fn told(&mut self, claimed: &Class, report: ExamReport) -> Option<ExamReport> {
+    ///
+    /// A window is asked again as a whole, and the try in which its slowest was fastest counts: else those
+    /// that share a device would take turns at it.
+    fn told(&mut self, claimed: &Class, window: Window) -> Option<ExamReport> {
+        let Window { report, is_whole, slowest, .. } = window;
         let place = (report.host, report.container);
+        match &report.verdict {
+            Verdict::Resident { .. } => {
+                self.absent.settled(&place);
+                self.without.remove(&place);
+                return Some(report);
+            }
+            Verdict::NotResident => {
+                let verdict = self.absent.slow(place, 0, Verdict::NotResident)?;
+                if self.without.len() < UNMET_MAX {
+                    self.without.insert(place);
+                }
+                return Some(ExamReport { verdict, ..report });
+            }
+            Verdict::Proved { .. } if self.without.contains(&place) => return None,
+            _ => (),
+        }
         let rate = match &report.verdict {
-            Verdict::Proved { class: Some(class), .. } if class == claimed => None,
-            Verdict::Proved { mmac_per_s, .. } => Some(*mmac_per_s),
-            Verdict::TooSlow => Some(0),
-            Verdict::Wrong | Verdict::Refused(_) => None,
+            Verdict::Proved { class: Some(class), .. } if class == claimed && is_whole => None,
+            Verdict::Proved { .. } | Verdict::TooSlow => Some(slowest),
+            Verdict::Wrong | Verdict::Refused(_) | Verdict::Evasive => None,
+            // Told above.
+            Verdict::Resident { .. } | Verdict::NotResident => return None,
         };
         let Some(rate) = rate else {
             self.unmet.settled(&place);
@@ -129,9 +354,17 @@ impl Exams {
             return;
         }
         self.epoch = epoch;
+        let minute = welkin_check::minute_of(outside::now());
+        if minute.saturating_sub(self.counted_from) >= COUNTED_MINUTES {
+            self.counted_from = minute;
+            self.refusals.clear();
+        }
         let table = Arc::make_mut(&mut self.table);
         for (class, samples) in std::mem::take(&mut self.samples) {
             table.learn(&class, &samples);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

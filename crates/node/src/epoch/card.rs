@@ -8,7 +8,7 @@ use welkin_proto::exam::Verdict;
 use welkin_types::{Class, ContainerId, Fault, LeaseState, Reason};
 
 /// The weight of a check.
-const CHECK: u32 = 1_000_000;
+pub(super) const CHECK: u32 = 1_000_000;
 /// A start that takes no longer is worth 1, in milliseconds …
 const START_GOOD_MS: u64 = 1_000;
 /// … and one that takes so long nothing.
@@ -56,6 +56,7 @@ pub fn observations(gathered: &Gathered, container: ContainerId) -> Vec<Observat
     for receipt in leases.filter(|receipt| receipt.container == container) {
         lease(receipt, &mut all);
     }
+    super::quality::observe(gathered, container, &mut all);
     all.sort_by(|a, b| (a.at, a.dimension, &a.by).cmp(&(b.at, b.dimension, &b.by)));
     all
 }
@@ -74,6 +75,9 @@ fn exam(verdict: &Verdict, claimed: Option<&Class>) -> Option<(Ppm, String)> {
         Verdict::Refused(why) => (Ppm::ZERO, format!("refused: {why}")),
         Verdict::TooSlow => (Ppm::ZERO, "too slow".to_owned()),
         Verdict::Wrong => (Ppm::ZERO, "computed wrongly".to_owned()),
+        Verdict::Resident { mib } => (Ppm::ONE, format!("{mib} MiB of memory were there")),
+        Verdict::NotResident => (Ppm::ZERO, "memory was not there".to_owned()),
+        Verdict::Evasive => (Ppm::ZERO, "refused more often than it answered".to_owned()),
     })
 }
 

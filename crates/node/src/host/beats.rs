@@ -4,6 +4,7 @@
 //! ([`Link::give`]); this task seals the beats and hears the answers. When to beat is said by
 //! [`Pulse`].
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,12 +14,14 @@ use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, info};
+use welkin_lease::Slots;
 use welkin_proto::heartbeat::{
     BEAT_BYTES, Enrolment, Header, NOTE_BYTES, Note, STANDBYS_MAX, SessionKey, Vitals, Welcome,
 };
 use welkin_types::ContainerId;
 
 use super::Host;
+use super::health::GpuLoad;
 use super::pulse::{Fire, Pulse};
 use crate::outside;
 
@@ -256,14 +259,17 @@ impl Beater {
 
     /// How each container stands, in the order of the sessions.
     fn vitals(&self) -> Vec<Vitals> {
-        let (free, spot) = {
-            // One lock for both: they belong together.
+        let loads = self.host.health.loads();
+        let (free, spot, digests, gpus) = {
+            // One lock for all: they belong together.
             let slots = self.host.slots();
-            (slots.all_unleased(), slots.all_preemptible())
+            let gpus = |session: &Session| gpus_told(&slots, session.container, &loads);
+            let gpus: Vec<_> = self.sessions.iter().map(gpus).collect();
+            (slots.all_unleased(), slots.all_preemptible(), slots.lease_digests(), gpus)
         };
         let revision = self.given.as_ref().map_or(0, |given| given.welcome.revision);
         let is_draining = self.host.draining.load(Ordering::Acquire);
-        let of = |session: &Session| {
+        let of = |(session, gpus): (&Session, Vitals)| {
             let of_its = |counts: &[(ContainerId, u32)]| {
                 let count = counts.iter().find(|(id, _)| *id == session.container);
                 count.map_or(0, |(_, count)| u16::try_from(*count).unwrap_or(u16::MAX))
@@ -275,10 +281,11 @@ impl Beater {
                 #[expect(clippy::cast_possible_truncation, reason = "its lower half is compared")]
                 revision: revision as u32,
                 lease_epoch: self.changes,
-                ..Vitals::default()
+                lease_digest: digests.get(&session.container).copied().unwrap_or(0),
+                ..gpus
             }
         };
-        self.sessions.iter().map(of).collect()
+        self.sessions.iter().zip(gpus).map(of).collect()
     }
 
     /// Hears an answer that came as a datagram.
@@ -370,4 +377,21 @@ async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8; NOTE_BYTES + 1]) 
             Err(_) => tokio::time::sleep(FAREWELL_PAUSE).await,
         }
     }
+}
+
+/// What is said of a container's GPUs: which are free, how busy and how hot they are. Of what no
+/// sensor says anything it is 0.
+fn gpus_told(slots: &Slots, container: ContainerId, loads: &BTreeMap<String, GpuLoad>) -> Vitals {
+    let mut vitals = Vitals::default();
+    for (index, (gpu, is_free)) in slots.devices_told(container).into_iter().enumerate() {
+        let load = loads.get(gpu).copied().unwrap_or_default();
+        if let Some(bit) = u32::try_from(index).ok().and_then(|index| 1_u16.checked_shl(index)) {
+            vitals.gpus_free |= if is_free { bit } else { 0 };
+        }
+        if let Some(busy) = vitals.gpu_busy_percent.get_mut(index) {
+            *busy = load.busy_percent;
+        }
+        vitals.gpu_temperature_max_c = vitals.gpu_temperature_max_c.max(load.temperature_c);
+    }
+    vitals
 }

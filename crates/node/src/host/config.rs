@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use welkin_lease::Devices;
-use welkin_proto::{Capability, ContainerOffer};
+use welkin_proto::{Capability, ContainerOffer, container_id};
 use welkin_runtime::inventory::{self, Gpu};
-use welkin_types::{Class, ContainerId, Feature, NodeId, Price, Region, Resources, Tier, Usd};
+use welkin_types::{Class, Feature, NodeId, Price, Region, Resources, Tier, Usd};
 
 use super::gpus::{self, Stock};
 use super::health::HealthConfig;
@@ -212,17 +211,6 @@ fn container(
 fn driver(slots: &[Devices], gpus: &[Gpu]) -> Option<u16> {
     let used = slots.iter().flatten().filter_map(|id| gpus.iter().find(|gpu| gpu.id == *id));
     used.map(gpus::driver_branch).min().flatten()
-}
-
-/// The name of a host's container: SHA-256 of the host's key and the container's place in its list.
-fn container_id(node: NodeId, index: u32) -> ContainerId {
-    let mut hasher = Sha256::new();
-    hasher.update(b"welkin/container/1");
-    hasher.update(node.as_bytes());
-    hasher.update(index.to_be_bytes());
-    let mut id = [0; 16];
-    id.copy_from_slice(&hasher.finalize()[..16]);
-    ContainerId::from_bytes(id)
 }
 
 /// One container for each GPU where there are any; else one slot for each core. Four fifths of the

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::debug;
 use welkin_net::{Connection, RecvStream, SendStream};
+use welkin_proto::digest::Side;
 use welkin_proto::lease::{FromHost, Refusal, RefusalCode, ToHost};
 use welkin_proto::{SignedByAccount, Voucher};
 use welkin_types::{AccountId, LeaseId, NodeId};
@@ -50,7 +51,8 @@ pub(crate) async fn serve(host: Arc<Host>, connection: Connection, pass: Pass) {
     tasks.spawn(write(send, queue));
     tasks.spawn(streams::accept(Arc::clone(&host), connection.clone(), buyer, busy.clone()));
     tasks.spawn(close_idle(Arc::clone(&host), connection.clone(), buyer, busy.clone()));
-    let mut control = Control { host, buyer, out, tasks, busy, followed: 0 };
+    let mut control =
+        Control { host, buyer, out, tasks, busy, connection: connection.clone(), followed: 0 };
     if let Err(error) = control.run(&mut recv).await {
         debug!(%error, "a control stream ended");
         if error.is_peers_fault() {
@@ -103,6 +105,7 @@ struct Control {
     out: mpsc::Sender<FromHost>,
     tasks: JoinSet<()>,
     busy: Busy,
+    connection: Connection,
     followed: usize,
 }
 
@@ -162,6 +165,9 @@ impl Control {
                 }
             }
             ToHost::Voucher(voucher) => self.voucher(voucher).await,
+            ToHost::Digest(update) => {
+                self.command(update.series.lease, Command::Digest(update)).await;
+            }
             ToHost::Stop { lease, grace_ms } => {
                 self.command(lease, Command::Stop(Duration::from_millis(grace_ms.into()))).await;
             }
@@ -227,7 +233,8 @@ impl Control {
             && amount <= budget
             && voucher.signer(&self.host.domain) == Ok(self.buyer);
         if is_good {
-            let _ = handle.commands.send(Command::Voucher(voucher)).await;
+            let heard = crate::buyer::heard(&self.connection);
+            let _ = handle.commands.send(Command::Voucher(voucher, heard)).await;
         } else {
             debug!(%lease, "a voucher is refused");
         }
@@ -293,6 +300,9 @@ async fn follow(lease: LeaseId, mut handle: LeaseHandle, out: mpsc::Sender<FromH
             }
         }
         if let Some(receipt) = receipt {
+            for digests in view.digests.iter().filter(|d| d.series.side == Side::Host) {
+                let _ = out.send(FromHost::Digests(Box::new(digests.clone()))).await;
+            }
             let operator = Box::new(view.record.operator.clone());
             let receipt = FromHost::Receipt { lease, receipt: Box::new(receipt), operator };
             let _ = out.send(receipt).await;

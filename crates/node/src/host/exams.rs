@@ -1,22 +1,25 @@
 //! Challenges of this host's hardware: which are taken, and that they never disturb a lease.
 //!
-//! Only an assigned checker gets one, once for each device in its minute, on a slot that is idle and
-//! while the container's [`Budget`] lasts. An order ends what is under way at once; it does not wait
+//! Only a checker that has shown that it has drawn the container gets one, once for each device in its minute, on a slot that is idle and
+//! while the device's [`Budget`] lasts. An order ends what is under way at once; it does not wait
 //! for it. The work itself is in `serve`.
 
 mod devices;
+mod measure;
+mod resident;
 mod serve;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tracing::debug;
 use welkin_check::challenge::{Budget, Prover, ProverInput, ProverOutput, ProverRefusal, Shape};
+use welkin_check::site::Allowance;
 use welkin_kernels::Stop;
-use welkin_proto::ContainerOffer;
-use welkin_proto::exam::{ExamRefusal, ExamWork};
+use welkin_proto::exam::{ExamRefusal, ExamReply};
+use welkin_proto::site::{MeasureKind, MeasureWork};
+use welkin_proto::{ContainerOffer, Turn};
 use welkin_types::{ContainerId, NodeId};
 
 use super::Host;
@@ -28,16 +31,20 @@ pub(crate) use serve::serve;
 
 /// The most challenges in an hour, of all containers together.
 const PER_HOUR: usize = 720;
+/// On a host of many containers so many for each: three times what checkers ask by themselves.
+const PER_CONTAINER: usize = 27;
 /// Devices of a container that can be told apart.
 const DEVICES_MAX: u32 = 64;
-/// How often the list of checkers is fetched anew because it does not name somebody.
-const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// The most challenges that are remembered, so that none is given twice.
 const GIVEN_MAX: usize = 16_384;
 /// For how many minutes they are.
 const GIVEN_MINUTES: u64 = 8;
 /// The most memory that a challenge takes of a processor's.
 const CPU_BYTES_MAX: u64 = 1 << 30;
+
+/// What measurements may send and receive in a day, and write to the disk.
+const NETWORK_BYTES_A_DAY: u64 = 1 << 30;
+const DISK_BYTES_A_DAY: u64 = 1 << 30;
 
 /// What has happened to challenges; each only grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +59,8 @@ pub struct ExamCounters {
     pub unassigned: u64,
     /// Ended because an order came.
     pub ordered: u64,
+    /// Measurements of network and disk that were begun.
+    pub measured: u64,
 }
 
 /// The challenges of a host.
@@ -70,23 +79,39 @@ pub(crate) struct Exams {
     refused: AtomicU64,
     unassigned: AtomicU64,
     ordered: AtomicU64,
+    measured: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Inner {
+    network: Allowance,
+    disk: Allowance,
     prover: Prover,
     /// The number of each container, from which its devices are numbered.
     numbers: BTreeMap<ContainerId, u32>,
-    budgets: BTreeMap<ContainerId, Budget>,
+    /// By device: all of a container may be asked in one window.
+    budgets: BTreeMap<u32, Budget>,
     under_way: BTreeMap<u32, (ContainerId, Stop)>,
     given: BTreeMap<(u64, NodeId, ContainerId, u32), ()>,
+}
+
+/// What a checker asks a device for.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    minute: u64,
+    container: ContainerId,
+    /// The container to which the checker is assigned: this one, or another one of this host.
+    assigned: ContainerId,
+    device: u32,
+    seed: [u8; 32],
+    /// Products; none where memory is to be filled.
+    shape: Option<Shape>,
 }
 
 /// A challenge that was taken; its device is free again when this is dropped.
 #[derive(Debug)]
 struct Taken<'a> {
     exams: &'a Exams,
-    container: ContainerId,
     number: u32,
     stop: Stop,
     /// When the device began what it is at, in microseconds; 0 while it waits for the checker.
@@ -108,14 +133,16 @@ impl Exams {
             (first..).zip(bytes)
         });
         let inner = Inner {
-            prover: Prover::new(memory.collect(), PER_HOUR),
-            budgets: numbers.keys().map(|id| (*id, Budget::default())).collect(),
+            network: Allowance::new(NETWORK_BYTES_A_DAY),
+            disk: Allowance::new(DISK_BYTES_A_DAY),
+            prover: Prover::new(memory.collect(), PER_HOUR.max(PER_CONTAINER * numbers.len())),
+            budgets: BTreeMap::new(),
             numbers,
             under_way: BTreeMap::new(),
             given: BTreeMap::new(),
         };
         Self {
-            assignments: Assignments::new(settle, RENEW_EVERY),
+            assignments: Assignments::new(settle),
             inner: Mutex::new(inner),
             devices: Arc::default(),
             begun: AtomicU64::new(0),
@@ -123,6 +150,7 @@ impl Exams {
             refused: AtomicU64::new(0),
             unassigned: AtomicU64::new(0),
             ordered: AtomicU64::new(0),
+            measured: AtomicU64::new(0),
         }
     }
 
@@ -134,6 +162,7 @@ impl Exams {
             refused: load(&self.refused),
             unassigned: load(&self.unassigned),
             ordered: load(&self.ordered),
+            measured: load(&self.measured),
         }
     }
 
@@ -159,6 +188,18 @@ impl Exams {
         };
     }
 
+    /// Takes what a checker has drawn for a minute, before it asks for anything.
+    async fn take_turn(&self, checker: NodeId, turn: Turn) -> ExamReply {
+        match self.assignments.show(checker, turn).await {
+            Ok(true) => ExamReply::Ready,
+            Ok(false) | Err(_) => {
+                debug!(%checker, minute = turn.minute, "what a checker shows is not its own");
+                self.count_refused(ExamRefusal::NotAssigned);
+                ExamReply::Refused(ExamRefusal::NotAssigned)
+            }
+        }
+    }
+
     /// How long an epoch lasts.
     pub(super) async fn epoch_seconds(&self) -> Result<u64, String> {
         self.assignments.epoch_seconds().await
@@ -174,20 +215,21 @@ impl Exams {
         &self,
         host: &Host,
         checker: NodeId,
-        work: &ExamWork,
+        work: Wanted,
     ) -> Result<Taken<'_>, ExamRefusal> {
-        let shape = Shape::new(work.n, work.rounds).filter(|_| work.is_bounded());
-        let shape = shape.ok_or(ExamRefusal::TooLarge)?;
         let key = (work.minute, checker, work.container, work.device);
         if self.inner().given.contains_key(&key) {
             return Err(ExamRefusal::TooMany);
         }
-        let checked = self.assignments.check(checker, work.container, work.minute).await;
+        if !self.inner().numbers.contains_key(&work.assigned) {
+            return Err(ExamRefusal::TooLarge);
+        }
+        let checked = self.assignments.check_shown(checker, work.assigned, work.minute).await;
         if let Err(why) = checked {
             debug!(%checker, why, "a challenge is refused");
             return Err(ExamRefusal::NotAssigned);
         }
-        let taken = self.begin(checker, work, shape)?;
+        let taken = self.begin(checker, work)?;
         // After it was noted, so that an order that comes now either sees it or is seen.
         if host.slots().idle(outside::now(), work.container).is_none() {
             return Err(ExamRefusal::Busy);
@@ -196,34 +238,65 @@ impl Exams {
         Ok(taken)
     }
 
-    fn begin(
+    /// Takes a measurement, by the same rules: it needs an idle slot, so that it disturbs no lease.
+    async fn admit(
         &self,
+        host: &Host,
         checker: NodeId,
-        work: &ExamWork,
-        shape: Shape,
-    ) -> Result<Taken<'_>, ExamRefusal> {
+        work: &MeasureWork,
+    ) -> Result<Measuring<'_>, ExamRefusal> {
+        // Devices have lower numbers.
+        let kind = u32::MAX - work.kind as u32;
+        let key = (work.minute, checker, work.container, kind);
+        if self.inner().given.contains_key(&key) {
+            return Err(ExamRefusal::TooMany);
+        }
+        let checked = self.assignments.check_shown(checker, work.container, work.minute).await;
+        if let Err(why) = checked {
+            debug!(%checker, why, "a measurement is refused");
+            return Err(ExamRefusal::NotAssigned);
+        }
+        let measuring = {
+            let mut inner = self.inner();
+            let first = inner.numbers.get(&work.container).copied();
+            // One at a time for a container, beside its devices.
+            let number = first.ok_or(ExamRefusal::TooLarge)? + DEVICES_MAX - 1;
+            inner.may_give(&key, number)?;
+            let bytes = u64::try_from(measure::bytes_of(work)).unwrap_or(u64::MAX);
+            let is_left = match work.kind {
+                MeasureKind::Download | MeasureKind::Upload => inner.network.take(micros(), bytes),
+                MeasureKind::Disk => inner.disk.take(micros(), bytes),
+            };
+            if !is_left {
+                return Err(ExamRefusal::TooMany);
+            }
+            inner.given.insert(key, ());
+            let stop = Stop::default();
+            inner.under_way.insert(number, (work.container, stop.clone()));
+            Measuring { exams: self, number, stop }
+        };
+        if host.slots().idle(outside::now(), work.container).is_none() {
+            return Err(ExamRefusal::Busy);
+        }
+        self.measured.fetch_add(1, Ordering::Relaxed);
+        Ok(measuring)
+    }
+
+    fn begin(&self, checker: NodeId, work: Wanted) -> Result<Taken<'_>, ExamRefusal> {
+        // Memory is asked of the device itself when it is filled.
+        let shape = work.shape.or_else(|| Shape::new(1, 1)).ok_or(ExamRefusal::TooLarge)?;
         let now = micros();
         let mut inner = self.inner();
         let first = inner.numbers.get(&work.container).copied().ok_or(ExamRefusal::TooLarge)?;
-        if work.device >= DEVICES_MAX {
+        if work.device >= DEVICES_MAX - 1 {
             return Err(ExamRefusal::TooLarge);
         }
         let number = first + work.device;
-        let may_begin =
-            inner.budgets.get_mut(&work.container).is_some_and(|budget| budget.may_begin(now));
-        if !may_begin {
+        if !inner.budgets.entry(number).or_default().may_begin(now) {
             return Err(ExamRefusal::TooMany);
         }
-        let oldest = work.minute.saturating_sub(GIVEN_MINUTES);
-        inner.given.retain(|(minute, ..), ()| *minute >= oldest);
         let key = (work.minute, checker, work.container, work.device);
-        // Also where the same was asked for twice at once.
-        if inner.given.contains_key(&key) {
-            return Err(ExamRefusal::TooMany);
-        }
-        if inner.given.len() >= GIVEN_MAX || inner.under_way.contains_key(&number) {
-            return Err(ExamRefusal::Busy);
-        }
+        inner.may_give(&key, number)?;
         let assigned = ProverInput::Assigned {
             checker,
             is_assigned: true,
@@ -240,11 +313,29 @@ impl Exams {
         let stop = Stop::default();
         inner.under_way.insert(number, (work.container, stop.clone()));
         let (since, spent) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Taken { exams: self, container: work.container, number, stop, since, spent })
+        Ok(Taken { exams: self, number, stop, since, spent })
     }
 }
 
 impl Inner {
+    /// Whether something was not given yet and its device is free. Also where the same was asked for
+    /// twice at once.
+    fn may_give(
+        &mut self,
+        key: &(u64, NodeId, ContainerId, u32),
+        number: u32,
+    ) -> Result<(), ExamRefusal> {
+        let oldest = key.0.saturating_sub(GIVEN_MINUTES);
+        self.given.retain(|(minute, ..), ()| *minute >= oldest);
+        if self.given.contains_key(key) {
+            return Err(ExamRefusal::TooMany);
+        }
+        if self.given.len() >= GIVEN_MAX || self.under_way.contains_key(&number) {
+            return Err(ExamRefusal::Busy);
+        }
+        Ok(())
+    }
+
     /// Lets the machine take an input; what it wants then. A device that nobody came back for is
     /// stopped: its own task frees it.
     fn handle(&mut self, now: u64, input: ProverInput) -> Option<ProverOutput> {
@@ -261,6 +352,22 @@ impl Inner {
                 other => wanted = Some(other),
             }
         }
+    }
+}
+
+/// A measurement under way.
+#[derive(Debug)]
+struct Measuring<'a> {
+    exams: &'a Exams,
+    number: u32,
+    stop: Stop,
+}
+
+impl Drop for Measuring<'_> {
+    fn drop(&mut self) {
+        // What still writes aside ends, too.
+        self.stop.stop();
+        self.exams.inner().under_way.remove(&self.number);
     }
 }
 
@@ -292,9 +399,8 @@ impl Drop for Taken<'_> {
         inner.under_way.remove(&self.number);
         let stopped = ProverInput::Stopped { device: self.number, why: ProverRefusal::Ordered };
         inner.handle(now, stopped);
-        if let Some(budget) = inner.budgets.get_mut(&self.container) {
-            budget.spend(now, self.spent.load(Ordering::Relaxed));
-        }
+        let spent = self.spent.load(Ordering::Relaxed);
+        inner.budgets.entry(self.number).or_default().spend(now, spent);
     }
 }
 

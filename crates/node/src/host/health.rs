@@ -66,6 +66,17 @@ pub(crate) struct Health {
     config: WatchConfig,
     /// Held for a few lines, and while the log is read.
     inner: Mutex<Inner>,
+    /// What the sensors of GPUs said last, by the host's names of them.
+    loads: Mutex<BTreeMap<String, GpuLoad>>,
+}
+
+/// What a GPU's sensors say of its work; 0 where they say nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GpuLoad {
+    /// How busy it is, in percent.
+    pub(crate) busy_percent: u8,
+    /// How hot it is, in degrees Celsius.
+    pub(crate) temperature_c: u8,
 }
 
 #[derive(Debug)]
@@ -130,7 +141,17 @@ impl Health {
             outputs: Vec::new(),
             is_urgent: false,
         };
-        Self { config: watch, inner: Mutex::new(inner) }
+        Self { config: watch, inner: Mutex::new(inner), loads: Mutex::default() }
+    }
+
+    /// What GPUs' sensors said last, by the host's names of them.
+    pub(crate) fn loads(&self) -> BTreeMap<String, GpuLoad> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes in what GPUs' sensors say now. One that is not among them is not known any more.
+    fn loaded(&self, loads: BTreeMap<String, GpuLoad>) {
+        *self.loads.lock().unwrap_or_else(PoisonError::into_inner) = loads;
     }
 
     /// Takes out of service what was out of service before the restart.

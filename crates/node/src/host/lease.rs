@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use welkin_lease::{Effect, HostLease, Input, LeaseRecord, ResourcesUsed};
+use welkin_proto::digest::DigestUpdate;
 use welkin_proto::lease::{Secret, TermSize};
 use welkin_proto::settle::LeaseView;
 use welkin_proto::{Exit, LogSummary, Receipt, Signed, Voucher, Wipe};
@@ -21,6 +22,7 @@ use super::cashier::{Cashier, Said};
 use super::evidence::UNSIGNED_AFTER;
 use super::input::Stdin;
 use super::preempt::{self, Checkpointer};
+use super::quality::Quality;
 use super::registry::{Command, LeaseHandle, View};
 use super::restore::LEASES;
 use super::sandboxes::{RunningSandbox, StartSpec};
@@ -85,6 +87,11 @@ pub(crate) fn spawn(
     let view = View { detail: machine.waits_for(), ..View::of(record.clone()) };
     let (publish, view) = watch::channel(view);
     host.registry.insert(lease, LeaseHandle { buyer, commands, view });
+    let quality = if record.stages.iter().any(|stage| stage.state == LeaseState::Running) {
+        Quality::load(&host.db, &record)
+    } else {
+        Quality::new(&record)
+    };
     let task = LeaseTask {
         host: Arc::clone(host),
         lease,
@@ -98,6 +105,7 @@ pub(crate) fn spawn(
         lacked_sandbox: false,
         checkpoint: JoinSet::new(),
         cashier: Cashier::new(host.settle.clone(), lease),
+        quality,
         redeemed,
         secured,
     };
@@ -121,6 +129,7 @@ struct LeaseTask {
     /// The command that writes the checkpoint.
     checkpoint: JoinSet<()>,
     cashier: Cashier,
+    quality: Quality,
     /// Covered seconds of the last voucher that was cashed.
     redeemed: u64,
     /// What was paid, and what is aside beyond it, when that was last known.
@@ -134,6 +143,7 @@ enum Happening {
     Exited(Option<Exit>),
     Said(Said),
     Checkpointed,
+    Read(welkin_runtime::Stats),
     Time,
 }
 
@@ -159,6 +169,7 @@ impl LeaseTask {
                 exit = exited(self.sandbox.as_mut()) => Happening::Exited(exit),
                 said = self.cashier.said() => Happening::Said(said),
                 Some(_) = self.checkpoint.join_next() => Happening::Checkpointed,
+                stats = self.quality.read() => Happening::Read(stats),
                 () = sleep_until(wake) => Happening::Time,
             };
             match happening {
@@ -175,6 +186,10 @@ impl LeaseTask {
                 }
                 Happening::Said(said) => self.said(said),
                 Happening::Checkpointed => self.input(Input::Checkpointed),
+                Happening::Read(stats) => {
+                    self.quality.worked(stats);
+                    continue;
+                }
                 Happening::Time => self.input(Input::Tick),
             }
             self.start_if_complete();
@@ -195,14 +210,15 @@ impl LeaseTask {
                 command = queue.recv() => command,
                 () = &mut unsigned, if !is_told => {
                     is_told = true;
-                    self.host.finished.push(&self.host.domain, self.machine.record());
+                    self.publish_end();
                     continue;
                 }
             };
             match command {
+                Some(Command::Digest(update)) => self.digest(*update),
                 Some(Command::Ack(ack)) => {
                     self.machine.record_mut().ack = Some(*ack);
-                    self.host.finished.push(&self.host.domain, self.machine.record());
+                    self.publish_end();
                     self.save().await;
                     self.show(None);
                     return;
@@ -211,6 +227,12 @@ impl LeaseTask {
                 None => return,
             }
         }
+    }
+
+    /// Tells indexers of the receipt and of what was measured.
+    fn publish_end(&self) {
+        let digests = self.quality.signed(&self.host);
+        self.host.finished.push(&self.host.domain, self.machine.record(), digests);
     }
 
     fn adopt(&mut self, survivor: Survivor) {
@@ -296,7 +318,11 @@ impl LeaseTask {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Voucher(voucher) => self.input(Input::Voucher(voucher)),
+            Command::Voucher(voucher, heard) => {
+                self.quality.paid(heard);
+                self.input(Input::Voucher(voucher));
+            }
+            Command::Digest(update) => self.digest(*update),
             Command::Stop(grace) => self.input(Input::Stop(grace)),
             Command::Placed(devices) => self.input(Input::Placed(devices)),
             Command::Preempt => self.input(Input::Preempt),
@@ -337,6 +363,7 @@ impl LeaseTask {
                 Effect::Save => self.save().await,
                 Effect::Tell(stage, detail) => {
                     info!(lease = %self.lease, state = %stage.state, reason = %stage.reason, "lease");
+                    self.quality.stage(self.machine.record());
                     self.show(detail);
                 }
                 Effect::Prepare => self.wants_sandbox = true,
@@ -358,6 +385,7 @@ impl LeaseTask {
                 }
                 Effect::Destroy => self.destroy().await,
                 Effect::AskVoucher { seconds, covered } => {
+                    self.measure();
                     self.publish.send_modify(|view| {
                         view.asked = (view.asked.0 + 1, seconds, covered);
                     });
@@ -371,6 +399,21 @@ impl LeaseTask {
                 Effect::Close => self.cashier.close(self.machine.record().voucher.clone()),
                 Effect::Receipt => self.receipt().await,
             }
+        }
+    }
+
+    /// Takes in what the buyer measured.
+    fn digest(&mut self, update: DigestUpdate) {
+        if self.quality.update(&self.host, self.machine.record(), update) {
+            self.quality.save(&self.host.db);
+        }
+    }
+
+    /// The command runs, and is looked at.
+    fn measure(&mut self) {
+        let record = self.machine.record();
+        if self.quality.pulse(self.host.sandboxes.as_ref(), record) {
+            self.quality.save(&self.host.db);
         }
     }
 
@@ -611,11 +654,15 @@ impl LeaseTask {
             fee: cost.split(BasisPoints::SERVICE_FEE).0,
             logs: record.logs,
             wipe: record.wipe.unwrap_or_default(),
+            matched: record.matched,
         };
         match Signed::sign(&self.host.domain, &self.host.key, &receipt) {
             Ok(signed) => self.machine.record_mut().receipt = Some(signed),
             Err(error) => warn!(%error, "a receipt can't be signed"),
         }
+        let digests = self.quality.signed(&self.host);
+        self.publish.send_modify(|view| view.digests = digests.into());
+        self.quality.save(&self.host.db);
         self.save().await;
         self.show(None);
     }

@@ -84,6 +84,7 @@ async fn try_open(host: &Arc<Host>, buyer: AccountId, open: Open) -> Result<Acce
     }
     let mut record =
         LeaseRecord::new(open.order.clone(), host.delegation.clone(), launch, claim, now);
+    record.matched = open.matched;
     if preemption.is_some() {
         record = record.waiting(now);
     }

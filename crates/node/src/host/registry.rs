@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
-use welkin_lease::{Devices, LeaseRecord};
+use welkin_lease::{Devices, Heard, LeaseRecord};
+use welkin_proto::digest::{DigestUpdate, SessionDigests};
 use welkin_proto::lease::TermSize;
 use welkin_proto::{ReceiptAck, SignedByAccount, Voucher};
 use welkin_types::{AccountId, LeaseId, Reason, UnixMillis};
@@ -18,8 +19,10 @@ pub(crate) const LEASES_MAX: usize = 20_000;
 /// What a lease's task is asked to do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// A voucher whose signature is good.
-    Voucher(Box<SignedByAccount<Voucher>>),
+    /// A voucher whose signature is good, and what the connection is that brought it.
+    Voucher(Box<SignedByAccount<Voucher>>, Heard),
+    /// What the buyer has measured.
+    Digest(Box<DigestUpdate>),
     /// It waited for a slot and has one now, with these devices.
     Placed(Devices),
     /// An order on demand needs its container.
@@ -55,6 +58,8 @@ pub(crate) struct View {
     pub(crate) asked: (u64, u64, u64),
     /// Until when the buyer can fetch the checkpoint.
     pub(crate) offered: Option<UnixMillis>,
+    /// What the host has measured, once the lease has its receipt.
+    pub(crate) digests: Arc<[SessionDigests]>,
     /// The logs that are being written.
     pub(crate) terminal: Option<Terminal>,
 }
@@ -63,7 +68,8 @@ impl View {
     /// The view of a lease of which nothing else is known yet.
     pub(crate) fn of(record: LeaseRecord) -> Self {
         let record = Arc::new(record);
-        Self { record, detail: None, asked: (0, 0, 0), offered: None, terminal: None }
+        let digests = Arc::from(Vec::new());
+        Self { record, detail: None, asked: (0, 0, 0), offered: None, digests, terminal: None }
     }
 }
 

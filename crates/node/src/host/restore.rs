@@ -28,12 +28,20 @@ pub(crate) fn load(db: &Db) -> Result<Vec<LeaseRecord>, HostError> {
     let rows = db.load(LEASES).map_err(HostError::Read)?;
     let mut records = Vec::new();
     for (_, bytes) in rows {
-        match postcard::from_bytes(&bytes) {
+        match read(bytes) {
             Ok(record) => records.push(record),
             Err(error) => warn!(%error, "a lease on the disk can't be read and is left alone"),
         }
     }
     Ok(records)
+}
+
+/// A record of an earlier edition ends where that of who matched it begins: there it is none.
+fn read(mut bytes: Vec<u8>) -> Result<LeaseRecord, postcard::Error> {
+    postcard::from_bytes(&bytes).or_else(|error| {
+        bytes.push(0);
+        postcard::from_bytes(&bytes).map_err(|_| error)
+    })
 }
 
 /// The last fencing number on the disk.
@@ -60,7 +68,8 @@ pub(crate) async fn take_up(host: &Arc<Host>, records: Vec<LeaseRecord>) -> Resu
         if record.receipt.is_some() {
             let last = record.stages.last().map(|stage| stage.at);
             if last.is_some_and(|at| outside::now().since(at) < TOLD_AGAIN) {
-                host.finished.push(&host.domain, &record);
+                let digests = super::quality::ended(host, &record);
+                host.finished.push(&host.domain, &record, digests);
             }
             remember(host, record);
             ended += 1;
@@ -135,6 +144,7 @@ pub(crate) async fn forget_old(host: &Host) {
 pub(crate) async fn forget(host: &Host, lease: LeaseId) {
     let mut batch = Batch::default();
     batch.remove(LEASES, lease.as_bytes());
+    super::quality::forget(&mut batch, lease);
     if let Err(error) = host.db.commit(batch).await {
         warn!(%error, "a lease can't be forgotten");
         return;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 use welkin_proto::lease::{Output, TermSize};
 use welkin_runtime::Pty;
 use welkin_store::{LogError, LogLimits, LogWriter, Watch};
@@ -39,6 +41,8 @@ pub(crate) const fn log_name(output: Output) -> &'static str {
 /// The readers that follow a log and how far they are: the command waits for the slowest.
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
+    /// The command is over: what it printed goes into the log whoever reads.
+    is_over: AtomicBool,
     positions: Mutex<(u64, BTreeMap<u64, u64>)>,
     moved: Notify,
 }
@@ -57,11 +61,18 @@ impl Attached {
         Reader { attached: Arc::clone(self), id }
     }
 
+    /// Nobody is waited for any more.
+    fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+        self.moved.notify_waiters();
+    }
+
     /// Waits until no reader is further behind than allowed.
     async fn caught_up(&self, end: u64, behind_max: u64) {
         loop {
             let moved = self.moved.notified();
             let slowest = self.lock().1.values().min().copied();
+            let slowest = slowest.filter(|_| !self.is_over.load(Ordering::Acquire));
             if slowest.is_none_or(|position| end.saturating_sub(position) <= behind_max) {
                 return;
             }
@@ -196,6 +207,8 @@ pub(crate) struct Pumps {
     /// Read ends of output and error, by which write ends can be had once more.
     pipes: Option<[OwnedFd; 2]>,
     tasks: tokio::task::JoinSet<()>,
+    /// Ends pumps whose command is over while somebody still holds its output open.
+    enough: CancellationToken,
 }
 
 impl Pumps {
@@ -215,27 +228,34 @@ impl Pumps {
         };
         let [out_attached, err_attached] = terminal.attached.clone();
         let mut tasks = tokio::task::JoinSet::new();
+        let enough = CancellationToken::new();
         let (mut master, mut pipes) = (None, None);
         match ours {
             Ours::Pipes(out_pipe, err_pipe) => {
                 let both = (out_pipe.try_clone().ok(), err_pipe.try_clone().ok());
                 pipes = both.0.zip(both.1).map(|(out, err)| [out, err]);
+                let stop = enough.clone();
                 tasks.spawn(async move {
-                    finish(pump_pipe(out_pipe, &mut out, &out_attached, limits).await, &mut out);
+                    let pump = pump_pipe(out_pipe, &mut out, &out_attached, limits);
+                    finish(stop.run_until_cancelled(pump).await, &mut out);
                 });
+                let stop = enough.clone();
                 tasks.spawn(async move {
-                    finish(pump_pipe(err_pipe, &mut err, &err_attached, limits).await, &mut err);
+                    let pump = pump_pipe(err_pipe, &mut err, &err_attached, limits);
+                    finish(stop.run_until_cancelled(pump).await, &mut err);
                 });
             }
             Ours::Pty(pty) => {
                 err.close();
                 master = pty.try_clone().ok();
+                let stop = enough.clone();
                 tasks.spawn(async move {
-                    finish(pump_pty(pty, &mut out, &out_attached, limits).await, &mut out);
+                    let pump = pump_pty(pty, &mut out, &out_attached, limits);
+                    finish(stop.run_until_cancelled(pump).await, &mut out);
                 });
             }
         }
-        Ok(Self { terminal, master, pipes, tasks })
+        Ok(Self { terminal, master, pipes, tasks, enough })
     }
 
     /// Tells the terminal, if there is one, its size.
@@ -263,9 +283,14 @@ impl Pumps {
         self.terminal.input.close().await;
         self.master = None;
         self.pipes = None;
-        let all = async { while self.tasks.join_next().await.is_some() {} };
+        self.terminal.attached.iter().for_each(|attached| attached.end());
+        let tasks = &mut self.tasks;
+        let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(within, all).await.is_err() {
             tracing::warn!("an output did not end with its command");
+            // Their logs are closed: a follower would wait for a writer that never comes.
+            self.enough.cancel();
+            while self.tasks.join_next().await.is_some() {}
         }
         let end = |log: &watch::Receiver<Watch>| log.borrow().end;
         (end(&self.terminal.logs[0]), end(&self.terminal.logs[1]))
@@ -278,8 +303,8 @@ fn write_end(read: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(File::options().write(true).open(path)?.into())
 }
 
-fn finish(result: io::Result<()>, log: &mut LogWriter) {
-    if let Err(error) = result {
+fn finish(result: Option<io::Result<()>>, log: &mut LogWriter) {
+    if let Some(Err(error)) = result {
         tracing::warn!(%error, "an output broke");
     }
     log.close();

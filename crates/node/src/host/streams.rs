@@ -163,7 +163,8 @@ async fn logs(
         // The log begins when the command does.
         let begun =
             handle.view.wait_for(|view| view.terminal.is_some() || view.record.wipe.is_some());
-        let _ = tokio::time::timeout(START_TIMEOUT, begun).await;
+        // Where it does not begin, as the host stops, nothing says that it has ended either.
+        let Ok(Ok(_)) = tokio::time::timeout(START_TIMEOUT, begun).await else { return Ok(()) };
     }
     let terminal = handle.view.borrow().terminal.clone();
     let (folder, name) = (log_dir(host, asked.lease), log_name(asked.output));
@@ -213,7 +214,9 @@ async fn send_log(
             LogPiece::Gap { from, to } => sender.frame(&LogFrame::Gap { from, to }).await?,
             LogPiece::End { total } => return sender.end(total).await,
             LogPiece::Later if follow => reader.ready().await,
-            LogPiece::Later => return sender.end(reader.position()).await,
+            // Without an end: who follows asks again once this host is back.
+            LogPiece::Abandoned if follow => return Ok(()),
+            LogPiece::Later | LogPiece::Abandoned => return sender.end(reader.position()).await,
         }
     }
 }

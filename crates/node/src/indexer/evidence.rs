@@ -2,20 +2,21 @@
 //! anybody.
 //!
 //! Reports of checkers are kept as they are taken; hosts and checkers say in a roll for whom they
-//! take part, and hosts send receipts of finished leases. Nothing waits for the disk: what can't be
-//! written in time is counted as left out.
+//! take part, and hosts send receipts of finished leases. Each kind has a part of the log of its own.
+//! Who sends a statement is told whether it is kept.
 
+mod budget;
+mod digests;
+mod log;
 mod store;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use tokio::sync::Semaphore;
-use welkin_ledger::epoch::Span;
 use welkin_proto::epoch::{
-    EvidenceAsk, EvidencePage, Heading, ROLL_CONTAINERS_MAX, Roll, Statement,
+    EvidenceAsk, EvidencePage, Heading, ROLL_CONTAINERS_MAX, ROLL_EARLY_SECONDS, Roll, Span,
+    Statement,
 };
 use welkin_proto::index::IndexReply;
 use welkin_proto::settle::EpochView;
@@ -25,18 +26,14 @@ use welkin_types::NodeId;
 use super::Indexer;
 use crate::outside;
 use crate::settlement::Settle;
-use store::Store;
+use store::{Kept, Store};
 
 /// Pages that are read at once.
 const PAGES_AT_ONCE: usize = 2;
 /// Headings that are remembered.
 const HEADINGS_MAX: usize = 8;
-/// A first page has a heading no older than this.
-const HEADING_LASTING: Duration = Duration::from_secs(1);
 /// Epochs back from a lease's end that its receipt is kept for.
 const EPOCHS_OF_LEASE: u64 = 8;
-/// A roll may come so long before its epoch, in seconds: clocks differ.
-const EARLY_SECONDS: u64 = 60;
 
 /// What an indexer keeps and shows.
 #[derive(Debug)]
@@ -44,7 +41,7 @@ pub(super) struct Evidence {
     store: Store,
     settle: Settle,
     /// Seeds and lists for those who ask; held while one is fetched, so that it is one at a time.
-    headings: tokio::sync::Mutex<BTreeMap<u64, (Instant, EpochView)>>,
+    headings: tokio::sync::Mutex<BTreeMap<u64, EpochView>>,
     reading: Arc<Semaphore>,
 }
 
@@ -55,34 +52,38 @@ impl Evidence {
         Self { store: Store::open(dir), settle, headings: Default::default(), reading }
     }
 
-    /// Keeps a statement for an epoch; never waits.
-    fn keep(&self, epoch: u64, statement: &Statement) {
-        self.store.append(epoch, statement);
+    async fn keep(&self, epoch: u64, statement: &Statement) -> Kept {
+        self.store.append(epoch, statement).await
     }
 
-    /// An epoch's seed and list of checkers: for a first page the present one, since it may grow.
-    async fn heading(&self, epoch: u64, is_first: bool) -> Result<EpochView, String> {
+    /// An epoch's seed and list of checkers, which never change.
+    async fn heading(&self, epoch: u64) -> Result<EpochView, String> {
         let mut headings = self.headings.lock().await;
-        if let Some((at, view)) = headings.get(&epoch)
-            && (!is_first || at.elapsed() < HEADING_LASTING)
-        {
+        if let Some(view) = headings.get(&epoch) {
             return Ok(view.clone());
         }
         let view = self.settle.epoch(epoch).await.map_err(|error| crate::chain(&error))?;
-        headings.insert(epoch, (Instant::now(), view.clone()));
+        headings.insert(epoch, view.clone());
         while headings.len() > HEADINGS_MAX {
-            let oldest = headings.iter().min_by_key(|(_, (at, _))| *at).map(|(epoch, _)| *epoch);
-            oldest.map(|oldest| headings.remove(&oldest));
+            let other = headings.keys().copied().find(|other| *other != epoch);
+            other.map(|other| headings.remove(&other));
         }
         Ok(view)
     }
 }
 
-/// Keeps a report that was taken, for the epoch of its minute.
-pub(super) async fn reported(indexer: &Indexer, minute: u64, statement: Statement) {
-    if let Ok(epoch_seconds) = indexer.reports.epoch_seconds().await {
-        let epoch = welkin_check::epoch_of(minute, epoch_seconds);
-        indexer.evidence.keep(epoch, &statement);
+/// Keeps a report that was taken, for the epoch of its minute; the answer to who sent it.
+pub(super) async fn reported(indexer: &Indexer, minute: u64, statement: Statement) -> IndexReply {
+    let Ok(epoch_seconds) = indexer.reports.epoch_seconds().await else { return told(Kept::Later) };
+    let epoch = welkin_check::epoch_of(minute, epoch_seconds);
+    told(indexer.evidence.keep(epoch, &statement).await)
+}
+
+const fn told(kept: Kept) -> IndexReply {
+    match kept {
+        Kept::Written => IndexReply::Reported,
+        Kept::NoRoom => IndexReply::NotKept { is_full: true },
+        Kept::Later => IndexReply::NotKept { is_full: false },
     }
 }
 
@@ -90,12 +91,13 @@ pub(super) async fn reported(indexer: &Indexer, minute: u64, statement: Statemen
 pub(super) async fn answer(indexer: &Indexer, peer: NodeId, statement: Statement) -> IndexReply {
     let taken = match &statement {
         Statement::Roll(roll) => take_roll(indexer, peer, roll, &statement).await,
-        Statement::Lease(file) => take_lease(indexer, file, &statement).await,
+        Statement::Lease(file) => take_lease(indexer, peer, file, &statement).await,
+        Statement::Digests(digests) => digests::take(indexer, peer, digests, &statement).await,
         Statement::Probe(_) | Statement::Exam(_) => {
             Err("findings are sent as reports, when they are made".to_owned())
         }
     };
-    taken.map_or_else(IndexReply::Refused, |()| IndexReply::Reported)
+    taken.map_or_else(IndexReply::Refused, told)
 }
 
 async fn take_roll(
@@ -103,13 +105,18 @@ async fn take_roll(
     peer: NodeId,
     signed: &Signed<Roll>,
     statement: &Statement,
-) -> Result<(), String> {
+) -> Result<Kept, String> {
     let roll = signed.open_by(&indexer.domain, peer).map_err(|error| crate::chain(&error))?;
     let now = outside::now();
     let span = Span::of(roll.epoch, indexer.reports.epoch_seconds().await?);
     let seconds = now.0 / 1_000;
-    if seconds.saturating_add(EARLY_SECONDS) < span.start || seconds >= span.closes() {
+    if seconds.saturating_add(ROLL_EARLY_SECONDS) < span.start || seconds >= span.closes() {
         return Err("the roll is for another epoch than the present one".to_owned());
+    }
+    let is_dated = roll.issued.0 / 1_000 <= seconds.saturating_add(ROLL_EARLY_SECONDS)
+        && (roll.issued.0 / 1_000).saturating_add(ROLL_EARLY_SECONDS) >= span.start;
+    if !is_dated {
+        return Err("the roll is dated outside of its epoch: is the clock right?".to_owned());
     }
     let account = roll.account.account(&indexer.domain, peer, now);
     account.map_err(|_| "no account vouches for this node".to_owned())?;
@@ -125,20 +132,24 @@ async fn take_roll(
     if !is_known {
         return Err("neither a checker of the epoch nor a host that is announced here".to_owned());
     }
-    indexer.evidence.keep(roll.epoch, statement);
-    Ok(())
+    Ok(indexer.evidence.keep(roll.epoch, statement).await)
 }
 
 /// A receipt is kept for every epoch in which the lease ran and whose evidence is open.
 async fn take_lease(
     indexer: &Indexer,
+    peer: NodeId,
     file: &ReceiptFile,
     statement: &Statement,
-) -> Result<(), String> {
+) -> Result<Kept, String> {
     if file.domain != indexer.domain {
         return Err("the receipt is of another network".to_owned());
     }
     let receipt = file.verify().map_err(|error| error.to_string())?;
+    // Else a buyer with many promises for one lease would take its host's room.
+    if receipt.host != peer {
+        return Err("a receipt is sent by its host".to_owned());
+    }
     if !indexer.fleet().has(receipt.host, receipt.container) {
         return Err("the receipt is of a container that is not known here".to_owned());
     }
@@ -146,22 +157,28 @@ async fn take_lease(
         return Err("the receipt has no stages".to_owned());
     };
     let now = outside::now().0 / 1_000;
-    if last.at.0 / 1_000 > now.saturating_add(EARLY_SECONDS) {
+    if last.at.0 / 1_000 > now.saturating_add(ROLL_EARLY_SECONDS) {
         return Err("the lease ends in the future".to_owned());
     }
     let epoch_seconds = indexer.reports.epoch_seconds().await?;
     let epoch = |at: welkin_types::UnixMillis| at.0 / 1_000 / epoch_seconds;
     let first = epoch(first.at).max(epoch(last.at).saturating_sub(EPOCHS_OF_LEASE));
     let open = (first..=epoch(last.at)).filter(|e| now < Span::of(*e, epoch_seconds).closes());
-    let mut count = 0;
+    let mut all = None;
     for epoch in open {
-        indexer.evidence.keep(epoch, statement);
-        count += 1;
+        all = Some(worst(all, indexer.evidence.keep(epoch, statement).await));
     }
-    if count == 0 {
-        return Err("the evidence of that lease's epochs is closed".to_owned());
+    all.ok_or_else(|| "the evidence of that lease's epochs is closed".to_owned())
+}
+
+/// What is said of a statement of several epochs: it is sent again where one of them could not take it
+/// now.
+const fn worst(so_far: Option<Kept>, kept: Kept) -> Kept {
+    match (so_far, kept) {
+        (Some(Kept::Later), _) | (_, Kept::Later) => Kept::Later,
+        (Some(Kept::Written), _) | (_, Kept::Written) => Kept::Written,
+        (_, Kept::NoRoom) => Kept::NoRoom,
     }
-    Ok(())
 }
 
 /// Shows a page.
@@ -180,13 +197,13 @@ async fn read(indexer: &Indexer, ask: EvidenceAsk) -> Result<EvidencePage, Strin
     let path = evidence.store.path(ask.epoch);
     let asked = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        store::read_page(&path, ask.from)
+        log::read_page(&path, ask.from)
     });
     let read = asked.await.map_err(|_| "the evidence can't be read now".to_owned())?;
     let Some((statements, next)) = read.map_err(|error| error.to_string())? else {
         return Err(format!("this indexer has no evidence of epoch {}", ask.epoch));
     };
-    let view = evidence.heading(ask.epoch, ask.from == 0).await?;
+    let view = evidence.heading(ask.epoch).await?;
     let heading = Heading::new(indexer.domain, view);
     Ok(EvidencePage { heading, statements, next, left_out: evidence.store.left_out() })
 }

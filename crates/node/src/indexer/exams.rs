@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use welkin_proto::Signed;
 use welkin_proto::epoch::Statement;
-use welkin_proto::exam::{ExamReport, Verdict, Verified};
+use welkin_proto::exam::{EXAM_ROUNDS_MAX, ExamReport, Verdict, Verified};
 use welkin_proto::index::IndexReply;
 use welkin_types::{Class, ContainerId, NodeId};
 
@@ -25,8 +25,14 @@ pub(super) struct Exams {
     found: Mutex<BTreeMap<(NodeId, ContainerId), Findings>>,
 }
 
-/// The last finding of each checker, with its minute.
-type Findings = BTreeMap<NodeId, (u64, Verdict)>;
+/// The last findings of each checker, with their minutes: of what its devices compute, and of whether
+/// their memory is there.
+type Findings = BTreeMap<(NodeId, bool), (u64, Verdict)>;
+
+/// Whether it is a finding about memory.
+const fn is_of_memory(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Resident { .. } | Verdict::NotResident)
+}
 
 impl Exams {
     /// Keeps a report; whether there was room for it.
@@ -43,14 +49,15 @@ impl Exams {
             }
         }
         let findings = found.entry(key).or_default();
-        let is_newer = findings.get(&report.checker).is_none_or(|(at, _)| *at <= report.minute);
-        if is_newer {
-            findings.insert(report.checker, (report.minute, report.verdict.clone()));
+        let kind = is_of_memory(&report.verdict);
+        let by = (report.checker, kind);
+        if findings.get(&by).is_none_or(|(at, _)| *at <= report.minute) {
+            findings.insert(by, (report.minute, report.verdict.clone()));
         }
-        while findings.len() > CHECKERS_MAX {
-            let oldest = findings.iter().min_by_key(|(_, (minute, _))| *minute);
-            let Some(oldest) = oldest.map(|(checker, _)| *checker) else { break };
-            findings.remove(&oldest);
+        let of_kind = findings.iter().filter(|((_, of), _)| *of == kind);
+        if of_kind.clone().count() > CHECKERS_MAX {
+            let oldest = of_kind.min_by_key(|(_, (minute, _))| *minute).map(|(by, _)| *by);
+            oldest.map(|oldest| findings.remove(&oldest));
         }
         true
     }
@@ -75,6 +82,7 @@ fn added_up<'a>(
 ) -> Option<Verified> {
     let (mut rates, mut classes) = (Vec::new(), BTreeMap::<&Class, u32>::new());
     let (mut proved, mut failed, mut last) = (0, 0, None);
+    let (mut resident, mut absent) = (0, 0);
     for (minute, verdict) in findings {
         last = last.max(Some(*minute));
         match verdict {
@@ -83,7 +91,11 @@ fn added_up<'a>(
                 rates.push(*mmac_per_s);
                 class.iter().for_each(|class| *classes.entry(class).or_default() += 1);
             }
-            Verdict::Refused(_) | Verdict::TooSlow | Verdict::Wrong => failed += 1,
+            Verdict::Resident { .. } => resident += 1,
+            Verdict::NotResident => absent += 1,
+            Verdict::Refused(_) | Verdict::TooSlow | Verdict::Wrong | Verdict::Evasive => {
+                failed += 1;
+            }
         }
     }
     rates.sort_unstable();
@@ -91,7 +103,17 @@ fn added_up<'a>(
     let most = classes.into_iter().max_by_key(|(_, count)| *count);
     let class = most.filter(|(_, count)| 2 * count > all).map(|(class, _)| class.clone());
     let mmac_per_s = rates.get(rates.len().saturating_sub(1) / 2).copied().unwrap_or(0);
-    last.map(|minute| Verified { host, container, class, mmac_per_s, proved, failed, minute })
+    last.map(|minute| Verified {
+        host,
+        container,
+        class,
+        mmac_per_s,
+        proved,
+        failed,
+        resident,
+        absent,
+        minute,
+    })
 }
 
 /// Takes a checker's report where it was assigned.
@@ -105,8 +127,8 @@ pub(super) async fn answer(
         Ok(_) => return IndexReply::Refused("the report names another checker".to_owned()),
         Err(error) => return IndexReply::Refused(crate::chain(&error)),
     };
-    let ExamReport { checker, container, minute, .. } = report;
-    if let Err(why) = indexer.reports.check(checker, container, minute).await {
+    let ExamReport { checker, container, minute, turn, .. } = report;
+    if let Err(why) = indexer.reports.check(checker, container, minute, turn).await {
         return IndexReply::Refused(why);
     }
     if let Err(why) = evidence(indexer, &report) {
@@ -120,17 +142,18 @@ pub(super) async fn answer(
     }
     if indexer.exams.take(&report) {
         let statement = Statement::Exam(Box::new(signed.clone()));
-        super::evidence::reported(indexer, minute, statement).await;
-        IndexReply::Reported
+        super::evidence::reported(indexer, minute, statement).await
     } else {
         IndexReply::Refused("there are too many containers already".to_owned())
     }
 }
 
-/// Nobody is said to have computed wrongly without what it signed.
+/// Nobody is said to have computed wrongly without what it signed, and nothing else comes with evidence,
+/// which would only take room.
 fn evidence(indexer: &Indexer, report: &ExamReport) -> Result<(), &'static str> {
     if report.verdict != Verdict::Wrong {
-        return Ok(());
+        let is_bare = report.evidence.is_none();
+        return if is_bare { Ok(()) } else { Err("only a wrong result has evidence") };
     }
     let signed = report.evidence.as_ref().ok_or("a wrong result is reported without evidence")?;
     let commitment = signed.open_by(&indexer.domain, report.host);
@@ -138,7 +161,8 @@ fn evidence(indexer: &Indexer, report: &ExamReport) -> Result<(), &'static str> 
     let work = &commitment.work;
     let is_its = commitment.checker == report.checker
         && work.container == report.container
-        && work.minute == report.minute;
+        && work.minute == report.minute
+        && u32::try_from(commitment.roots.len()).is_ok_and(|roots| roots <= EXAM_ROUNDS_MAX);
     if is_its { Ok(()) } else { Err("the evidence is of another challenge") }
 }
 
@@ -148,8 +172,9 @@ mod tests {
 
     fn report(checker: u8, minute: u64, verdict: Verdict) -> ExamReport {
         let (checker, host) = (NodeId::from_bytes([checker; 32]), NodeId::from_bytes([9; 32]));
-        let (container, evidence) = (ContainerId::from_bytes([3; 16]), None);
-        ExamReport { checker, host, container, minute, n: 512, rounds: 2, verdict, evidence }
+        let (container, n, rounds) = (ContainerId::from_bytes([3; 16]), 512, 2);
+        let (evidence, turn) = (None, None);
+        ExamReport { checker, host, container, minute, n, rounds, verdict, evidence, turn }
     }
 
     #[test]
@@ -176,6 +201,11 @@ mod tests {
         }
         let row = exams.rows(10).remove(0);
         assert_eq!(row.proved + row.failed, 9);
+        // What is found of memory stands beside it.
+        assert!(exams.take(&report(10, now, Verdict::NotResident)));
+        assert!(exams.take(&report(11, now, Verdict::Resident { mib: 32 })));
+        let row = exams.rows(10).remove(0);
+        assert_eq!((row.proved + row.failed, row.resident, row.absent), (9, 1, 1));
         // What is a week old is forgotten.
         let exams = Exams::default();
         assert!(exams.take(&report(1, now - MINUTES_MAX - 2, proved(1))));

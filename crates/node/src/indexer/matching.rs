@@ -3,14 +3,13 @@
 use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
-use welkin_match::index::Receipt;
 use welkin_match::latency::default_rtt;
 use welkin_match::{Candidate, Query};
 use welkin_proto::index::{
-    CANDIDATES_MAX, Candidates, EXCLUDED_MAX, GANG_MAX, Hold, IndexReply, IndexerToHost,
-    MatchReceipt, MatchRequest, RECEIPT_BYTES_MAX, ROUND_TRIPS_MAX, WhyNot,
+    CANDIDATES_MAX, Candidates, EXCLUDED_MAX, GANG_MAX, GangAsk, Hold, IndexReply, IndexerToHost,
+    MatchRequest, RECEIPT_BYTES_MAX, ROUND_TRIPS_MAX, WhyNot,
 };
-use welkin_proto::{Offer, Signed, encode};
+use welkin_proto::{CodecError, Offer, Signed, encode};
 use welkin_types::{AccountId, NodeId, OfferId, Policy, Region, UnixMillis};
 
 use super::{Indexer, OFFER_LASTING};
@@ -28,8 +27,12 @@ const PAUSE_FACTOR: u32 = 4;
 pub fn query_digest(request: &MatchRequest) -> [u8; 32] {
     let MatchRequest { needs, count, exclude, round_trips_us, from, .. } = request;
     let asked = (needs, count, exclude, round_trips_us, from);
+    let bytes = match &request.gang {
+        Some(gang) => encode(&(asked, gang)),
+        None => encode(&asked),
+    };
     // What was decoded from a frame fits into one.
-    Sha256::digest(encode(&asked).unwrap_or_default()).into()
+    Sha256::digest(bytes.unwrap_or_default()).into()
 }
 
 /// Answers a request of an account that was checked.
@@ -54,7 +57,8 @@ pub(super) async fn answer(
         round_trips_us: &round_trips_us,
     };
     let Some(found) = find(indexer, now, &query, request) else {
-        return IndexReply::WhyNot(why_not(indexer, now, &query).await);
+        let why = why_not(indexer, now, &query, request.gang.as_ref()).await;
+        return IndexReply::WhyNot(why);
     };
     found.held.iter().for_each(|(host, hold)| push(indexer, *host, *hold));
     sign(indexer, now, buyer, found)
@@ -78,7 +82,8 @@ fn out_of_bounds(request: &MatchRequest) -> Option<&'static str> {
 struct Found {
     offers: Vec<Offer>,
     held: Vec<(NodeId, Hold)>,
-    receipt: Option<Receipt>,
+    /// The encoded receipt of the choice, where one was wanted and there is one.
+    receipt: Option<Vec<u8>>,
 }
 
 fn find(
@@ -91,8 +96,14 @@ fn find(
     let digest = request.receipt.then(|| query_digest(request));
     let mut fleet = indexer.fleet();
     let (candidates, receipt) = match &request.gang {
-        Some(gang) => (fleet.find_gang(now, query, gang, &default_rtt)?, None),
-        None => fleet.candidates(now, query, digest)?,
+        Some(gang) => {
+            let found = fleet.find_gang_shown(now, query, (gang, digest), &default_rtt)?;
+            (found.0, found.1.and_then(|receipt| encode(&receipt).ok()))
+        }
+        None => {
+            let (found, receipt) = fleet.candidates(now, query, digest)?;
+            (found, receipt.and_then(|receipt| encode(&receipt).ok()))
+        }
     };
     let offer_of =
         |candidate: &Candidate| candidate.offer(OfferId::from_bytes(outside::random()), expires);
@@ -129,10 +140,18 @@ fn round_trips(indexer: &Indexer, request: &MatchRequest) -> Vec<(Region, u32)> 
     known
 }
 
-pub(super) async fn why_not(indexer: &Indexer, now: UnixMillis, query: &Query<'_>) -> WhyNot {
+pub(super) async fn why_not(
+    indexer: &Indexer,
+    now: UnixMillis,
+    query: &Query<'_>,
+    gang: Option<&GangAsk>,
+) -> WhyNot {
     let permit = indexer.explaining.acquire().await;
     let begun = Instant::now();
-    let why = indexer.fleet().why_not(now, query);
+    let why = match gang {
+        Some(gang) => indexer.fleet().why_not_gang(now, query, gang),
+        None => indexer.fleet().why_not(now, query),
+    };
     let pause = begun.elapsed() * PAUSE_FACTOR;
     tokio::time::sleep(pause).await;
     drop(permit);
@@ -148,16 +167,18 @@ fn push(indexer: &Indexer, host: NodeId, hold: Hold) {
 
 fn sign(indexer: &Indexer, now: UnixMillis, buyer: AccountId, found: Found) -> IndexReply {
     let Found { offers, receipt, .. } = found;
-    let body = receipt.and_then(|receipt| encode(&receipt).ok());
-    let body = body.filter(|body| body.len() <= RECEIPT_BYTES_MAX);
-    let receipt = body.map(|body| {
-        let offers = offers.iter().map(|offer| offer.id).collect();
-        let receipt = MatchReceipt { at: now, buyer, offers, body };
-        Signed::sign(&indexer.domain, &indexer.key, &receipt).map(Box::new)
-    });
-    let signed = offers.iter().map(|offer| Signed::sign(&indexer.domain, &indexer.key, offer));
-    match (signed.collect(), receipt.transpose()) {
-        (Ok(offers), Ok(receipt)) => IndexReply::Candidates(Candidates { offers, receipt }),
-        (Err(error), _) | (_, Err(error)) => IndexReply::Refused(error.to_string()),
+    match signed(indexer, Candidates { at: now, buyer, offers, receipt }) {
+        Ok(signed) => IndexReply::Candidates(signed),
+        Err(error) => IndexReply::Refused(error.to_string()),
     }
+}
+
+/// Signs what was found, in this indexer's name.
+pub(super) fn signed(
+    indexer: &Indexer,
+    mut found: Candidates,
+) -> Result<Box<Signed<Candidates>>, CodecError> {
+    found.receipt = found.receipt.filter(|receipt| receipt.len() <= RECEIPT_BYTES_MAX);
+    found.offers.iter_mut().for_each(|offer| offer.matched = indexer.matched);
+    Signed::sign(&indexer.domain, &indexer.key, &found).map(Box::new)
 }

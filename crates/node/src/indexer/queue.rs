@@ -11,14 +11,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, info};
-use welkin_match::queue::{Dropped, Grant, Queue, Stand};
-use welkin_proto::index::{Filter, WhyNot};
+use welkin_match::queue::{Dropped, Grant, Queue, Stand, Wish};
+use welkin_proto::encode;
+use welkin_proto::index::{Candidates, Filter, MatchRequest, WhyNot};
 use welkin_proto::queue::{STANDING_EVERY_MS, Standing, WaitEvent};
-use welkin_proto::{Offer, Signed};
-use welkin_types::{AccountId, TicketId, UnixMillis};
+use welkin_types::{AccountId, NodeId, TicketId, UnixMillis};
 
+use super::matching::signed;
 use super::{Indexer, OFFER_LASTING};
 use crate::outside;
 
@@ -159,9 +161,10 @@ pub(super) fn serve(indexer: &Indexer) {
 
 /// Pushes the offers of a turn to its buyer and the holds to the hosts.
 fn offer(indexer: &Indexer, inner: &mut Inner, grant: Grant<Kept>) {
-    let offers = grant.slots.iter().map(|kept| kept.offer(grant.buyer));
-    let sign = |offer: Offer| Signed::sign(&indexer.domain, &indexer.key, &offer);
-    let signed: Result<Vec<_>, _> = offers.map(sign).collect();
+    let offers = grant.slots.iter().map(|kept| kept.offer(grant.buyer)).collect();
+    let receipt = grant.slots.first().and_then(Kept::receipt);
+    let (at, buyer) = (outside::now(), grant.buyer);
+    let signed = signed(indexer, Candidates { at, buyer, offers, receipt });
     let line = inner.lines.get_mut(&grant.ticket);
     let is_sent = match (line, signed) {
         (Some(line), Ok(signed)) => {
@@ -179,6 +182,21 @@ fn offer(indexer: &Indexer, inner: &mut Inner, grant: Grant<Kept>) {
     }
     debug!(ticket = %grant.ticket, slots = grant.slots.len(), "a turn");
     grant.slots.iter().for_each(|kept| kept.push(indexer));
+}
+
+/// What is waited for, in 32 bytes: what the ticket names, and the receipt of the turn. Hosts that
+/// refused meanwhile are not in it.
+pub fn turn_digest(request: &MatchRequest) -> [u8; 32] {
+    let MatchRequest { needs, gang, from, round_trips_us, .. } = request.clone();
+    digest_of(&Wish { needs, gang, exclude: Vec::new(), from, round_trips_us })
+}
+
+fn digest_of(wish: &Wish) -> [u8; 32] {
+    let Wish { needs, gang, from, round_trips_us, .. } = wish;
+    // As the wish itself is encoded without hosts that are not wanted.
+    let asked = (needs, gang, Vec::<NodeId>::new(), from, round_trips_us);
+    // What was decoded from a frame fits into one.
+    Sha256::digest(encode(&asked).unwrap_or_default()).into()
 }
 
 /// Keeps the queue going for ever.

@@ -43,8 +43,9 @@ fn announce(
         indexer.log.announced(&fleet, now, peer);
     }
     let keeps_stream = {
+        // Of the others: who announces itself again over its open stream is told as at first.
         let hosts = indexer.hosts();
-        hosts.contains_key(&peer) || indexer.beats.keeps_streams(hosts.len())
+        indexer.beats.keeps_streams(hosts.len() - usize::from(hosts.contains_key(&peer)))
     };
     let enrolled = indexer.beats.enrol(peer, &containers, revision, keeps_stream);
     let welcome = enrolled.map_err(|full| {

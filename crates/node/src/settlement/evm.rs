@@ -209,8 +209,8 @@ impl EvmSettlement {
             Question::Release { lease } => self.release(lease).await.map(Answer::Lease),
             Question::Lease { lease } => self.lease(lease).await.map(Answer::Lease),
             Question::Totals => self.totals().await.map(Answer::Totals),
-            Question::RegisterChecker => {
-                match self.service(SettleRequest::RegisterChecker).await? {
+            Question::RegisterChecker { vrf } => {
+                match self.service(SettleRequest::RegisterChecker { vrf }).await? {
                     SettleReply::Done => Ok(Answer::Done),
                     SettleReply::Refused(why) => Ok(Answer::Refused(why)),
                     _ => Err(SettlementError::Confused),

@@ -53,7 +53,10 @@ pub enum Question {
         lease: LeaseId,
     },
     /// A checker makes itself known.
-    RegisterChecker,
+    RegisterChecker {
+        /// The public key with which it proves its draws.
+        vrf: [u8; 32],
+    },
     /// The public seed of an epoch and who checks in it.
     Epoch {
         /// Which epoch.

@@ -1,8 +1,8 @@
 //! The settlement service of a network: the way to its chain, and the list of its checkers.
 
-use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use welkin_chain::http::Http;
@@ -14,14 +14,14 @@ use welkin_store::{Batch, CommitError, Db, OpenError};
 use welkin_types::NodeId;
 
 use super::forward::Forward;
+use super::register::Register;
 use crate::outside;
 
 const META: &str = "meta";
 const SEED: &[u8] = b"seed";
-const CHECKERS: &[u8] = b"checkers";
-
-/// The most checkers that the service keeps.
-const CHECKERS_MAX: usize = 10_000;
+/// The time at which the last epoch's list was first shown, in milliseconds.
+const SHOWN: &[u8] = b"shown";
+const CHECKERS: &str = "checkers";
 
 /// How the service works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,13 @@ pub struct ServiceConfig {
     pub domain: Domain,
     /// How long an epoch lasts, in seconds.
     pub epoch_seconds: u64,
+    /// Who registers no later than this after a network's first checker checks in its first epoch.
+    pub founding: Duration,
+}
+
+impl ServiceConfig {
+    /// The usual [`Self::founding`]: checkers of one network that are started together are in it.
+    pub const FOUNDING: Duration = Duration::from_secs(5);
 }
 
 /// Why the service can't be opened.
@@ -59,7 +66,8 @@ pub struct Service {
     config: ServiceConfig,
     backend: Backend,
     seed: [u8; 32],
-    checkers: Mutex<BTreeSet<NodeId>>,
+    /// Held while a checker is written, so that no list is shown meanwhile that it may come into.
+    checkers: tokio::sync::Mutex<Register>,
     db: Db,
 }
 
@@ -101,9 +109,14 @@ impl Service {
         let db = Db::open(path).map_err(ServiceError::Open)?;
         let meta = db.load(META).map_err(ServiceError::Read)?;
         let find = |name: &[u8]| meta.iter().find(|(key, _)| key == name).map(|(_, value)| value);
-        let checkers = find(CHECKERS)
-            .and_then(|value| postcard::from_bytes::<BTreeSet<NodeId>>(value).ok())
-            .unwrap_or_default();
+        let rows = db.load(CHECKERS).map_err(ServiceError::Read)?;
+        let rows = rows.iter().filter_map(|(node, row)| {
+            let node = <[u8; 32]>::try_from(node.as_slice()).ok()?;
+            Some((NodeId::from_bytes(node), postcard::from_bytes(row).ok()?))
+        });
+        let noted = find(SHOWN).and_then(|at| <[u8; 8]>::try_from(at.as_slice()).ok());
+        let noted = noted.map_or(0, u64::from_be_bytes);
+        let checkers = Register::new(rows, config.epoch_seconds, config.founding, noted);
         let seed = match find(SEED).and_then(|value| <[u8; 32]>::try_from(value.as_slice()).ok()) {
             Some(seed) => seed,
             None => {
@@ -114,7 +127,7 @@ impl Service {
                 seed
             }
         };
-        Ok(Self { config, backend, seed, checkers: Mutex::new(checkers), db })
+        Ok(Self { config, backend, seed, checkers: tokio::sync::Mutex::new(checkers), db })
     }
 
     /// Where signatures hold.
@@ -149,8 +162,11 @@ impl Service {
                 Ok(answer) => SettleReply::Rpc(answer),
                 Err(refusal) => SettleReply::Refused(refusal),
             },
-            SettleRequest::Epoch { epoch } => SettleReply::Epoch(self.epoch(epoch)),
-            SettleRequest::RegisterChecker => match self.register(node).await {
+            SettleRequest::Epoch { epoch } => match self.epoch(epoch).await {
+                Ok(view) => SettleReply::Epoch(view),
+                Err(refusal) => SettleReply::Refused(refusal),
+            },
+            SettleRequest::RegisterChecker { vrf } => match self.register(node, vrf).await {
                 Ok(()) => SettleReply::Done,
                 Err(refusal) => SettleReply::Refused(refusal),
             },
@@ -176,38 +192,40 @@ impl Service {
         Ok(error.to_string().into_bytes())
     }
 
-    async fn register(&self, node: NodeId) -> Result<(), SettleRefusal> {
-        let bytes = {
-            let mut checkers = self.checkers.lock().unwrap_or_else(PoisonError::into_inner);
-            if checkers.contains(&node) {
-                return Ok(());
-            }
-            if checkers.len() >= CHECKERS_MAX {
-                return Err(SettleRefusal::Range);
-            }
-            checkers.insert(node);
-            postcard::to_stdvec(&*checkers).map_err(|_| SettleRefusal::Storage)?
-        };
+    async fn register(&self, node: NodeId, vrf: [u8; 32]) -> Result<(), SettleRefusal> {
+        let mut checkers = self.checkers.lock().await;
+        let Some(row) = checkers.row(node, vrf, outside::now().0)? else { return Ok(()) };
+        let bytes = postcard::to_stdvec(&row).map_err(|_| SettleRefusal::Storage)?;
         let mut batch = Batch::default();
-        batch.put(META, CHECKERS, bytes);
+        batch.put(CHECKERS, node.as_bytes(), bytes);
         self.db.commit(batch).await.map_err(|error| {
             tracing::error!(%error, "the list of checkers can't be written");
             SettleRefusal::Storage
-        })
+        })?;
+        checkers.insert(node, row);
+        Ok(())
     }
 
-    fn epoch(&self, epoch: u64) -> EpochView {
+    /// An epoch's seed, only with its list: who is on that can't be chosen by the seed.
+    async fn epoch(&self, epoch: u64) -> Result<EpochView, SettleRefusal> {
+        let mut register = self.checkers.lock().await;
+        let checkers = register.list(epoch, outside::now().0)?;
+        if let Some(at) = register.to_note() {
+            let mut batch = Batch::default();
+            batch.put(META, SHOWN, at.to_be_bytes().to_vec());
+            self.db.commit(batch).await.map_err(|error| {
+                tracing::error!(%error, "when a list was shown can't be written");
+                SettleRefusal::Storage
+            })?;
+            register.note(at);
+        }
+        drop(register);
         let mut hasher = Sha256::new();
         hasher.update(b"welkin/epoch/1");
         hasher.update(self.config.domain.chain_id.to_be_bytes());
         hasher.update(self.seed);
         hasher.update(epoch.to_be_bytes());
-        let checkers = self.checkers.lock().unwrap_or_else(PoisonError::into_inner);
-        EpochView {
-            epoch,
-            seed: hasher.finalize().into(),
-            checkers: checkers.iter().copied().collect(),
-            epoch_seconds: self.config.epoch_seconds,
-        }
+        let seed = hasher.finalize().into();
+        Ok(EpochView { epoch, seed, checkers, epoch_seconds: self.config.epoch_seconds })
     }
 }

@@ -4,38 +4,54 @@
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use welkin_check::challenge::residency::{Fill, Probe, Walk, walk};
 use welkin_check::challenge::{ClassRate, ClassTable, Product, Shape, commit};
+use welkin_check::sortition::VrfKey;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
-use welkin_node::checker::{ExamError, Target, Who, examine};
-use welkin_node::host::HostHandle;
+use welkin_node::checker::{ExamError, Pace, Target, Who, examine, examine_all, look};
+use welkin_node::host::{ContainerConfig, HostHandle};
 use welkin_node::{Caller, outside, wire};
 use welkin_proto::exam::{
-    ExamAsk, ExamCommitment, ExamRefusal, ExamReply, ExamReport, ExamRows, ExamWork, OpenedRow,
-    Verdict, Verified,
+    ExamAsk, ExamCommitment, ExamProbe, ExamRefusal, ExamReply, ExamReport, ExamRows, ExamWork,
+    FillWork, OpenedRow, Verdict, Verified, WalkEnd,
 };
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
-use welkin_proto::{ALPN_EXAM, ALPN_INDEX, Domain, NodeAddr, NodeKey, Signed};
+use welkin_proto::{ALPN_EXAM, ALPN_INDEX, ContainerOffer, Domain, NodeAddr, NodeKey, Signed};
 use welkin_types::{Class, ContainerId, Resources};
 
 use crate::regions::paper::PaperHost;
-use crate::world::{World, endpoint, settle};
+use crate::world::{World, endpoint, epoch, settle};
 
-fn minute() -> u64 {
+pub(crate) fn minute() -> u64 {
     welkin_check::minute_of(outside::now())
 }
 
-async fn stranger(n: u8) -> Who {
+pub(crate) async fn stranger(n: u8) -> Who {
     let checker = NodeKey::from_secret(&[n; 32]).id();
-    Who { endpoint: endpoint([n; 32], &[]).await, domain: Domain::LOCAL, checker }
+    Who { endpoint: endpoint([n; 32], &[]).await, domain: Domain::LOCAL, checker, turn: None }
+}
+
+pub(crate) async fn register(world: &World, n: u8) {
+    let settle = settle(&world.service, n, &world.shutdown);
+    let vrf = VrfKey::from_seed(&[n; 32]).unwrap().public().0;
+    settle.register_checker(vrf).await.unwrap();
 }
 
 /// A checker that is registered, so that a committee of three has it.
-async fn checker(world: &World, n: u8) -> Who {
-    settle(&world.service, n, &world.shutdown).register_checker().await.unwrap();
+pub(crate) async fn checker(world: &World, n: u8) -> Who {
+    register(world, n).await;
+    let settle = settle(&world.service, n, &world.shutdown);
+    let node = NodeKey::from_secret(&[n; 32]).id();
+    let listed = async {
+        while !settle.epoch(epoch()).await.is_ok_and(|view| view.listed(node).is_some()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(90), listed).await.unwrap();
     stranger(n).await
 }
 
-fn target(host: &HostHandle) -> Target {
+pub(crate) fn target(host: &HostHandle) -> Target {
     let offer = &host.containers()[0];
     Target {
         addr: host.addr(),
@@ -46,7 +62,7 @@ fn target(host: &HostHandle) -> Target {
 }
 
 /// For machines that do much else meanwhile: slow ones are in their class, too.
-fn lenient() -> ClassTable {
+pub(crate) fn lenient() -> ClassTable {
     let rate = ClassRate { mmac_per_s: 20, spread: 2, memory_mib: 0, source: "this test" };
     ClassTable::new([(Class::cpu(1_000), rate)].into())
 }
@@ -173,6 +189,12 @@ enum Cheat {
     Silent,
     /// It has no kernels.
     Unable,
+    /// It has one device for all of its containers.
+    Shares,
+    /// It computes memory when it is asked for.
+    Computes,
+    /// It says that memory holds what it likes.
+    Guesses,
 }
 
 /// A host that cheats; ends when dropped.
@@ -202,9 +224,11 @@ impl Liar {
 async fn answer(endpoint: Endpoint, key: NodeKey, cheat: Cheat) {
     while let Some(incoming) = endpoint.accept().await {
         let Ok(connection) = incoming.handshake().await else { continue };
+        let mut streams = JoinSet::new();
         while let Ok((send, recv)) = connection.accept().await {
             let checker = welkin_types::NodeId::from_bytes(connection.peer());
-            let _ = cheat_at(&key, checker, cheat, send, recv).await;
+            let key = NodeKey::from_secret(&key.secret());
+            streams.spawn(async move { cheat_at(&key, checker, cheat, send, recv).await });
         }
     }
 }
@@ -219,13 +243,23 @@ async fn cheat_at(
     let ask: ExamAsk = wire::expect(&mut recv, Duration::from_secs(10)).await?;
     let work = match ask {
         ExamAsk::Ping(nonce) => return wire::send(&mut send, &ExamReply::Pong(nonce)).await,
-        ExamAsk::Begin(_) if cheat == Cheat::Unable => {
+        ExamAsk::Begin(_) | ExamAsk::Fill(_) if cheat == Cheat::Unable => {
             let refused = ExamReply::Refused(ExamRefusal::NoKernels);
             return wire::send(&mut send, &refused).await;
         }
-        ExamAsk::Begin(work) => work,
+        ExamAsk::Beside { work, .. } if work.container == UNABLE => {
+            return wire::send(&mut send, &ExamReply::Refused(ExamRefusal::Busy)).await;
+        }
+        ExamAsk::Fill(work) => return pretend(cheat, work, &mut send, &mut recv).await,
+        ExamAsk::Measure(_) | ExamAsk::Turn(_) => return Ok(()),
+        ExamAsk::Begin(work) | ExamAsk::Beside { work, .. } => work,
     };
     let shape = Shape::new(work.n, work.rounds).unwrap();
+    if cheat == Cheat::Shares {
+        // One device, for whoever comes first.
+        let _device = SHARED.lock().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
     let seed = if cheat == Cheat::Copies { [0; 32] } else { work.seed };
     let (products, mut roots) = commit(&seed, shape);
     let mut rows: Vec<Vec<Vec<i32>>> =
@@ -281,6 +315,7 @@ async fn hosts_that_cheat_are_found_out() {
         let report = examine(&who, &liar.target, minute(), &table).await.unwrap();
         let expected = match cheat {
             Cheat::Wrong | Cheat::Copies => Verdict::Wrong,
+            Cheat::Computes | Cheat::Guesses | Cheat::Shares => continue,
             Cheat::Late | Cheat::SignsAnother | Cheat::Silent => Verdict::TooSlow,
             Cheat::Unable => Verdict::Refused(ExamRefusal::NoKernels),
         };
@@ -302,12 +337,162 @@ async fn a_host_that_does_not_open_its_rows_is_too_slow() {
     assert_eq!((report.verdict, report.evidence), (Verdict::TooSlow, None));
 }
 
+static SHARED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Containers of one host are challenged together by who is assigned to one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_devices_of_a_host_are_challenged_in_one_window() {
+    let world = World::start().await;
+    let host = world.host_offering(10, vec![ContainerConfig::default(); 3]).await;
+    let who = checker(&world, 20).await;
+    let of = |offer: &ContainerOffer| Target { container: offer.id, ..target(&host) };
+    let all: Vec<_> = host.containers().iter().map(of).collect();
+    let at = minute();
+    let window = examine_all(&who, &all[0], &all[1..], at, &lenient()).await.unwrap();
+    assert!(window.is_whole, "{window:?}");
+    assert_eq!(window.report.container, all[0].container);
+    assert!(window.slowest > 0);
+    let counters = host.exams();
+    assert_eq!((counters.begun, counters.done, counters.refused), (3, 3, 0));
+    // Those beside it are asked once in a minute like others: then they are excused.
+    let mut again = all.clone();
+    again.swap(0, 1);
+    let refused = examine_all(&who, &again[0], &again[1..], at, &lenient()).await.unwrap_err();
+    assert!(matches!(refused, ExamError::NotNow(ExamRefusal::TooMany)), "{refused:?}");
+    // Strangers gain nothing by naming a container of another host.
+    let caller = Caller::new(who.endpoint.clone(), host.addr(), ALPN_EXAM);
+    let connection = caller.connection().await.unwrap();
+    let (mut send, mut recv) = connection.open().await.unwrap();
+    let assigned = ContainerId::from_bytes([7; 16]);
+    let work = ExamWork { minute: at - 1, ..work(&all[0], 0) };
+    let beside = ExamAsk::Beside { assigned, work };
+    wire::send(&mut send, &beside).await.unwrap();
+    let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(reply, ExamReply::Refused(ExamRefusal::TooLarge));
+}
+
+/// Two containers with one device between them: each proves its class alone, and not together.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_one_device_for_two_containers_is_slow_in_one_window() {
+    let who = stranger(20).await;
+    let liar = Liar::start(49, Cheat::Shares).await;
+    let other = Target { container: ContainerId::from_bytes([50; 16]), ..liar.target.clone() };
+    // Two seconds for it, and one more for machines that do much else.
+    let rate = ClassRate { mmac_per_s: 134, spread: 20, memory_mib: 0, source: "this test" };
+    let table = ClassTable::new([(Class::cpu(1_000), rate)].into());
+    let beside = std::slice::from_ref(&other);
+    let window = examine_all(&who, &liar.target, beside, minute(), &table).await.unwrap();
+    assert!(!window.is_whole, "{window:?}");
+    // A lease of the other one would excuse it.
+    let excused = Target { container: UNABLE, ..other };
+    let window = examine_all(&who, &liar.target, &[excused], minute(), &lenient()).await.unwrap();
+    assert!(window.is_whole, "{window:?}");
+}
+
+/// A container that always has a lease.
+const UNABLE: ContainerId = ContainerId::from_bytes([51; 16]);
+
+/// Without pauses; with so much time beside the work, for machines that do much else.
+fn at_once(slack: Option<Duration>) -> Pace {
+    Pace { pause: (Duration::ZERO, Duration::from_millis(5)), slack }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_honest_host_holds_its_memory() {
+    let world = World::start().await;
+    let host = world.host(10).await;
+    let who = checker(&world, 20).await;
+    let target = target(&host);
+    let pace = at_once(Some(Duration::from_secs(5)));
+    let at = minute();
+    let report = look(&who, &target, at, pace).await.unwrap();
+    let Verdict::Resident { mib } = report.verdict else { panic!("{report:?}") };
+    let mib_max = u32::try_from(target.resources.memory_bytes >> 22).unwrap();
+    assert_eq!(mib, mib_max.min(16));
+    // It counts as the minute's challenge, and strangers get none.
+    let refused = look(&who, &target, at, pace).await.unwrap_err();
+    assert!(matches!(refused, ExamError::NotNow(ExamRefusal::TooMany)), "{refused:?}");
+    let refused = look(&stranger(30).await, &target, at, pace).await.unwrap_err();
+    assert!(matches!(refused, ExamError::NotNow(ExamRefusal::NotAssigned)), "{refused:?}");
+    let counters = host.exams();
+    assert_eq!((counters.begun, counters.done, counters.refused), (1, 1, 2));
+}
+
+/// More than fits, and walks without end, are refused; the device is free again afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_that_is_not_there_can_not_be_asked_for() {
+    let world = World::start().await;
+    let host = world.host(10).await;
+    let who = checker(&world, 20).await;
+    let target = target(&host);
+    let caller = Caller::new(who.endpoint.clone(), target.addr.clone(), ALPN_EXAM);
+    let connection = caller.connection().await.unwrap();
+    let (minute, container, seed) = (minute(), target.container, [1; 32]);
+    let good = FillWork { minute, container, device: 0, seed, units: 64, double_rounds: 8 };
+    for bad in [
+        FillWork { units: 0, ..good },
+        FillWork { double_rounds: 0, ..good },
+        FillWork { double_rounds: u32::MAX, ..good },
+        FillWork { units: u32::MAX, ..good },
+    ] {
+        let (mut send, mut recv) = connection.open().await.unwrap();
+        wire::send(&mut send, &ExamAsk::Fill(bad)).await.unwrap();
+        let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
+        assert_eq!(reply, ExamReply::Refused(ExamRefusal::TooLarge), "{bad:?}");
+    }
+    // The last one was within the protocol, and counts as this minute's.
+    let good = FillWork { minute: good.minute - 1, ..good };
+    let (mut send, mut recv) = connection.open().await.unwrap();
+    wire::send(&mut send, &ExamAsk::Fill(good)).await.unwrap();
+    let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(reply, ExamReply::Filled);
+    let endless = ExamProbe { nonce: [2; 32], walkers: 1, steps: u32::MAX };
+    wire::send(&mut send, &endless).await.unwrap();
+    let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(reply, ExamReply::Refused(ExamRefusal::NothingToOpen));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_computes_its_memory_anew_or_guesses_is_found_out() {
+    let who = stranger(20).await;
+    for (n, cheat) in [(46, Cheat::Computes), (47, Cheat::Guesses), (48, Cheat::Unable)] {
+        let liar = Liar::start(n, cheat).await;
+        let report = look(&who, &liar.target, minute(), at_once(None)).await.unwrap();
+        let expected = match cheat {
+            Cheat::Unable => Verdict::Refused(ExamRefusal::NoKernels),
+            _ => Verdict::NotResident,
+        };
+        assert_eq!(report.verdict, expected, "{cheat:?}");
+    }
+}
+
+/// Answers probes of memory that it does not have.
+async fn pretend(
+    cheat: Cheat,
+    work: FillWork,
+    send: &mut SendStream,
+    recv: &mut RecvStream,
+) -> Result<(), wire::WireError> {
+    wire::send(send, &ExamReply::Filled).await?;
+    let FillWork { seed, units, double_rounds, .. } = work;
+    let fill = Fill { seed, units, double_rounds };
+    while let Some(probe) = wire::recv::<ExamProbe>(recv).await? {
+        let ExamProbe { nonce, walkers, steps } = probe;
+        let probe = Probe { nonce, walkers, steps };
+        let read = |place| if cheat == Cheat::Computes { fill.unit(place) } else { [0; 16] };
+        let walks = (0..walkers).map(|walker| walk(&probe, walker, units, read));
+        let end = |walk: Walk| WalkEnd { place: walk.place(), seen: walk.seen().into() };
+        wire::send(send, &ExamReply::Walked(walks.map(end).collect())).await?;
+    }
+    Ok(())
+}
+
 async fn tell(indexer: &Caller, key: &NodeKey, report: &ExamReport) -> IndexReply {
     let signed = Signed::sign(&Domain::LOCAL, key, report).unwrap();
     ask(indexer, IndexRequest::Exam(Box::new(signed))).await
 }
 
-async fn ask(indexer: &Caller, request: IndexRequest) -> IndexReply {
+pub(crate) async fn ask(indexer: &Caller, request: IndexRequest) -> IndexReply {
     indexer.ask(&IndexHello::Ask(Box::new(request)), Duration::from_secs(10)).await.unwrap()
 }
 

@@ -4,13 +4,14 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::time::Duration;
 
-use welkin_match::verify_receipt;
+use welkin_match::{verify_gang_receipt, verify_receipt};
 use welkin_node::indexer::query_digest;
 use welkin_node::{Caller, identity};
 use welkin_proto::index::{
     Candidates, GangAsk, IndexHello, IndexReply, IndexRequest, MatchRequest, Together,
 };
 use welkin_proto::{ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, SignedByAccount};
+use welkin_types::NodeId;
 use welkin_types::task::Needs;
 
 use crate::beats::{ByHand, Indexer, world};
@@ -19,6 +20,7 @@ use crate::world::{account, endpoint};
 const WITHIN: Duration = Duration::from_secs(20);
 
 struct Asker {
+    indexer: NodeId,
     caller: Caller,
     buyer: SignedByAccount<Delegation>,
 }
@@ -28,7 +30,8 @@ impl Asker {
         let node = NodeKey::from_secret(&[40; 32]).id();
         let buyer = identity::delegate(&Domain::LOCAL, &account(40), node, WITHIN).unwrap();
         let endpoint = endpoint([40; 32], &[]).await;
-        Self { caller: Caller::new(endpoint, indexer.clone(), ALPN_INDEX), buyer }
+        let caller = Caller::new(endpoint, indexer.clone(), ALPN_INDEX);
+        Self { indexer: indexer.node, caller, buyer }
     }
 
     async fn ask(&self, request: IndexRequest) -> IndexReply {
@@ -36,12 +39,13 @@ impl Asker {
         self.caller.ask(&hello, WITHIN).await.unwrap()
     }
 
-    /// The containers' numbers with whether they are confirmed.
+    /// The hosts' numbers with whether they are confirmed.
     async fn listed(&self) -> Vec<(u8, bool)> {
         match self.ask(IndexRequest::Offers { needs: None }).await {
             IndexReply::Listing(rows) => {
                 let row = |row: &welkin_proto::index::Listing| {
-                    (row.container.id.as_bytes()[0], row.is_confirmed)
+                    let is_its = |n: &u8| NodeKey::from_secret(&[*n; 32]).id() == row.addr.node;
+                    ((1..=u8::MAX).find(is_its).unwrap(), row.is_confirmed)
                 };
                 let mut rows: Vec<_> = rows.iter().map(row).collect();
                 rows.sort_unstable();
@@ -67,7 +71,9 @@ impl Asker {
 
     async fn candidates(&self, request: MatchRequest) -> Option<Candidates> {
         match self.ask(IndexRequest::Match(Box::new(request))).await {
-            IndexReply::Candidates(found) => Some(found),
+            IndexReply::Candidates(signed) => {
+                Some(signed.open_by(&Domain::LOCAL, self.indexer).unwrap())
+            }
             IndexReply::WhyNot(_) => None,
             other => panic!("{other:?}"),
         }
@@ -109,16 +115,21 @@ async fn a_receipt_recomputes_and_a_gang_comes_whole() {
     let request = asker.request();
     let asked = (query_digest(&request), request.needs.policy);
     let found = asker.candidates(request).await.unwrap();
-    let receipt = found.receipt.unwrap();
-    assert_eq!(receipt.signer(), indexer.addr.node);
-    let receipt = receipt.open(&Domain::LOCAL).unwrap();
-    let offers: Vec<_> =
-        found.offers.iter().map(|offer| offer.open(&Domain::LOCAL).unwrap()).collect();
-    verify_receipt(&receipt, &offers, asked).unwrap();
-    assert!(verify_receipt(&receipt, &offers[..1], asked).is_err());
+    verify_receipt(&found, asked).unwrap();
+    let first = Candidates { offers: found.offers[..1].to_vec(), ..found };
+    assert!(verify_receipt(&first, asked).is_err());
     let gang = |members, is_spread| Some(GangAsk { members, together: Together::Site, is_spread });
     let spread = MatchRequest { gang: gang(3, true), ..asker.request() };
-    assert_eq!(asker.candidates(spread).await.unwrap().offers.len(), 3);
+    let (digest, ask) = (query_digest(&spread), spread.gang.unwrap());
+    let found = asker.candidates(spread).await.unwrap();
+    assert_eq!(found.offers.len(), 3);
+    let asked = (digest, asked.1);
+    verify_gang_receipt(&found, asked, &ask).unwrap();
+    let other = GangAsk { is_spread: false, ..ask };
+    verify_gang_receipt(&found, asked, &other).unwrap_err();
+    verify_gang_receipt(&found, ([0; 32], asked.1), &ask).unwrap_err();
+    let two = Candidates { offers: found.offers[..2].to_vec(), ..found };
+    verify_gang_receipt(&two, asked, &ask).unwrap_err();
     let too_many = MatchRequest { gang: gang(4, true), ..asker.request() };
     assert_eq!(asker.candidates(too_many).await, None);
     let absurd = MatchRequest { gang: gang(65, true), ..asker.request() };

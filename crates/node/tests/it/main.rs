@@ -19,5 +19,7 @@ mod ops;
 mod queue;
 mod regions;
 mod reorgs;
+mod sites;
 mod standby;
+mod turns;
 mod world;

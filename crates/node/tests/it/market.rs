@@ -5,7 +5,7 @@ use std::time::Duration;
 use welkin_node::buyer::BuyerError;
 use welkin_types::task::TaskSpec;
 
-use crate::world::World;
+use crate::world::{World, epoch};
 
 /// Waits for a condition that other tasks bring about.
 async fn eventually<F: AsyncFnMut() -> bool>(mut is_so: F) {
@@ -38,10 +38,13 @@ async fn a_checker_registers_and_is_in_the_public_list() {
     world.checker(20).await;
     let buyer = world.buyer().await;
     let settle = buyer.settle().clone();
-    eventually(async || settle.epoch(1).await.unwrap().checkers.len() == 1).await;
+    let is_listed = async |epoch| settle.epoch(epoch).await.is_ok_and(|v| v.checkers.len() == 1);
+    eventually(async || is_listed(epoch()).await).await;
     let (one, other) = (settle.epoch(1).await.unwrap(), settle.epoch(2).await.unwrap());
     assert_ne!(one.seed, other.seed);
-    assert_eq!(one, settle.epoch(1).await.unwrap());
+    assert_eq!((&one, one.checkers.len()), (&settle.epoch(1).await.unwrap(), 0));
+    // Nobody knows the seed of what is to come.
+    assert!(settle.epoch(epoch() + 1).await.is_err());
     buyer.close().await;
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
-use welkin_node::buyer::{Buyer, BuyerError, QueueError, QueueEvent, QueuePlace};
+use welkin_node::buyer::{Buyer, BuyerError, KnownIndexer, QueueError, QueueEvent, QueuePlace};
 use welkin_node::{Shutdown, identity, indexer, outside, wire};
 use welkin_proto::heartbeat::{Enrolment, Vitals};
 use welkin_proto::index::{HostToIndexer, IndexHello, IndexerToHost};
@@ -14,9 +14,10 @@ use welkin_proto::prices::{PricesAsked, Span};
 use welkin_proto::queue::Standing;
 use welkin_proto::{
     ALPN_INDEX, ALPN_LEASE, Capability, ContainerOffer, Domain, NodeAddr, NodeKey, Signed,
+    container_id,
 };
 use welkin_types::task::Needs;
-use welkin_types::{Class, ContainerId, Price, Region, Resources, Tier, UnixMillis, Usd};
+use welkin_types::{Class, Price, Region, Resources, Tier, UnixMillis, Usd};
 
 use crate::world::{World, account, endpoint, endpoint_at};
 
@@ -44,7 +45,7 @@ impl Stage {
         let operator = identity::delegate(&Domain::LOCAL, &account(n), key.id(), HOUR).unwrap();
         let now = outside::now();
         let offer = ContainerOffer {
-            id: ContainerId::from_bytes([n; 16]),
+            id: container_id(key.id(), 0),
             class: Class::cpu(2_000),
             resources: Resources {
                 cpu_milli: 2_000,
@@ -129,6 +130,11 @@ async fn takes_its_turn(buyer: Arc<Buyer>, name: &'static str, tell: mpsc::Sende
         if let QueueEvent::Offers(offers) = place.next().await.unwrap() {
             assert_eq!(offers.len(), 1);
             assert_eq!(offers[0].buyer, buyer.account());
+            // The choice was computed again from the receipt that came with it.
+            let known = buyer.indexers().await.unwrap();
+            let count = |of: fn(&KnownIndexer) -> u32| known.iter().map(of).sum::<u32>();
+            assert_eq!(count(|indexer| indexer.receipts_disproved), 0);
+            assert!(count(|indexer| indexer.receipts_proved) > 0);
             tell.send(name).await.unwrap();
             place.placed().await;
             return;

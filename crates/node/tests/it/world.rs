@@ -45,12 +45,25 @@ pub(crate) fn account(n: u8) -> AccountKey {
     AccountKey::from_secret(&[n; 32]).unwrap()
 }
 
+/// Long, so that a test is in one epoch.
+const EPOCH_SECONDS: u64 = 3_600;
+
+/// The present epoch.
+pub(crate) fn epoch() -> u64 {
+    welkin_node::outside::now().0 / 1_000 / EPOCH_SECONDS
+}
+
 /// The settlement service with its chain in this folder.
 pub(crate) async fn service(dir: &Path) -> Arc<Service> {
+    service_founded(dir, std::time::Duration::ZERO).await
+}
+
+/// The same, where those check from the first epoch on who register so soon after the first one.
+async fn service_founded(dir: &Path, founding: std::time::Duration) -> Arc<Service> {
     let admin = account(250).id();
     let faucet_max = "10000".parse().unwrap();
     let chain = LocalChain { admin, faucet_max }.open(dir).unwrap();
-    let config = ServiceConfig { domain: Domain::LOCAL, epoch_seconds: 60 };
+    let config = ServiceConfig { domain: Domain::LOCAL, epoch_seconds: EPOCH_SECONDS, founding };
     Arc::new(Service::open(&dir.join("checkers.redb"), chain, config).await.unwrap())
 }
 
@@ -88,9 +101,14 @@ impl World {
 
     /// With its indexer, which has number 2, in this region.
     pub(crate) async fn start_in(region: &str) -> Self {
+        Self::start_founded(region, std::time::Duration::ZERO).await
+    }
+
+    /// The same, where those check from the first epoch on who register so soon after the first one.
+    pub(crate) async fn start_founded(region: &str, founding: std::time::Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let shutdown = Shutdown::default();
-        let service = service(dir.path()).await;
+        let service = service_founded(dir.path(), founding).await;
         let settle_endpoint = endpoint([1; 32], &[ALPN_SETTLE]).await;
         let settle_addr = wire::from_net(&settle_endpoint.addr());
         let serving = settlement::serve(Arc::clone(&service), settle_endpoint, shutdown.clone());
@@ -162,6 +180,25 @@ impl World {
         region: &str,
         gpus: Vec<welkin_runtime::inventory::Gpu>,
     ) -> host::HostHandle {
+        self.host_as(n, (region, gpus), host::Config::default()).await
+    }
+
+    /// A host with these containers.
+    pub(crate) async fn host_offering(
+        &self,
+        n: u8,
+        containers: Vec<host::ContainerConfig>,
+    ) -> host::HostHandle {
+        let config = host::Config { containers, ..host::Config::default() };
+        self.host_as(n, ("local", Vec::new()), config).await
+    }
+
+    async fn host_as(
+        &self,
+        n: u8,
+        (region, gpus): (&str, Vec<welkin_runtime::inventory::Gpu>),
+        config: host::Config,
+    ) -> host::HostHandle {
         let key = NodeKey::from_secret(&[n; 32]);
         let operator = account(n);
         let lasting = std::time::Duration::from_secs(60);
@@ -188,7 +225,7 @@ impl World {
             health,
             dir: self.dir.path().join(format!("host-{n}")),
             region: region.parse().unwrap(),
-            ..host::Config::default()
+            ..config
         };
         host::start(config, deps, self.shutdown.clone()).await.unwrap()
     }
@@ -205,11 +242,15 @@ impl World {
             endpoint: endpoint([n; 32], &[]).await,
             key,
             domain: Domain::LOCAL,
+            vrf: welkin_check::sortition::VrfKey::from_seed(&[n; 32]).unwrap(),
             settle,
             indexers: self.network.indexers.clone(),
             delegation: neighbourhood(n, "local", Vec::new()).operator,
             look_every,
             exam_percent: 0,
+            cosign_statements_max: 0,
+            mystery: None,
+            region: None,
         };
         checker::start(deps, &self.shutdown);
     }

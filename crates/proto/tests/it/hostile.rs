@@ -3,9 +3,10 @@
 
 use proptest::prelude::*;
 use welkin_proto::check::{Probe, ProbeReply, Report};
+use welkin_proto::digest::SessionDigests;
 use welkin_proto::exam::{ExamAsk, ExamReply, ExamReport, ExamRows};
 use welkin_proto::gossip::{Evidence, Gossip, IndexerCard, Summary};
-use welkin_proto::index::{HostToIndexer, IndexHello, IndexReply, IndexerToHost};
+use welkin_proto::index::{Candidates, HostToIndexer, IndexHello, IndexReply, IndexerToHost};
 use welkin_proto::lease::{
     DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame, LogSeen,
     StreamHello, ToHost,
@@ -13,7 +14,7 @@ use welkin_proto::lease::{
 use welkin_proto::queue::{WaitAnswer, WaitEvent};
 use welkin_proto::settle::{SettleCall, SettleReply};
 use welkin_proto::{
-    Capability, CodecError, Delegation, Domain, FRAME_BYTES_MAX, NodeAddr, Offer, Order, Receipt,
+    Capability, CodecError, Delegation, Domain, FRAME_BYTES_MAX, NodeAddr, Order, Receipt,
     ReceiptAck, ReceiptFile, ReservationAsk, ReservationReceiptFile, Signed, SignedByAccount,
     Voucher, decode, encode,
 };
@@ -116,6 +117,9 @@ fn to_host(message: &ToHost) {
             let _ = reserve.order.signer(&Domain::LOCAL);
             let _ = ReservationAsk::from_bytes(&reserve.ask);
         }
+        ToHost::Digest(update) => {
+            let _ = update.as_ref().clone().join(&Domain::LOCAL, None);
+        }
         ToHost::Resume(_)
         | ToHost::Stop { .. }
         | ToHost::Signal { .. }
@@ -149,7 +153,7 @@ hostile! {
     indexer_to_host: IndexerToHost, nothing;
     index_reply: IndexReply, |message: &IndexReply| match message {
         IndexReply::Candidates(found) => {
-            found.offers.iter().for_each(|offer| drop(offer.open(&Domain::LOCAL)));
+            let _ = found.open(&Domain::LOCAL);
         }
         IndexReply::Located(Some(addr)) => node_addr(addr),
         _ => (),
@@ -232,7 +236,9 @@ hostile! {
             }
         }
     };
-    offer: Signed<Offer>, |signed: &Signed<Offer>| drop(signed.open(&Domain::LOCAL));
+    candidates: Signed<Candidates>, |signed: &Signed<Candidates>| {
+        let _ = signed.open(&Domain::LOCAL);
+    };
     receipt: Signed<Receipt>, |signed: &Signed<Receipt>| {
         if let Ok(receipt) = signed.open(&Domain::LOCAL) {
             let _ = receipt.running_seconds();
@@ -249,6 +255,9 @@ hostile! {
         let _ = signed.signer(&Domain::LOCAL);
     };
     receipt_file: ReceiptFile, super::receipt_file;
+    digests: SessionDigests, |digests: &SessionDigests| {
+        let _ = (digests.verify(&Domain::LOCAL), digests.checker(), digests.update(1));
+    };
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! How each message is made: the list of everything that crosses a wire or is signed.
 
-use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
+use welkin_proto::check::{Finding, Probe, ProbeReply, Report, ShortAsk};
+use welkin_proto::cosign::Cosign;
+use welkin_proto::digest::{
+    DigestUpdate, Figures, Head, Mark, MinuteDigest, RoundTrip, Seal, Series, SessionDigests, Side,
+};
 use welkin_proto::epoch::{EvidenceAsk, EvidencePage, Heading, Roll, Statement};
 use welkin_proto::exam::{
-    ExamAsk, ExamCommitment, ExamRefusal, ExamReply, ExamReport, ExamRows, ExamWork, OpenedRow,
-    Verdict, Verified,
+    ExamAsk, ExamCommitment, ExamProbe, ExamRefusal, ExamReply, ExamReport, ExamRows, ExamWork,
+    FillWork, OpenedRow, Verdict, Verified, WalkEnd,
 };
 use welkin_proto::gossip::{
     ClassSummary, Directory, Evidence, Gossip, IndexerCard, Reported, Summary, Tally, Versions,
@@ -12,7 +16,7 @@ use welkin_proto::gossip::{
 use welkin_proto::heartbeat::{Enrolment, SessionKey, Welcome};
 use welkin_proto::index::{
     Candidates, Filter, GangAsk, Hold, HostToIndexer, IndexHello, IndexReply, IndexRequest,
-    IndexerToHost, Listing, MatchReceipt, MatchRequest, Nearest, Together, WhyNot,
+    IndexerToHost, Listing, MatchRequest, Nearest, Together, WhyNot,
 };
 use welkin_proto::lease::{
     Accepted, DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame,
@@ -20,12 +24,16 @@ use welkin_proto::lease::{
 };
 use welkin_proto::prices::{PricePoint, PricesAsked, Span, Spread};
 use welkin_proto::queue::{Standing, Ticket, Wait, WaitAnswer, WaitEvent};
-use welkin_proto::settle::{EpochView, SettleCall, SettleRefusal, SettleReply, SettleRequest};
+use welkin_proto::settle::{
+    EpochView, Listed, SettleCall, SettleRefusal, SettleReply, SettleRequest,
+};
+use welkin_proto::site::{MeasureKind, MeasureWork, PlaceFinding, Site, SiteReport, SiteView};
 use welkin_proto::{
     AccountSignature, Capability, Checkpoint, ContainerOffer, Delegation, Domain, Exit, LogSummary,
-    NodeAddr, NodeKey, Offer, Order, Receipt, ReceiptAck, ReceiptFile, RelayAddr, ReservationAsk,
-    ReservationReceipt, ReservationReceiptFile, ReservationView, Reserve, ReservedTerms, Signable,
-    Signed, SignedByAccount, SpotTerms, StageTime, Terms, Usage, Voucher, Wipe,
+    Matched, NodeAddr, NodeKey, Offer, Order, Receipt, ReceiptAck, ReceiptFile, RelayAddr,
+    ReservationAsk, ReservationReceipt, ReservationReceiptFile, ReservationView, Reserve,
+    ReservedTerms, Signable, Signed, SignedByAccount, SpotTerms, StageTime, Terms, Turn, TurnProof,
+    Usage, Voucher, Wipe,
 };
 use welkin_types::task::{ByteRange, CountRange, GpuAsk, Needs};
 use welkin_types::{
@@ -173,7 +181,7 @@ make_struct! {
     Capability { addr, operator, region, containers, revision, issued, expires }
     Offer {
         id, buyer, addr, operator, container, class, resources, capacity, notice_seconds, reserved,
-        price, tier, region, online_bp, expires,
+        price, tier, region, online_bp, expires, matched,
     }
 
     ByteRange { min, max }
@@ -190,8 +198,7 @@ make_struct! {
         buyer, needs, count, hold, exclude, from, round_trips_us, gang, receipt,
     }
     GangAsk { members, together, is_spread }
-    MatchReceipt { at, buyer, offers, body }
-    Candidates { offers, receipt }
+    Candidates { at, buyer, offers, receipt }
     Hold { offer, container, buyer, expires }
     WhyNot { containers, removed, nearest }
     Nearest { listing, fails }
@@ -218,27 +225,49 @@ make_struct! {
 
     Probe { nonce, minute }
     ProbeReply { nonce, checker, free, at }
-    Report { checker, host, container, minute, finding }
+    Report { checker, host, container, minute, finding, turn }
+    ShortAsk { minute, containers }
+    TurnProof { output, challenge, response }
+    Turn { minute, proof }
 
     ExamWork { minute, container, device, seed, n, rounds }
     ExamRows { rounds }
     ExamCommitment { checker, work, roots }
     OpenedRow { index, row, path }
-    ExamReport { checker, host, container, minute, n, rounds, verdict, evidence }
-    Verified { host, container, class, mmac_per_s, proved, failed, minute }
+    ExamReport { checker, host, container, minute, n, rounds, verdict, evidence, turn }
+    FillWork { minute, container, device, seed, units, double_rounds }
+    ExamProbe { nonce, walkers, steps }
+    WalkEnd { place, seen }
+    MeasureWork { minute, container, seed, kind, blocks }
+    Site {
+        rtt_us, from, down_kib_s, up_kib_s, write_kib_s, read_kib_s, ports_named, ports_open,
+        is_wrong,
+    }
+    SiteReport { checker, host, container, minute, site, turn }
+    SiteView { host, container, checkers, wrong, site, place, minute }
+    Verified { host, container, class, mmac_per_s, proved, failed, resident, absent, minute }
 
-    Roll { epoch, account, containers }
+    Roll { epoch, issued, account, containers }
     Heading { version, domain, view }
+    Mark { state, after_ms }
+    RoundTrip { min_us, median_us }
+    MinuteDigest { minute, watched, answered, round_trip, loss, figures }
+    Series { lease, host, buyer, side, part, began, start, minutes }
+    Head { version, lease, host, side, part, count, chain }
+    SessionDigests { series, seal }
+    DigestUpdate { from, series, signature }
+    Cosign { epoch, evidence, root }
     EvidenceAsk { epoch, from }
     EvidencePage { heading, statements, next, left_out }
 
     SettleCall { caller, request }
     EpochView { epoch, seed, checkers, epoch_seconds }
+    Listed { node, number, vrf }
 
     TermSize { rows, columns }
     Accepted { lease, fencing, at }
     Refusal { lease, code, detail }
-    Open { order, offer, launch, secrets, tty, stdin, files, may_preempt }
+    Open { order, offer, launch, secrets, tty, stdin, files, may_preempt, matched }
     Terms { capacity, notice_seconds, reservation }
     Checkpoint { argv, path }
     Launch {
@@ -255,7 +284,9 @@ make_struct! {
     LogSummary { stdout_bytes, stderr_bytes }
     Receipt {
         lease, buyer, operator, host, container, price, stages, exit, usage, cost, fee, logs, wipe,
+        matched,
     }
+    Matched { indexer, account }
     ReceiptFile { domain, order, operator, receipt, voucher, ack }
 
     ReservationAsk { term_seconds, grace_seconds, name }
@@ -282,7 +313,7 @@ make_enum! {
     IndexHello [3] { 0 => Host(a), 1 => Ask(a), 2 => Wait(a) }
     HostToIndexer [2] { 0 => Announce(a), 1 => Beats(a) }
     IndexerToHost [4] { 0 => Welcome(a), 1 => Refused(a), 2 => Hold(a), 3 => Notes(a) }
-    IndexRequest [12] {
+    IndexRequest [17] {
         0 => Match(a),
         1 => Offers { needs },
         2 => Report(a),
@@ -295,23 +326,39 @@ make_enum! {
         9 => Verified,
         10 => State(a),
         11 => Epoch(a),
+        12 => Site(a),
+        13 => Sites,
+        14 => Cosign(a),
+        15 => Cosigns(a),
+        16 => Short(a),
     }
-    IndexReply [11] {
+    IndexReply [15] {
         0 => Candidates(a), 1 => WhyNot(a), 2 => Listing(a), 3 => Reported, 4 => Located(a),
         5 => Refused(a), 6 => Indexers(a), 7 => Gossip(a), 8 => Prices(a),
-        9 => Verified(a), 10 => Epoch(a),
+        9 => Verified(a), 10 => Epoch(a), 11 => NotKept { is_full }, 12 => Sites(a),
+        13 => Cosigns(a), 14 => Short(a),
     }
-    Statement [4] { 0 => Roll(a), 1 => Probe(a), 2 => Exam(a), 3 => Lease(a) }
+    Statement [5] {
+        0 => Roll(a), 1 => Probe(a), 2 => Exam(a), 3 => Lease(a), 4 => Digests(a),
+    }
+    Side [3] { 0 => Host, 1 => Buyer, 2 => Checker }
+    Seal [3] { 0 => Host(a), 1 => Buyer(a), 2 => Checker(a, b) }
+    Figures [4] {
+        0 => None,
+        1 => Job { throttled_milli, preempted_milli },
+        2 => Stream { frame_rate_milli, resolution_milli, click_to_photon_ms, freezes_ms },
+        3 => Inference { first_token_ms, tokens_milli, errors_milli },
+    }
     Span [3] { 0 => Minute, 1 => Hour, 2 => Day }
     WaitEvent [6] {
         0 => Ticket { ticket, is_kept }, 1 => Standing(a), 2 => Offers(a), 3 => TimedOut,
         4 => WhyNot(a), 5 => Refused(a),
     }
     WaitAnswer [2] { 0 => Placed, 1 => Refused(a) }
-    Filter [16] {
+    Filter [17] {
         0 => Gpu, 1 => Cpu, 2 => Memory, 3 => Disk, 4 => Isolation, 5 => Region, 6 => Operator,
         7 => Price, 8 => Reliability, 9 => Feature, 10 => Driver, 11 => RoundTrip,
-        12 => Capacity, 13 => App, 14 => Excluded, 15 => Free,
+        12 => Capacity, 13 => App, 14 => Excluded, 15 => Free, 16 => Together,
     }
     Together [2] { 0 => Site, 1 => WithinUs(a) }
     CapacityType [3] { 0 => OnDemand, 1 => Spot, 2 => Reserved }
@@ -323,21 +370,30 @@ make_enum! {
 
     Finding [4] { 0 => Online { rtt_us }, 1 => Unreachable, 2 => Malformed, 3 => NotListed }
 
-    ExamAsk [2] { 0 => Ping(a), 1 => Begin(a) }
-    ExamReply [5] { 0 => Pong(a), 1 => Committed(a), 2 => Row(a), 3 => Opened, 4 => Refused(a) }
+    ExamAsk [6] {
+        0 => Ping(a), 1 => Begin(a), 2 => Fill(a), 3 => Measure(a), 4 => Beside { assigned, work },
+        5 => Turn(a),
+    }
+    MeasureKind [3] { 0 => Download, 1 => Upload, 2 => Disk }
+    PlaceFinding [3] { 0 => Unknown, 1 => Possible, 2 => Refuted }
+    ExamReply [9] {
+        0 => Pong(a), 1 => Committed(a), 2 => Row(a), 3 => Opened, 4 => Refused(a), 5 => Filled,
+        6 => Walked(a), 7 => Ready, 8 => Hash(a),
+    }
     ExamRefusal [8] {
         0 => NotAssigned, 1 => Busy, 2 => TooMany, 3 => TooLarge, 4 => NoKernels, 5 => Ordered,
         6 => Failed, 7 => NothingToOpen,
     }
-    Verdict [4] {
-        0 => Proved { mmac_per_s, class }, 1 => Refused(a), 2 => TooSlow, 3 => Wrong,
+    Verdict [7] {
+        0 => Proved { mmac_per_s, class }, 1 => Refused(a), 2 => TooSlow, 3 => Wrong, 4 => Evasive,
+        5 => Resident { mib }, 6 => NotResident,
     }
 
-    SettleRequest [3] { 0 => Rpc(a), 1 => RegisterChecker, 2 => Epoch { epoch } }
+    SettleRequest [3] { 0 => Rpc(a), 1 => RegisterChecker { vrf }, 2 => Epoch { epoch } }
     SettleReply [4] { 0 => Rpc(a), 1 => Epoch(a), 2 => Done, 3 => Refused(a) }
 
     ReservationEnd [4] { 0 => Term, 1 => Cancelled, 2 => Unpaid, 3 => HostFailed }
-    ToHost [13] {
+    ToHost [14] {
         0 => Hello(a),
         1 => Open(a),
         2 => Resume(a),
@@ -351,8 +407,9 @@ make_enum! {
         10 => Reserve(a),
         11 => Reservation(a),
         12 => Cancel(a),
+        13 => Digest(a),
     }
-    FromHost [8] {
+    FromHost [9] {
         0 => Accepted(a),
         1 => Refused(a),
         2 => Stage { lease, stage, detail },
@@ -361,6 +418,7 @@ make_enum! {
         5 => Removed(a),
         6 => Checkpoint { lease, within_ms },
         7 => Reservation(a),
+        8 => Digests(a),
     }
     StreamHello [8] {
         0 => Logs { lease, output, from, follow },

@@ -156,6 +156,7 @@ fn good_file(bend: impl Fn(&mut Receipt)) -> ReceiptFile {
         fee: cost.split(BasisPoints::SERVICE_FEE).0,
         logs: LogSummary::default(),
         wipe: Wipe { complete: true, ..Wipe::default() },
+        matched: None,
     };
     bend(&mut receipt);
     let receipt = Signed::sign(&DOMAIN, &host, &receipt).unwrap();

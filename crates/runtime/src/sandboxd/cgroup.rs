@@ -221,6 +221,7 @@ impl Cgroup {
             // Counted in every group, with the controller or without.
             stats.cpu_usec = self.keyed("freezer", "cpu.stat", "usage_usec");
             stats.throttled_usec = self.keyed("cpu", "cpu.stat", "throttled_usec");
+            stats.waited_usec = self.pressure("freezer", "cpu.pressure");
             stats.memory_bytes = self.number("memory", "memory.current");
             stats.memory_peak_bytes = self.number("memory", "memory.peak");
         } else {
@@ -287,6 +288,15 @@ impl Cgroup {
             .find(|(name, _)| *name == key)
             .and_then(|(_, value)| value.trim().parse().ok())
             .unwrap_or(0)
+    }
+
+    /// The total of a pressure file's line `some`, in microseconds.
+    fn pressure(&self, controller: &str, name: &str) -> u64 {
+        let text = self.read(controller, name).unwrap_or_default();
+        let some = text.lines().find_map(|line| line.strip_prefix("some "));
+        let total =
+            some.and_then(|some| some.split(' ').find_map(|part| part.strip_prefix("total=")));
+        total.and_then(|total| total.parse().ok()).unwrap_or(0)
     }
 
     /// On v2 a controller works in a group only if every group above hands it down.

@@ -228,9 +228,9 @@ impl Attack {
 /// An honest host with a card of the class that most attacks claim.
 pub(super) const HONEST: Attack = attack(("honest", ""), Publicly, (H100, H100), Cheat::Slower);
 
-const NO_RESIDENCY: &str = "checkers do not ask for residency yet";
-const NO_WINDOW: &str = "checkers do not ask containers of one owner in one window yet";
-const NO_REFUSALS: &str = "checkers do not count refusals yet";
+const NO_RESIDENCY: &str = "where residency is not asked";
+const NO_WINDOW: &str = "where containers of one owner are not asked in one window";
+const NO_REFUSALS: &str = "where refusals are not counted";
 const MAJORITY: &str = "more than half decide";
 const PAIRS: &str = "two on one slow card look like the next class, worth nearly as much";
 const SPLIT: &str = "identities of different owners are not suspected";

@@ -18,7 +18,7 @@ pub(super) const FIRST_MINUTE: u64 = 20_000 * MINUTES_A_DAY;
 /// How checks are assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Assigned {
-    /// By the public seed, a committee each minute, as nodes do now: the host knows when.
+    /// By the public seed, a committee each minute: the host knows when.
     Publicly,
     /// By private sortition, a committee each hour on average: nobody knows before.
     Privately,

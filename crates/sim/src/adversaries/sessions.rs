@@ -179,6 +179,7 @@ fn paid(terms: &welkin_ledger::epoch::Terms, sessions: &[(u8, Ppm)]) -> u64 {
             seconds: 3_600,
             quality_bp: quality.basis_points(),
             indexer: 0,
+            matched: 3_600,
         })
         .collect();
     let settled = settle(terms, &Book::new(Emissions::new(5_000_000)), &mut evidence);

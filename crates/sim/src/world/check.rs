@@ -1,25 +1,38 @@
 //! The checker's shell: the real machine, a network that loses some probes.
 
+use welkin_check::sortition::Lot;
 use welkin_check::{Config, Input, Output};
 use welkin_proto::check::Finding;
-use welkin_proto::settle::EpochView;
+use welkin_proto::settle::{EpochView, Listed};
+use welkin_proto::{Turn, TurnProof};
 use welkin_types::{NodeId, UnixMillis};
 
 use super::{Violation, World};
 
-/// One of two checkers; the other one is not simulated.
-pub(super) const CONFIG: Config = Config { committee: 1, probes_max: 4, deadline_ms: 3_000 };
+/// One of two checkers, which both check everything; the other one is not simulated.
+pub(super) const CONFIG: Config = Config { committee: 2, probes_max: 4, deadline_ms: 3_000 };
 
 impl World {
     pub(super) fn on_check(&mut self) -> Result<(), Violation> {
         let now = UnixMillis(self.now);
         let mut probes = Vec::new();
         if let Some(epoch) = self.checker.epoch_wanted(now, 60) {
-            let checkers = [0xcc, 0xcd].map(|number| NodeId::from_bytes([number; 32])).to_vec();
+            let listed = |number| Listed {
+                node: NodeId::from_bytes([number; 32]),
+                number: number.into(),
+                vrf: [0; 32],
+            };
+            let checkers = [0xcc, 0xcd].map(listed).to_vec();
             let seed = self.seed.to_be_bytes().repeat(4);
             let seed = seed.try_into().unwrap_or([0; 32]);
             self.checker
                 .handle(now, Input::Epoch(EpochView { epoch, seed, checkers, epoch_seconds: 60 }));
+            probes.extend(self.drain_checker()?);
+        }
+        if let Some((minute, ..)) = self.checker.ticket_wanted(now) {
+            // Of two both visit everything, whatever they draw; nobody here verifies a proof.
+            let turn = Turn { minute, proof: TurnProof::from_bytes(&[0; TurnProof::BYTES]) };
+            self.checker.handle(now, Input::Drawn { turn, lot: Lot::new([0; 32]) });
             probes.extend(self.drain_checker()?);
         }
         self.checker.handle(now, Input::Listings(self.fleet.listing(now, None, 1_000)));
@@ -51,6 +64,8 @@ impl World {
                 Output::Probe { addr, container, minute, .. } => {
                     probes.push((addr.node, container, minute));
                 }
+                // Of two checkers both check everything: nobody stands in.
+                Output::AskShort(_) => self.law(false, "a checker stands in among two")?,
                 Output::Report(report) => {
                     let counted = self.fleet.report(UnixMillis(self.now), &report);
                     // Its host may have been forgotten in the meantime.

@@ -51,6 +51,8 @@ pub enum LogPiece {
     },
     /// Nothing more for now.
     Later,
+    /// Whoever wrote is gone and did not close the log: another may go on with it.
+    Abandoned,
 }
 
 /// Follows a log.
@@ -112,10 +114,10 @@ impl LogReader {
         self.index.time_of(offset)
     }
 
-    /// Completes once there is more to read or the log is closed.
+    /// Completes once there is more to read, the log is closed or its writer is gone.
     pub async fn ready(&mut self) {
         let position = self.position;
-        // The writer being gone means that nothing more comes; `next` then says so.
+        // `next` says of a writer that is gone.
         let _ = self.state.wait_for(|state| state.end > position || state.closed).await;
     }
 
@@ -129,8 +131,13 @@ impl LogReader {
         let writer_is_gone = self.state.has_changed().is_err();
         let Watch { end, closed } = *self.state.borrow();
         if self.position >= end {
-            let over = closed || writer_is_gone;
-            return Ok(if over { LogPiece::End { total: end } } else { LogPiece::Later });
+            // Only what was closed has ended: a writer is also gone where its process stops, and the
+            // next one goes on with the same log.
+            return Ok(match (closed, writer_is_gone) {
+                (true, _) => LogPiece::End { total: end },
+                (false, true) => LogPiece::Abandoned,
+                (false, false) => LogPiece::Later,
+            });
         }
         let number = self.position / SEGMENT_BYTES;
         if self.segment.as_ref().is_none_or(|(open, _)| *open != number) {

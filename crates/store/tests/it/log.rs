@@ -16,7 +16,7 @@ fn read_all(reader: &mut LogReader) -> (Vec<u8>, Vec<(u64, u64)>) {
         match reader.next(&mut buffer, 100_000).unwrap() {
             LogPiece::Data { .. } => bytes.extend_from_slice(&buffer),
             LogPiece::Gap { from, to } => gaps.push((from, to)),
-            LogPiece::End { .. } | LogPiece::Later => return (bytes, gaps),
+            LogPiece::End { .. } | LogPiece::Later | LogPiece::Abandoned => return (bytes, gaps),
         }
     }
 }
@@ -109,4 +109,28 @@ async fn a_follower_waits_for_more_and_sees_the_end() {
     log.close();
     reader.ready().await;
     assert_eq!(reader.next(&mut buffer, 16).unwrap(), LogPiece::End { total: 2 });
+}
+
+#[tokio::test]
+async fn a_writer_that_is_gone_has_ended_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || LogWriter::open(dir.path(), "stdout", LogLimits::default()).unwrap();
+    let mut buffer = Vec::new();
+    let mut log = open();
+    let mut reader =
+        LogReader::follow(dir.path(), "stdout", LogStart::Offset(0), log.watch()).unwrap();
+    log.append(b"one", UnixMillis(5)).unwrap();
+    drop(log);
+    assert_eq!(reader.next(&mut buffer, 16).unwrap(), LogPiece::Data { offset: 0 });
+    reader.ready().await;
+    assert_eq!(reader.next(&mut buffer, 16).unwrap(), LogPiece::Abandoned);
+
+    let mut log = open();
+    let mut reader =
+        LogReader::follow(dir.path(), "stdout", LogStart::Offset(3), log.watch()).unwrap();
+    log.append(b"two", UnixMillis(6)).unwrap();
+    log.close();
+    drop(log);
+    assert_eq!(reader.next(&mut buffer, 16).unwrap(), LogPiece::Data { offset: 3 });
+    assert_eq!(reader.next(&mut buffer, 16).unwrap(), LogPiece::End { total: 6 });
 }

@@ -22,6 +22,8 @@ pub const ENV_NAME_LEN_MAX: usize = 128;
 pub const SECRETS_MAX: usize = 64;
 /// The most containers of one task.
 pub const NODES_MAX: u16 = 1_024;
+/// The longest round trip between containers that can be asked for, in milliseconds.
+pub const WITHIN_MS_MAX: u32 = 60_000;
 /// The most entries of any other list.
 pub const LIST_MAX: usize = 64;
 /// The most starts of one task.

@@ -86,6 +86,13 @@ pub struct Where {
     /// How reliable the host has to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reliability: Option<Text<Reliability>>,
+    /// The longest round trip between any two of the task's `nodes`, in milliseconds; if left out,
+    /// all of them are in one region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within_ms: Option<u32>,
+    /// Whether each of the task's `nodes` has to be on a host of its own.
+    #[serde(skip_serializing_if = "is_default")]
+    pub distinct_hosts: bool,
     /// What the match is to be best in; `cheapest` if left out.
     #[serde(skip_serializing_if = "is_default")]
     pub policy: Policy,

@@ -152,7 +152,10 @@ fn what_is_not_carried_out_is_listed() {
         ("price: {spot: never}\nresources: {memory: 1GB, cpu: 2, gpu: 'H100:80GB:1..2'}", ""),
         ("trust: {isolation: process}", ""),
         ("kind: service", "kind"),
-        ("nodes: 2", "nodes"),
+        ("nodes: 64", ""),
+        ("nodes: 65", "nodes"),
+        ("nodes: 2\nprice: {reserve: rsv_00000000000000000000000000000001}", "price.reserve"),
+        ("nodes: 2\ncheckpoint: {path: /work/ckpt, on_preempt: 60s}", "checkpoint"),
         ("rootfs: ./dir", "rootfs"),
         ("preset: torch", "preset"),
         ("trust: {isolation: sandbox}", "trust.isolation"),
@@ -168,8 +171,8 @@ fn what_is_not_carried_out_is_listed() {
         let keys: Vec<_> = spec.unsupported().iter().map(|gap| gap.key).collect();
         assert_eq!(keys.join(" "), expected, "{text}");
     }
-    let gap = Unsupported { key: "nodes", why: "a task runs on one container yet" };
-    assert_eq!(gap.to_string(), "`nodes`: a task runs on one container yet");
+    let gap = Unsupported { key: "nodes", why: "at most 64 containers work on one task yet" };
+    assert_eq!(gap.to_string(), "`nodes`: at most 64 containers work on one task yet");
 }
 
 #[test]
@@ -365,6 +368,15 @@ fn wrong_wholes() {
             "resources.shm: is more than `resources.memory`, of which it is a part",
         ),
         ("nodes: 0", "nodes: is 0, expected 1 to 1024"),
+        (
+            "where: {within_ms: 5}",
+            "where.within_ms: is about several containers: give `nodes` as well",
+        ),
+        (
+            "where: {distinct_hosts: true}",
+            "where.distinct_hosts: is about several containers: give `nodes` as well",
+        ),
+        ("nodes: 2\nwhere: {within_ms: 60001}", "where.within_ms: is more than 60000 ms"),
         ("timeouts: {run: 0s}", "timeouts.run: is no time at all: leave it out for no limit"),
         ("price: {budget: 0}", "price.budget: is nothing: leave it out for no limit"),
         ("retry: {max: 1001}", "retry.max: is 1001, expected 0 to 1000"),

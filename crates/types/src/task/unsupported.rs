@@ -8,6 +8,9 @@ use std::fmt;
 use super::{Attestation, DataAtRest, Kind, TaskSpec, Text};
 use crate::Tier;
 
+/// The most containers that are leased together.
+const GANG_MAX: u16 = 64;
+
 /// A key that is set to something that is not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsupported {
@@ -36,11 +39,12 @@ impl TaskSpec {
         list
     }
 
-    fn base_gaps(&self) -> [(bool, &'static str, &'static str); 12] {
+    fn base_gaps(&self) -> [(bool, &'static str, &'static str); 14] {
         const AT_LEAST: &str = "an upper bound is not looked at yet; leave it out";
         let (asked, trust) = (&self.resources, &self.trust);
         let is_strong = trust.isolation.is_some_and(|tier| tier > Tier::Container);
         let attests = trust.attestation.is_some_and(|asked| asked != Attestation::None);
+        let is_gang = self.nodes > 1;
         let ignores = self.files.iter().any(|files| files.ignore.is_some());
         [
             (self.kind != Kind::Task, "kind", "only tasks that end by themselves can run yet"),
@@ -54,7 +58,17 @@ impl TaskSpec {
             (asked.cpu.is_some_and(|Text(cpu)| cpu.is_capped()), "resources.cpu", AT_LEAST),
             (asked.memory.is_some_and(|Text(size)| size.is_capped()), "resources.memory", AT_LEAST),
             (asked.disk.is_some_and(|Text(size)| size.is_capped()), "resources.disk", AT_LEAST),
-            (self.nodes != 1, "nodes", "a task runs on one container yet"),
+            (self.nodes > GANG_MAX, "nodes", "at most 64 containers work on one task yet"),
+            (
+                is_gang && self.price.reserve.is_some(),
+                "price.reserve",
+                "a reservation is one container: a task of several `nodes` can't run on it",
+            ),
+            (
+                is_gang && self.checkpoint.is_some(),
+                "checkpoint",
+                "the progress of a task of several `nodes` is not kept yet",
+            ),
             (is_strong, "trust.isolation", "nothing stronger than `container` is offered yet"),
             (attests, "trust.attestation", "hosts can't prove what they run yet"),
             (

@@ -104,6 +104,19 @@ impl TaskSpec {
             return Err(KeyError::new("nodes", reason));
         }
         let (place, operators) = (&self.place, &self.place.operators);
+        for (is_set, key) in [
+            (place.within_ms.is_some(), "where.within_ms"),
+            (place.distinct_hosts, "where.distinct_hosts"),
+        ] {
+            if is_set && self.nodes == 1 {
+                let reason = "is about several containers: give `nodes` as well";
+                return Err(KeyError::new(key, reason));
+            }
+        }
+        if place.within_ms.is_some_and(|ms| ms > limits::WITHIN_MS_MAX) {
+            let reason = format!("is more than {} ms", limits::WITHIN_MS_MAX);
+            return Err(KeyError::new("where.within_ms", reason));
+        }
         check_len("where.regions", place.regions.len(), limits::LIST_MAX)?;
         check_len("where.operators.allow", operators.allow.len(), limits::LIST_MAX)?;
         check_len("where.operators.deny", operators.deny.len(), limits::LIST_MAX)?;

@@ -1,10 +1,12 @@
-//! `welkin checker assignments`: who checks what when, recomputed from the public seed.
+//! `welkin checker assignments`: who checks what when, recomputed from what checkers have shown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use welkin_check::{assignment, epoch_of, second_of_minute};
+use welkin_check::epoch_of;
+use welkin_check::sortition::{Committees, Lot};
 use welkin_node::checker::COMMITTEE;
 use welkin_node::outside;
+use welkin_proto::Seating;
 use welkin_proto::settle::EpochView;
 use welkin_types::{ContainerId, NodeId};
 
@@ -22,10 +24,12 @@ const MINUTES_MAX: usize = 50_000;
 #[derive(Debug, serde::Serialize)]
 struct Row {
     minute: u64,
-    /// In the minute.
-    second: u8,
+    /// In the minute; only once the checker has shown what it had drawn.
+    second: Option<u8>,
     container: ContainerId,
     checker: NodeId,
+    /// In which place it may stand in, from 0; none where it has drawn the container.
+    stand_in: Option<u8>,
 }
 
 /// `welkin checker assignments`
@@ -34,9 +38,10 @@ pub(crate) async fn assignments(context: &Context, args: &Assignments) -> anyhow
     let checker = checker.map_err(|error| Usage::new(format!("{error}"), "as --checker nod_…"))?;
     let only = args.container.as_deref().map(str::parse::<ContainerId>).transpose();
     let only = only.map_err(|error| Usage::new(format!("{error}"), "as --container ctr_…"))?;
-    let (view, mut containers) = known(context, args, only.is_none()).await?;
+    let Known { view, mut containers, lots } = known(context, args, only.is_none()).await?;
     containers.extend(only);
-    let epoch_seconds = view.epoch_seconds.max(1);
+    let (epoch_seconds, checkers) = (view.epoch_seconds.max(1), view.nodes());
+    let committees = Committees::new(&view, COMMITTEE);
     let is_of_epoch = |minute: u64| epoch_of(minute, epoch_seconds) == view.epoch;
     let first = view.epoch.saturating_mul(epoch_seconds).div_ceil(60);
     let minutes = match args.minute {
@@ -51,13 +56,10 @@ pub(crate) async fn assignments(context: &Context, args: &Assignments) -> anyhow
     let mut rows = Vec::new();
     for minute in minutes.take(MINUTES_MAX).filter(|minute| is_of_epoch(*minute)) {
         for container in &containers {
-            let committee = assignment(&view.seed, minute, &view.checkers, *container, COMMITTEE);
-            let wanted = committee.into_iter().filter(|one| checker.is_none_or(|it| it == *one));
-            rows.extend(wanted.map(|checker| Row {
-                minute,
-                second: second_of_minute(&view.seed, minute, checker, *container),
-                container: *container,
-                checker,
+            let wanted = checkers.iter().filter(|one| checker.is_none_or(|it| it == **one));
+            rows.extend(wanted.filter_map(|checker| {
+                let lot = lots.get(&(minute, *checker));
+                row(&committees, minute, *container, *checker, lot)
             }));
         }
         if rows.len() > ROWS_MAX {
@@ -73,17 +75,42 @@ pub(crate) async fn assignments(context: &Context, args: &Assignments) -> anyhow
     Ok(())
 }
 
+/// What a checker has to do with a container in a minute, as far as it is known.
+fn row(
+    committees: &Committees,
+    minute: u64,
+    container: ContainerId,
+    checker: NodeId,
+    lot: Option<&Lot>,
+) -> Option<Row> {
+    let (second, stand_in) = match committees.seating(checker, minute, container, lot) {
+        Seating::Drawn => (lot.map(|lot| committees.second(lot, minute, container)), None),
+        Seating::StandIn(rank) => (None, Some(rank)),
+        Seating::Nobody => return None,
+    };
+    Some(Row { minute, second, container, checker, stand_in })
+}
+
+/// What is known of an epoch.
+struct Known {
+    view: EpochView,
+    containers: BTreeSet<ContainerId>,
+    /// What checkers have shown that they had drawn, by minute.
+    lots: BTreeMap<(u64, NodeId), Lot>,
+}
+
 /// Seed and checkers of the epoch, and containers where none is named.
 async fn known(
     context: &Context,
     args: &Assignments,
     wants_containers: bool,
-) -> anyhow::Result<(EpochView, BTreeSet<ContainerId>)> {
+) -> anyhow::Result<Known> {
     if let Some(file) = &args.from.evidence {
         let published = read(file)?;
+        let lots = published.lots();
         let containers = published.gather().containers.into_keys();
         let containers = containers.filter(|_| wants_containers).collect();
-        return Ok((published.heading.view, containers));
+        return Ok(Known { view: published.heading.view, containers, lots });
     }
     let client = Client::open(context).await?;
     let asked = async {
@@ -91,11 +118,23 @@ async fn known(
         let present = outside::now().0 / 1_000 / first.epoch_seconds.max(1);
         let view = client.buyer.settle().epoch(args.from.epoch.unwrap_or(present)).await?;
         let rows = if wants_containers { client.buyer.offers(None).await? } else { Vec::new() };
-        anyhow::Ok((view, rows.into_iter().map(|row| row.container.id).collect()))
+        let containers = rows.into_iter().map(|row| row.container.id).collect();
+        // Without what was shown it is still known who may stand in.
+        let collected = client.buyer.evidence(view.clone()).await.ok();
+        let lots = collected.map(|collected| collected.published.lots()).unwrap_or_default();
+        anyhow::Ok(Known { view, containers, lots })
     };
     let asked = asked.await;
     client.close().await;
     asked
+}
+
+/// Why it is not said when.
+fn unknown(row: &Row) -> String {
+    match row.stand_in {
+        Some(rank) => format!("stands in as {}", u16::from(rank) + 1),
+        None => "not shown".to_owned(),
+    }
 }
 
 fn show(context: &Context, view: &EpochView, rows: &[Row]) -> anyhow::Result<()> {
@@ -103,8 +142,9 @@ fn show(context: &Context, view: &EpochView, rows: &[Row]) -> anyhow::Result<()>
         return rows.iter().try_for_each(out::json);
     }
     let cells = |row: &Row| {
-        let seconds = row.minute.saturating_mul(60).saturating_add(u64::from(row.second));
-        let at = welkin_chain::refusals::time(seconds);
+        let second = row.second.map(u64::from);
+        let at = second.map(|second| row.minute.saturating_mul(60).saturating_add(second));
+        let at = at.map_or_else(|| unknown(row), welkin_chain::refusals::time);
         vec![row.minute.to_string(), at, row.container.to_string(), row.checker.to_string()]
     };
     let rows: Vec<_> = rows.iter().map(cells).collect();

@@ -3,10 +3,10 @@
 use alloy_primitives::{Address, B256};
 use welkin_chain::ops::committee::{self, Epoch};
 use welkin_chain::ops::typed_data::{self, Signature};
-use welkin_ledger::epoch::Span;
 use welkin_node::epoch::Outcome;
 use welkin_node::outside;
 use welkin_proto::epoch::Heading;
+use welkin_proto::epoch::Span;
 
 use super::{published, settled};
 use crate::cli::{EpochAccept, EpochArgs, EpochCommand, EpochPropose, EpochSign};

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, U256};
 use welkin_chain::ath;
 use welkin_chain::ops::rewards::{self, Proof};
 use welkin_ledger::epoch::{Cause, Claim, Share, Stream, UNIT_WEI};
-use welkin_node::epoch::Outcome;
+use welkin_node::epoch::{Outcome, delivered_quality};
 use welkin_types::AccountId;
 
 use super::{name, published, settled};
@@ -70,6 +70,14 @@ fn cause(outcome: &Outcome, share: &Share) -> (&'static str, String) {
     }
 }
 
+/// The mean quality of what was delivered, in basis points.
+fn quality(outcome: &Outcome, share: &Share) -> Option<u16> {
+    match share.cause {
+        Cause::Delivery(container) => delivered_quality(&outcome.gathered, container),
+        Cause::Capacity(_) | Cause::Tasks(_) | Cause::Bonus(_) | Cause::Matches => None,
+    }
+}
+
 /// What a weight is the product of.
 const fn formula(cause: Cause) -> &'static str {
     match cause {
@@ -77,7 +85,7 @@ const fn formula(cause: Cause) -> &'static str {
         Cause::Delivery(_) => "capacity x seconds delivered x quality",
         Cause::Tasks(_) => "correct verdicts and findings",
         Cause::Bonus(_) => "earned by tasks in the quarter",
-        Cause::Matches => "seconds delivered of what it matched",
+        Cause::Matches => "seconds delivered of what it matched, each with its fee",
     }
 }
 
@@ -96,6 +104,7 @@ fn data(outcome: &Outcome, account: AccountId) -> serde_json::Value {
                         "of": of,
                         "weight": share.weight.to_string(),
                         "formula": formula(share.cause),
+                        "quality_bp": quality(outcome, share),
                         "amount_wei": wei(share.units),
                     })
                 })
@@ -132,7 +141,11 @@ fn text(outcome: &Outcome, account: AccountId) -> String {
             .iter()
             .map(|share| {
                 let (kind, of) = cause(outcome, share);
-                let (weight, formula) = (share.weight.to_string(), formula(share.cause).to_owned());
+                let mut formula = formula(share.cause).to_owned();
+                if let Some(quality) = quality(outcome, share) {
+                    formula.push_str(&format!(", {}.{:02} %", quality / 100, quality % 100));
+                }
+                let weight = share.weight.to_string();
                 vec![kind.to_owned(), of, ath::show(wei(share.units)), weight, formula]
             })
             .collect();

@@ -158,12 +158,12 @@ where
     let mut found: Vec<KeptLease> = Vec::new();
     let mut seen = BTreeSet::new();
     for name in names {
-        match client::find(&home, name) {
-            Ok(kept) if seen.insert(kept.lease) => found.push(kept),
-            Ok(_) => (),
+        match client::find_all(&home, name) {
+            Ok(named) => found.extend(named.into_iter().filter(|kept| seen.insert(kept.lease))),
             Err(error) => failed.push(error),
         }
     }
+    let asked = found.len() + failed.len();
     if !found.is_empty() {
         let client = Client::open(context).await?;
         let mut working = JoinSet::new();
@@ -182,7 +182,7 @@ where
         }
         client.close().await;
     }
-    report(failed, verb, names.len())
+    report(failed, verb, asked)
 }
 
 fn failure(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::task::JoinSet;
-use welkin_node::buyer::{BuyerError, Home, KeptLease, KeptWait};
+use welkin_node::buyer::{BuyerError, Home, KeptGang, KeptLease, KeptWait};
 use welkin_node::outside;
 use welkin_proto::NodeAddr;
 use welkin_proto::lease::LeaseInfo;
@@ -99,6 +99,8 @@ async fn ask_hosts(context: &Context, leases: &[KeptLease]) -> Said {
 struct Row {
     lease: LeaseId,
     name: String,
+    /// Its place among several nodes.
+    gang: Option<KeptGang>,
     /// The state, or `unknown` where the host does not say.
     state: &'static str,
     reason: &'static str,
@@ -123,6 +125,7 @@ fn row(home: &Home, kept: &KeptLease, said: &Said) -> Row {
     let mut row = Row {
         lease: kept.lease,
         name: kept.name.clone(),
+        gang: kept.gang,
         state: known.as_str(),
         reason: why.code(),
         last_known: None,
@@ -204,7 +207,7 @@ fn table(waits: &[KeptWait], rows: &[Row], now: UnixMillis) -> String {
     let cells = |row: &Row| {
         vec![
             out::short(&row.lease),
-            if row.name.is_empty() { "-".to_owned() } else { row.name.clone() },
+            name(row),
             row.last_known
                 .map_or_else(|| row.state.to_owned(), |last| format!("{} [{last}]", row.state)),
             row.reason.to_owned(),
@@ -219,6 +222,16 @@ fn table(waits: &[KeptWait], rows: &[Row], now: UnixMillis) -> String {
     };
     let waits = waits.iter().map(|wait| queued_cells(wait, now));
     out::table(&head, &waits.chain(rows.iter().map(cells)).collect::<Vec<_>>())
+}
+
+/// The name, and the rank of one of several nodes: `train/1`.
+fn name(row: &Row) -> String {
+    match (&row.gang, row.name.is_empty()) {
+        (None, true) => "-".to_owned(),
+        (None, false) => row.name.clone(),
+        (Some(member), true) => format!("{}/{}", out::short(&member.gang), member.rank),
+        (Some(member), false) => format!("{}/{}", row.name, member.rank),
+    }
 }
 
 /// The beginning of a text on one line.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::timeout;
-use welkin_node::buyer::{BuyerError, Home, KeptLease, KeptWait};
+use welkin_node::buyer::{BuyerError, Home, KeptDigests, KeptLease, KeptWait};
 use welkin_node::outside;
 use welkin_node::settlement::SettlementError;
 use welkin_proto::lease::LeaseInfo;
@@ -15,7 +15,7 @@ use welkin_proto::{Exit, Receipt, StageTime};
 use welkin_types::{CapacityType, LeaseId, LeaseState, Reason, UnixMillis};
 
 use super::list::Queued;
-use super::{ask_host, exit_text};
+use super::{ask_host, exit_text, quality};
 use crate::client::{self, Client};
 use crate::market::size;
 use crate::{Context, Usage, cli, out};
@@ -29,7 +29,17 @@ pub(crate) async fn show(context: &Context, args: &cli::Id) -> anyhow::Result<()
     if args.lease.starts_with("tkt_") {
         return show_wait(context, &home, &args.lease);
     }
-    let kept = client::find(&home, &args.lease)?;
+    let found = client::find_all(&home, &args.lease)?;
+    for (index, kept) in found.into_iter().enumerate() {
+        if index > 0 && !context.is_json {
+            out::text("\n")?;
+        }
+        show_one(context, &home, kept).await?;
+    }
+    Ok(())
+}
+
+async fn show_one(context: &Context, home: &Home, kept: KeptLease) -> anyhow::Result<()> {
     let file = home.receipt(kept.lease).map_err(BuyerError::Home)?;
     let receipt = file.and_then(|file| file.verify().ok());
     let (host, settlement) = match Client::open(context).await {
@@ -45,6 +55,7 @@ pub(crate) async fn show(context: &Context, args: &cli::Id) -> anyhow::Result<()
     };
     let shown = Shown {
         receipt_path: receipt.is_some().then(|| home.receipt_path(kept.lease)),
+        digests: home.digests(kept.lease).map_err(BuyerError::Home)?.unwrap_or_default(),
         logs_here: [
             copied(&home.log_dir(kept.lease), "stdout"),
             copied(&home.log_dir(kept.lease), "stderr"),
@@ -158,6 +169,8 @@ struct Shown {
     settlement_problem: Option<String>,
     receipt: Option<Receipt>,
     receipt_path: Option<std::path::PathBuf>,
+    /// What buyer and host measured of it.
+    digests: KeptDigests,
     /// Bytes of standard output and error that were copied here.
     logs_here: [u64; 2],
 }
@@ -197,6 +210,9 @@ impl Shown {
         self.use_lines(&mut lines);
         self.money(&mut lines);
         self.logs(&mut lines);
+        for line in quality::lines(&self.digests) {
+            lines.line("quality", line);
+        }
         if let Some(detail) = &self.lease.detail {
             lines.line("detail", detail);
         }
@@ -223,6 +239,9 @@ impl Shown {
         lines.line("host", &kept.host);
         lines.line("operator", order.operator);
         lines.line("container", order.container);
+        if let Some(matched) = kept.matched {
+            lines.line("matched by", format!("{} for {}", matched.indexer, matched.account));
+        }
         lines.line("price", order.price);
         if kept.terms.capacity == CapacityType::Spot {
             lines.line("terms", format!("spot, {} s notice", kept.terms.notice_seconds));
@@ -359,6 +378,7 @@ mod tests {
             settlement_problem: Some("the settlement service does not answer".to_owned()),
             receipt: None,
             receipt_path: None,
+            digests: KeptDigests::default(),
             logs_here: [2_048, 0],
         }
     }

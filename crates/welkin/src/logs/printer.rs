@@ -7,6 +7,7 @@ use welkin_proto::lease::Output;
 use welkin_types::UnixMillis;
 
 use crate::out;
+use crate::ranked::Ranked;
 
 /// A line that is longer is shown in parts.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -15,8 +16,12 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Printer {
     output: Output,
-    /// The line that is not at its end yet; `None` where bytes are shown as they are.
+    /// Of one of several nodes.
+    rank: Option<u16>,
+    /// The line that is not at its end yet, for programs.
     line: Option<Line>,
+    /// The same, for people, of one of several nodes. Without both bytes are shown as they are.
+    ranked: Option<Ranked>,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +36,9 @@ struct Shown {
     /// When it was printed, at the latest.
     at: UnixMillis,
     output: Output,
+    /// Which of several nodes printed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rank: Option<u16>,
     /// Without the line's end; what is no UTF-8 is replaced by U+FFFD.
     text: String,
 }
@@ -43,11 +51,15 @@ struct Gap {
 }
 
 impl Printer {
-    pub(super) fn new(output: Output, is_json: bool) -> Self {
-        Self { output, line: is_json.then(Line::default) }
+    pub(super) fn new(output: Output, rank: Option<u16>, is_json: bool) -> Self {
+        let ranked = rank.filter(|_| !is_json).map(Ranked::new);
+        Self { output, rank, line: is_json.then(Line::default), ranked }
     }
 
     pub(super) fn print(&mut self, at: UnixMillis, bytes: &[u8]) -> io::Result<()> {
+        if let Some(ranked) = &mut self.ranked {
+            return raw(self.output, &ranked.push(bytes));
+        }
         let Some(line) = &mut self.line else { return raw(self.output, bytes) };
         let mut text = String::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -56,7 +68,7 @@ impl Printer {
             }
             line.bytes.extend_from_slice(part);
             if part.ends_with(b"\n") || line.bytes.len() >= LINE_BYTES_MAX {
-                text.push_str(&json(&line.take(self.output)));
+                text.push_str(&json(&line.take(self.output, self.rank)));
             }
         }
         raw(Output::Stdout, text.as_bytes())
@@ -64,9 +76,12 @@ impl Printer {
 
     /// Nothing more comes: shows a last line without an end.
     pub(super) fn finish(&mut self) -> io::Result<()> {
+        if let Some(ranked) = &mut self.ranked {
+            return raw(self.output, &ranked.finish());
+        }
         match &mut self.line {
             Some(line) if !line.bytes.is_empty() => {
-                let shown = json(&line.take(self.output));
+                let shown = json(&line.take(self.output, self.rank));
                 raw(Output::Stdout, shown.as_bytes())
             }
             _ => Ok(()),
@@ -84,11 +99,11 @@ impl Printer {
 }
 
 impl Line {
-    fn take(&mut self, output: Output) -> Shown {
+    fn take(&mut self, output: Output, rank: Option<u16>) -> Shown {
         let bytes = std::mem::take(&mut self.bytes);
         let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let text = String::from_utf8_lossy(text).into_owned();
-        Shown { at: self.at, output, text }
+        Shown { at: self.at, output, rank, text }
     }
 }
 
@@ -115,7 +130,7 @@ mod tests {
     #[test]
     fn a_line_has_the_time_of_its_first_byte() {
         let mut line = Line { bytes: b"a\xff\n".to_vec(), at: UnixMillis(7) };
-        let shown = line.take(Output::Stderr);
+        let shown = line.take(Output::Stderr, None);
         assert_eq!(json(&shown), "{\"at\":7,\"output\":\"stderr\",\"text\":\"a\u{fffd}\"}\n");
         assert!(line.bytes.is_empty());
     }

@@ -1,10 +1,10 @@
 //! How money and receipts read.
 
 use welkin_proto::{
-    AccountKey, Delegation, Domain, Exit, LogSummary, NodeKey, Order, ReceiptAck, Signed,
+    AccountKey, Delegation, Domain, Exit, LogSummary, Matched, NodeKey, Order, ReceiptAck, Signed,
     SignedByAccount, StageTime, Usage as Used, Voucher, Wipe,
 };
-use welkin_types::{BasisPoints, ContainerId, Price, Reason};
+use welkin_types::{AccountId, BasisPoints, ContainerId, NodeId, Price, Reason};
 
 use super::*;
 
@@ -67,6 +67,10 @@ fn statement(order: &Order) -> Receipt {
         fee: cost.split(BasisPoints::SERVICE_FEE).0,
         logs: LogSummary { stdout_bytes: 2_048, stderr_bytes: 0 },
         wipe: Wipe { complete: true, processes_killed: 1, scratch_bytes: 4_096, elapsed_ms: 7 },
+        matched: Some(Matched {
+            indexer: NodeId::from_bytes([4; 32]),
+            account: AccountId::from_bytes([5; 20]),
+        }),
     }
 }
 
@@ -115,6 +119,7 @@ fn a_right_receipt_says_what_was_checked() {
       signed by the host nod_ed4928c628d1c2c6eae90338905995612959273a5c63f93636c14614ac8737d1
       ordered by the buyer 0x1a642f0e3c3af545e7acbd38b07251b3990914f1 at $3.60/h
       the operator 0x5050a4f4b3f9338c3472dcc01a87c76a144b3c9c vouches for the host
+      the indexer nod_0404040404040404040404040404040404040404040404040404040404040404 matched it, for 0x0505050505050505050505050505050505050505
       10 s billed of 10 s running by its stages
       $0.01 is within the budget of $1.00 and the voucher of $0.01 for 10 s
       the fee of $0.002 is 20 %

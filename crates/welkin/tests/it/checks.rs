@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use welkin_node::settlement::Settle;
 use welkin_node::{Caller, outside, wire};
 use welkin_proto::ALPN_EXAM;
-use welkin_proto::exam::{ExamAsk, ExamRefusal, ExamReply, ExamWork};
+use welkin_proto::exam::{ExamAsk, ExamRefusal, ExamReply, ExamWork, FillWork};
 
 use crate::services::{HERE, Services};
 use crate::support::{DEADLINE, Output, Place, Proc, eventually, until};
@@ -52,12 +53,11 @@ fn an_order_ends_a_challenge_and_starts_at_once() {
     let endpoint = observer.buyer.endpoint().clone();
     // Warm: what is measured is not the first start of a sandbox.
     services.run(&["run", "--", "true"]).expect(0);
-    let minute = outside::now().0 / 60_000;
     let (container, seed) = (row.container.id, [1; 32]);
-    // Longer than any test, on a share of the processor.
-    let work = ExamWork { minute, container, device: 0, seed, n: 4_096, rounds: 64 };
     let ordered = observer.runtime.block_on(async {
-        observer.buyer.settle().register_checker().await.unwrap();
+        let minute = registered(observer.buyer.settle()).await;
+        // Longer than any test, on a share of the processor.
+        let work = ExamWork { minute, container, device: 0, seed, n: 4_096, rounds: 64 };
         let caller = Caller::new(endpoint, row.addr.clone(), ALPN_EXAM);
         let connection = caller.connection().await.unwrap();
         let mut replies = tokio::task::JoinSet::new();
@@ -81,6 +81,50 @@ fn an_order_ends_a_challenge_and_starts_at_once() {
     });
     assert_eq!(ordered, ExamReply::Refused(ExamRefusal::Ordered));
     services.are_well();
+}
+
+/// Memory that a checker had filled is given back as soon as an order comes.
+#[test]
+fn an_order_ends_a_look_at_memory_and_starts_at_once() {
+    let Some(mut services) = Services::start("", HERE) else { return };
+    let _host = services.host("host", HERE);
+    services.fund("1");
+    let observer = services.observer();
+    let offers = || observer.runtime.block_on(observer.buyer.offers(None)).unwrap();
+    let row = eventually(DEADLINE, "it is listed", || offers().into_iter().next());
+    let endpoint = observer.buyer.endpoint().clone();
+    let (container, seed) = (row.container.id, [1; 32]);
+    let replies = observer.runtime.block_on(async {
+        let minute = registered(observer.buyer.settle()).await;
+        let work =
+            FillWork { minute, container, device: 0, seed, units: 1 << 16, double_rounds: 8 };
+        let caller = Caller::new(endpoint, row.addr.clone(), ALPN_EXAM);
+        let connection = caller.connection().await.unwrap();
+        let (mut send, mut recv) = connection.open().await.unwrap();
+        wire::send(&mut send, &ExamAsk::Fill(work)).await.unwrap();
+        let filled = wire::expect::<ExamReply>(&mut recv, DEADLINE).await.unwrap();
+        let run = services.command("buyer", HERE, &["run", "--", "true"]);
+        let ran = tokio::task::spawn_blocking(|| Proc::spawn(run).finish());
+        let ended = wire::expect::<ExamReply>(&mut recv, DEADLINE).await.unwrap();
+        ran.await.unwrap().expect(0);
+        [filled, ended]
+    });
+    assert_eq!(replies, [ExamReply::Filled, ExamReply::Refused(ExamRefusal::Ordered)]);
+    services.are_well();
+}
+
+/// Registers a checker and waits until the list of the present epoch is closed; returns the minute.
+async fn registered(settle: &Settle) -> u64 {
+    settle.register_checker([0; 32]).await.unwrap();
+    // The first epoch has its list once those who came with the first one are in it.
+    let is_listed = async || settle.epoch(outside::now().0 / 60_000).await.is_ok();
+    let listed = async {
+        while !is_listed().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, listed).await.unwrap();
+    outside::now().0 / 60_000
 }
 
 /// `welkin host check` in a place of its own, with this log in place of the kernel's.

@@ -36,7 +36,7 @@ fn until_complete(services: &Services, file: &str) -> Value {
         let epoch = now.to_string();
         let output = services.run(&["--json", "epoch", "--epoch", &epoch, "--save", file]);
         found = if output.code == 0 { json(&output) } else { Value::Null };
-        (found["units"].as_u64() > Some(0), found["leases"].as_u64() > Some(0))
+        (found["units"].as_u64() > Some(0), found["digests"].as_u64() > Some(1))
     };
     until(TWO_MINUTES, "an epoch has a lease and a proof", || match look() {
         (true, false) => {
@@ -62,6 +62,8 @@ fn an_epoch_is_settled_alike_by_all_and_explained() {
     assert_eq!(summary["checkers"], 1);
 
     all_agree(&services, &path, &summary);
+    measured(&services);
+    reported(&services);
     explained(&services, file);
     bent(&services, &path);
 
@@ -72,6 +74,29 @@ fn an_epoch_is_settled_alike_by_all_and_explained() {
     let again = by(&services, "late", &["--json", "epoch", "--epoch", &epoch]);
     assert!(json(&again)["statements"].as_u64() >= count, "{}", again.text());
     services.are_well();
+}
+
+/// A session is shown with what both of its sides have measured.
+fn measured(services: &Services) {
+    services.run(&["run", "--name", "measured", "--", "sleep", "2"]).expect(0);
+    let shown = services.run(&["show", "measured"]).expect(0).text();
+    assert!(shown.contains("quality     1 minutes:"), "{shown}");
+    assert!(shown.contains("start: ") && shown.contains("running after"), "{shown}");
+    assert!(shown.contains("minute 0: buyer ") && shown.contains("; host "), "{shown}");
+}
+
+/// What whoever uses a lease says of it stands in the digest of its buyer.
+fn reported(services: &Services) {
+    services.run(&["run", "-d", "--name", "served", "--", "sleep", "8"]).expect(0);
+    let report = ["inference", "--first-token-ms", "240", "--errors-milli", "0"];
+    services.run(&[&["measure", "served"][..], &report].concat()).expect(0);
+    let wrong = ["measure", "served", "inference", "--errors-milli", "1001"];
+    let output = services.run(&wrong).expect(64);
+    assert!(output.stderr.contains("out of bounds"), "{}", output.stderr);
+    until(TWO_MINUTES, "the report is in a digest", || {
+        let shown = services.run(&["show", "served"]).expect(0).text();
+        shown.contains("first token 240 ms, errors 0.0 %")
+    });
 }
 
 /// Three processes, and a file whose lines stand in another order.
@@ -110,8 +135,14 @@ fn explained(services: &Services, file: &str) {
     let host = explain(&account("hosts"));
     let delivery = shares(&host, "delivery");
     assert!(!delivery.is_empty() && !shares(&host, "capacity").is_empty(), "{host}");
+    // Both sides have signed what they measured.
+    assert!(delivery[0]["quality_bp"].as_u64() > Some(9_000), "{host}");
     let checker = explain(&account("checkers"));
     assert_eq!(shares(&checker, "tasks").len(), 1, "{checker}");
+    // The indexer whose offer the buyer took.
+    let indexer = explain(&account("indexers"));
+    let matches = shares(&indexer, "matches");
+    assert!(matches.len() == 1 && matches[0]["weight"] != "0", "{indexer}");
     let args = ["rewards", "explain", &account("hosts"), "--evidence", file];
     let text = by(services, "two", &args).expect(0).text();
     assert!(text.contains("capacity x seconds delivered"), "{text}");
@@ -123,6 +154,7 @@ fn explained(services: &Services, file: &str) {
         score["observations"].as_array().unwrap().iter().any(|seen| seen["dimension"] == of)
     };
     assert!(seen("availability") && seen("start") && seen("sessions"), "{score}");
+    assert!(seen("quality"), "{score}");
     assert!(score["dimensions"][0]["certain_ppm"].as_u64() > Some(0), "{score}");
 
     let args = ["--json", "checker", "assignments", "--container", container, "--evidence", file];

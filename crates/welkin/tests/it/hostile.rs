@@ -107,6 +107,7 @@ impl Raw {
             stdin: false,
             files: false,
             may_preempt: false,
+            matched: None,
         }
     }
 }

@@ -12,9 +12,10 @@ use welkin_proto::index::{HostToIndexer, IndexHello, IndexerToHost};
 use welkin_proto::lease::{FromHost, Refusal, RefusalCode, ToHost};
 use welkin_proto::{
     ALPN_INDEX, ALPN_LEASE, Capability, ContainerOffer, Domain, NodeAddr, Offer, Signed,
+    container_id,
 };
 use welkin_types::task::TaskSpec;
-use welkin_types::{ContainerId, Price, Usd};
+use welkin_types::{Price, Usd};
 
 use crate::hostile::Raw;
 use crate::services::{HERE, Services};
@@ -36,15 +37,15 @@ struct FalseHost {
 }
 
 impl FalseHost {
-    async fn announce(indexer: &NodeAddr, like: Offer, manner: Manner) -> Self {
+    async fn announce(indexer: &NodeAddr, like: Offer, (manner, slots): (Manner, u32)) -> Self {
         let raw = Raw::accepting(vec![ALPN_LEASE.to_vec()]).await;
         let asked = Arc::new(AtomicU32::new(0));
         let now = outside::now();
         let container = ContainerOffer {
-            id: ContainerId::from_bytes(outside::random()),
+            id: container_id(raw.key.id(), 0),
             class: like.class,
             resources: like.resources,
-            slots: 4_000,
+            slots,
             price: Price::per_hour(Usd::from_micros(1_000)),
             tier: like.tier,
             features: Vec::new(),
@@ -69,7 +70,8 @@ impl FalseHost {
         let answer: IndexerToHost = wire::expect(&mut recv, WITHIN).await.unwrap();
         let IndexerToHost::Welcome(welcome) = answer else { panic!("{answer:?}") };
         let session = &welcome.sessions[0];
-        let vitals = Vitals { free: 4_000, revision: 1, ..Vitals::default() };
+        let vitals =
+            Vitals { free: u16::try_from(slots).unwrap(), revision: 1, ..Vitals::default() };
         let beat = vitals.seal(&session.key, session.session, 1);
         wire::send(&mut send, &HostToIndexer::Beats(beat.to_vec())).await.unwrap();
         let mut tasks = JoinSet::new();
@@ -120,7 +122,7 @@ fn with_false_hosts(manner: Manner) {
     services.wait_free(&observer, 3);
     let like = offers(&observer).remove(0);
     let network = services.network();
-    let announce = FalseHost::announce(&network.indexers[0], like, manner);
+    let announce = FalseHost::announce(&network.indexers[0], like, (manner, 4_000));
     let first = observer.runtime.block_on(announce);
     until(WITHIN, "the false host is preferred", || {
         offers(&observer).first().is_some_and(|offer| offer.price.hour().micros() == 1_000)
@@ -141,4 +143,31 @@ fn a_refused_order_goes_to_the_next_host() {
 #[test]
 fn a_silent_host_is_left_for_the_next_one() {
     with_false_hosts(Manner::IsSilent);
+}
+
+#[test]
+fn a_gang_of_which_one_host_refuses_is_let_go_for_nothing() {
+    let Some(mut services) = Services::start("", HERE) else { return };
+    let _host = services.host("host", HERE);
+    services.fund("5");
+    let observer = services.observer();
+    services.wait_free(&observer, 3);
+    let like = offers(&observer).remove(0);
+    let network = services.network();
+    // One slot only: the others of the gang are at the true host, and accepted there.
+    let announce = FalseHost::announce(&network.indexers[0], like, (Manner::Refuses, 1));
+    let first = observer.runtime.block_on(announce);
+    until(WITHIN, "the false host is preferred", || {
+        offers(&observer).first().is_some_and(|offer| offer.price.hour().micros() == 1_000)
+    });
+    let args = ["run", "--nodes", "3", "--max-price", "1", "--", "sh", "-c", "echo on $RANK"];
+    let job = services.run(&args).expect(0).says("the others are let go");
+    let mut lines: Vec<_> = job.text().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["[0] on 0", "[1] on 1", "[2] on 2"]);
+    assert_eq!(first.asked.load(Ordering::Relaxed), 1);
+    let leases = services.leases();
+    assert_eq!(leases.all().len(), 3, "of the first try nothing is left but receipts");
+    observer.books_close();
+    services.are_well();
 }

@@ -1,16 +1,20 @@
 //! Published statements: order is without meaning, and what is not sound does not count.
 
 use proptest::prelude::*;
+use welkin_proto::digest::Side;
 use welkin_proto::exam::ExamRefusal;
 use welkin_proto::settle::EpochView;
 use welkin_proto::{
-    AccountKey, Delegation, Domain, Exit, LogSummary, NodeKey, Order, ReceiptAck, SignedByAccount,
-    StageTime, Usage, Wipe,
+    AccountKey, Delegation, Domain, Exit, LogSummary, Matched, NodeKey, Order, ReceiptAck,
+    SignedByAccount, StageTime, Usage, Voucher, Wipe, container_id,
 };
-use welkin_types::{Price, Reason, Usd};
+use welkin_types::{BasisPoints, Price, Reason, Usd};
 
-use super::super::{Book, Cause, Emissions, Settled, settle};
+use super::super::{Book, Cause, Emissions, Settled, Stream, settle};
 use super::*;
+
+mod digests;
+mod matches;
 
 const EPOCH: u64 = 1_000;
 const SECONDS: u64 = 180;
@@ -26,7 +30,7 @@ fn account(number: u8) -> AccountKey {
 }
 
 fn container() -> ContainerId {
-    ContainerId::from_bytes([5; 16])
+    container_id(node(9).id(), 0)
 }
 
 fn delegation(to: u8, of: u8) -> SignedByAccount<Delegation> {
@@ -35,20 +39,28 @@ fn delegation(to: u8, of: u8) -> SignedByAccount<Delegation> {
 }
 
 fn heading() -> Heading {
-    let mut checkers: Vec<_> = [1, 2, 3].map(|number| node(number).id()).into();
+    let listed =
+        |number: u8| Listed { node: node(number).id(), number: number.into(), vrf: [0; 32] };
+    let mut checkers: Vec<_> = [1, 2, 3].map(listed).into();
     checkers.sort();
     let view = EpochView { epoch: EPOCH, seed: [7; 32], checkers, epoch_seconds: SECONDS };
     Heading::new(DOMAIN, view)
 }
 
 fn roll(of: u8, containers: Vec<(ContainerId, Class)>) -> Statement {
-    let roll = Roll { epoch: EPOCH, account: delegation(of, of), containers };
+    roll_at(START_MS, of, of, containers)
+}
+
+fn roll_at(at: u64, of: u8, by: u8, containers: Vec<(ContainerId, Class)>) -> Statement {
+    let (account, issued) = (delegation(of, by), UnixMillis(at));
+    let roll = Roll { epoch: EPOCH, issued, account, containers };
     Statement::Roll(Box::new(Signed::sign(&DOMAIN, &node(of), &roll).unwrap()))
 }
 
 fn probe(by: u8, minute: u64, finding: Finding) -> Statement {
     let (checker, host) = (node(by).id(), node(9).id());
-    let report = Report { checker, host, container: container(), minute, finding };
+    let (container, turn) = (container(), None);
+    let report = Report { checker, host, container, minute, finding, turn };
     Statement::Probe(Box::new(Signed::sign(&DOMAIN, &node(by), &report).unwrap()))
 }
 
@@ -56,9 +68,9 @@ const ONLINE: Finding = Finding::Online { rtt_us: 900 };
 
 fn exam(by: u8, minute: u64, verdict: ExamVerdict) -> Statement {
     let (checker, host, evidence) = (node(by).id(), node(9).id(), None);
-    let container = container();
+    let (container, n, rounds, turn) = (container(), 512, 2, None);
     let report =
-        ExamReport { checker, host, container, minute, n: 512, rounds: 2, verdict, evidence };
+        ExamReport { checker, host, container, minute, n, rounds, verdict, evidence, turn };
     Statement::Exam(Box::new(Signed::sign(&DOMAIN, &node(by), &report).unwrap()))
 }
 
@@ -68,15 +80,29 @@ fn proved() -> ExamVerdict {
 
 /// A lease that ran for so many milliseconds from there.
 fn lease_file(number: u8, from: u64, ran_ms: u64, is_acked: bool) -> ReceiptFile {
+    priced_file(number, from, ran_ms, is_acked, Usd::ZERO, None)
+}
+
+/// The same at a price an hour, matched by somebody.
+fn priced_file(
+    number: u8,
+    from: u64,
+    ran_ms: u64,
+    is_acked: bool,
+    per_hour: Usd,
+    matched: Option<Matched>,
+) -> ReceiptFile {
     let (buyer, lease) = (account(20), LeaseId::from_bytes([number; 16]));
+    let (price, seconds) = (Price::per_hour(per_hour), ran_ms.div_ceil(1_000));
+    let cost = price.cost(seconds);
     let order = Order {
         lease,
         buyer: buyer.id(),
         operator: account(9).id(),
         host: node(9).id(),
         container: container(),
-        price: Price::per_hour(Usd::ZERO),
-        budget: Usd::ZERO,
+        price,
+        budget: cost,
         task_sha256: [0; 32],
         issued: UnixMillis(from),
         expires: UnixMillis(from + 60_000),
@@ -95,20 +121,23 @@ fn lease_file(number: u8, from: u64, ran_ms: u64, is_acked: bool) -> ReceiptFile
             stage(LeaseState::Succeeded, from + ran_ms),
         ],
         exit: Some(Exit::default()),
-        usage: Usage { seconds: ran_ms.div_ceil(1_000), ..Usage::default() },
-        cost: Usd::ZERO,
-        fee: Usd::ZERO,
+        usage: Usage { seconds, ..Usage::default() },
+        cost,
+        fee: cost.split(BasisPoints::SERVICE_FEE).0,
         logs: LogSummary::default(),
         wipe: Wipe::default(),
+        matched,
     };
     let receipt = Signed::sign(&DOMAIN, &node(9), &receipt).unwrap();
+    let voucher = Voucher { lease, operator: order.operator, amount: cost, seconds };
+    let voucher = SignedByAccount::sign(&DOMAIN, &buyer, voucher).unwrap();
     let ack = ReceiptAck { lease, receipt_sha256: receipt.digest() };
     ReceiptFile {
         domain: DOMAIN,
         order: SignedByAccount::sign(&DOMAIN, &buyer, order).unwrap(),
         operator: delegation(9, 9),
         receipt,
-        voucher: None,
+        voucher: (!cost.is_zero()).then_some(voucher),
         ack: is_acked.then(|| SignedByAccount::sign(&DOMAIN, &buyer, ack).unwrap()),
     }
 }
@@ -129,11 +158,12 @@ fn honest() -> Vec<Statement> {
         statements.push(exam(checker, FIRST + 1, proved()));
     }
     statements.push(lease(1, START_MS + 50_000, 20_000));
+    statements.extend([Side::Host, Side::Buyer].map(|side| digests::said(side, 1, 60)));
     statements
 }
 
 fn read(statements: &[Statement]) -> Gathered {
-    gather(&heading(), statements, |_| true)
+    gather(&heading(), statements, |_, _| Seating::Drawn)
 }
 
 fn settled(statements: &[Statement]) -> Settled {
@@ -179,12 +209,9 @@ fn what_is_switched_off_delivers_nothing_whatever_is_signed() {
 fn a_class_has_the_same_number_whoever_claims_what() {
     let mut strange = honest();
     let names = (0..40).map(|n| Class::try_from(format!("aaa-{n}")).unwrap());
-    let many = names.enumerate().map(|(n, class)| {
-        let mut id = [0; 16];
-        id[15] = u8::try_from(n + 1).unwrap();
-        (ContainerId::from_bytes(id), class)
-    });
-    strange.push(roll(11, many.collect()));
+    let mut many: Vec<_> = container_ids(node(11).id()).into_iter().zip(names).collect();
+    many.sort();
+    strange.push(roll(11, many));
     let class_of = |statements: &[Statement]| {
         let classes = BTreeMap::from([(Class::cpu(4_000), 4), (Class::cpu(8_000), 8)]);
         let (terms, evidence) = read(statements).evidence(&classes).unwrap();
@@ -216,6 +243,7 @@ fn forged_foreign_and_late_statements_are_refused() {
         container: container(),
         minute: FIRST,
         finding: Finding::Unreachable,
+        turn: None,
     };
     let forged = Signed::sign(&DOMAIN, &node(2), &reported).unwrap();
     let forged = with(Statement::Probe(Box::new(forged)));
@@ -233,7 +261,10 @@ fn forged_foreign_and_late_statements_are_refused() {
     for statements in [&forged, &foreign] {
         assert_eq!(settled(statements).claims.root(), settled(&all).claims.root());
     }
-    let unassigned = gather(&heading(), &all, |seat| seat.checker != node(2).id());
+    let unassigned = gather(&heading(), &all, |seat, _| match seat.checker == node(2).id() {
+        true => Seating::Nobody,
+        false => Seating::Drawn,
+    });
     assert_eq!(unassigned.refused.into_iter().collect::<Vec<_>>(), [(Unfit::Unassigned, 4)]);
 }
 
@@ -248,6 +279,110 @@ fn who_contradicts_itself_says_nothing() {
     let found = read(&all);
     assert!(found.containers.is_empty());
     assert_eq!(found.refused[&Unfit::Contradicting], 2);
+}
+
+/// A host that is started again with other containers says so, and takes nothing back.
+#[test]
+fn a_later_roll_adds_and_takes_nothing_back() {
+    let classes = [Class::cpu(1_000), Class::cpu(8_000)];
+    let other = container_id(node(9).id(), 1);
+    let with = |more: &[Statement]| [&honest()[..], more].concat();
+    let [low, high] = &classes;
+    let later = with(&[
+        roll_at(START_MS + 1, 9, 9, vec![(container(), low.clone())]),
+        roll_at(START_MS + 2, 9, 9, vec![(other, high.clone())]),
+        roll_at(START_MS + 3, 9, 9, Vec::new()),
+    ]);
+    assert_eq!(refused(&later), []);
+    let found = read(&later).containers;
+    assert_eq!(found[&container()].2, Class::cpu(4_000));
+    assert_eq!(found[&other].2, *high);
+    // For another account, or outside of the epoch.
+    let elsewhere = roll_at(START_MS + 1, 9, 8, vec![(other, low.clone())]);
+    assert_eq!(refused(&with(&[elsewhere])), [(Unfit::Contradicting, 1)]);
+    for at in [START_MS - 60_001, START_MS + (SECONDS + 120) * 1_000] {
+        let late = roll_at(at, 9, 9, vec![(other, low.clone())]);
+        assert_eq!(refused(&with(&[late])), [(Unfit::Late, 1)]);
+    }
+}
+
+/// Five checkers, of which each minute one or none has drawn the container and the others stand in.
+fn of_five(drawn: &[(u8, u64)], ranks: [u8; 5], statements: &[Statement]) -> Gathered {
+    let mut heading = heading();
+    let listed =
+        |number: u8| Listed { node: node(number).id(), number: number.into(), vrf: [0; 32] };
+    heading.view.checkers = (1..6).map(listed).collect();
+    heading.view.checkers.sort();
+    let drawn: Vec<_> = drawn.iter().map(|(by, minute)| (node(*by).id(), *minute)).collect();
+    let ranked = (1..6).map(|by| node(by).id()).zip(ranks);
+    let ranked: BTreeMap<_, _> = ranked.collect();
+    gather(&heading, statements, |seat, _| match drawn.contains(&(seat.checker, seat.minute)) {
+        true => Seating::Drawn,
+        false => Seating::StandIn(ranked[&seat.checker]),
+    })
+}
+
+fn who(gathered: &Gathered, minute: u64) -> BTreeSet<NodeId> {
+    let of_it = gathered.probes.iter().filter(|report| report.minute == minute);
+    of_it.map(|report| report.checker).collect()
+}
+
+fn nodes(of: &[u8]) -> BTreeSet<NodeId> {
+    of.iter().map(|number| node(*number).id()).collect()
+}
+
+/// Who is silent is replaced by the next in the order, and no more are heard than are missing.
+#[test]
+fn stand_ins_fill_a_committee_in_their_order_and_no_more() {
+    let mut all = vec![roll(9, vec![(container(), Class::cpu(4_000))])];
+    all.extend((1..6).map(|of| roll(of, Vec::new())));
+    all.extend((1..6).map(|by| probe(by, FIRST, ONLINE)));
+    let ranks = [4, 3, 2, 1, 0];
+    // Three have drawn it: nobody is missing.
+    let full = of_five(&[(1, FIRST), (2, FIRST), (3, FIRST)], ranks, &all);
+    assert_eq!(who(&full, FIRST), nodes(&[1, 2, 3]));
+    assert_eq!(full.refused[&Unfit::Spare], 2);
+    // One has: the first two of the order stand in.
+    let short = of_five(&[(1, FIRST)], ranks, &all);
+    assert_eq!((who(&short, FIRST), short.refused[&Unfit::Spare]), (nodes(&[1, 5, 4]), 2));
+    // The first one is silent: the next takes its place.
+    let silent: Vec<_> = all.iter().filter(|it| **it != probe(5, FIRST, ONLINE)).cloned().collect();
+    let replaced = of_five(&[(1, FIRST)], ranks, &silent);
+    assert_eq!((who(&replaced, FIRST), replaced.refused[&Unfit::Spare]), (nodes(&[1, 4, 3]), 1));
+    // Who has drawn it and is silent is replaced, too; it has no word any more by another's proof.
+    let silent: Vec<_> = all.iter().filter(|it| **it != probe(1, FIRST, ONLINE)).cloned().collect();
+    let replaced = of_five(&[(1, FIRST)], ranks, &silent);
+    assert_eq!((who(&replaced, FIRST), replaced.refused[&Unfit::Spare]), (nodes(&[5, 4, 3]), 1));
+    // A challenge by somebody who stands in is none.
+    all.push(exam(4, FIRST, proved()));
+    let found = of_five(&[(1, FIRST)], ranks, &all);
+    assert_eq!((found.exams.len(), found.refused[&Unfit::Unassigned]), (0, 1));
+}
+
+proptest! {
+    /// Whoever has drawn it and whatever is said: all that have drawn it are heard, of the others as
+    /// many as are missing, if they have spoken; and nobody twice.
+    #[test]
+    fn a_committee_is_filled_from_the_first_ranks(
+        drawn in prop::collection::btree_set((1..6_u8, 0..3_u64), 0..12),
+        spoken in prop::collection::btree_set((1..6_u8, 0..3_u64), 0..15),
+        ranks in Just([0, 1, 2, 3, 4]).prop_shuffle(),
+    ) {
+        let mut all = vec![roll(9, vec![(container(), Class::cpu(4_000))])];
+        all.extend((1..6).map(|of| roll(of, Vec::new())));
+        all.extend(spoken.iter().map(|(by, at)| probe(*by, FIRST + at, ONLINE)));
+        let of_drawn: Vec<_> = drawn.iter().map(|(by, at)| (*by, FIRST + at)).collect();
+        let found = of_five(&of_drawn, ranks, &all);
+        // Periods are of a minute.
+        for at in 0..3 {
+            let here = (1..6).filter(|by| spoken.contains(&(*by, at)));
+            let (own, mut others): (Vec<_>, Vec<_>) = here.partition(|by| drawn.contains(&(*by, at)));
+            others.sort_by_key(|by| ranks[usize::from(*by) - 1]);
+            let missing = 3_usize.saturating_sub(own.len());
+            let expected = [&own[..], &others[..missing.min(others.len())]].concat();
+            prop_assert_eq!(who(&found, FIRST + at), nodes(&expected));
+        }
+    }
 }
 
 #[test]
@@ -283,26 +418,25 @@ fn a_refusal_that_is_fair_proves_nothing_and_costs_nothing() {
 }
 
 #[test]
-fn a_container_is_where_checkers_find_it() {
+fn nobody_speaks_for_anothers_container() {
     let mut all = honest();
-    // Another host claims it, with a key that sorts before or after.
+    // Other hosts claim it, with keys that sort before or after.
     all.push(roll(11, vec![(container(), Class::cpu(8_000))]));
     all.push(roll(12, vec![(container(), Class::cpu(8_000))]));
+    assert_eq!(refused(&all), [(Unfit::Forged, 2)]);
     assert_eq!(read(&all).containers[&container()].0, node(9).id());
     assert_eq!(settled(&all).claims.root(), settled(&honest()).claims.root());
-}
-
-#[test]
-fn epochs_of_any_length_are_divided() {
-    let day = Span::of(20_000, 86_400);
-    assert_eq!((day.periods, day.period_seconds, day.closes() - day.end()), (24, 3_600, 3_600));
-    let minute = Span::of(7, 60);
-    assert_eq!((minute.periods, minute.period_seconds), (1, 60));
-    assert_eq!(minute.closes() - minute.end(), 120);
-    assert_eq!(minute.period_of(7), Some(0));
-    assert_eq!(minute.period_of(8), None);
-    assert_eq!(Span::of(u64::MAX, 0).period_of(u64::MAX), None);
-    assert_eq!(Span::of(0, u64::MAX).periods, 24);
+    // Alone it has nothing by that name either.
+    let clone = [roll(11, vec![(container(), Class::cpu(8_000))])];
+    assert!(read(&clone).containers.is_empty());
+    // A host may offer fewer than it has names.
+    let later = container_id(node(11).id(), 7);
+    let mut all = honest();
+    all.push(roll(11, vec![(later, Class::cpu(8_000))]));
+    assert_eq!(refused(&all), []);
+    assert_eq!(read(&all).containers[&later].0, node(11).id());
+    let beyond = container_id(node(11).id(), 64);
+    assert_eq!(refused(&[roll(11, vec![(beyond, Class::cpu(8_000))])]), [(Unfit::Forged, 1)]);
 }
 
 proptest! {
@@ -311,7 +445,7 @@ proptest! {
     #[test]
     fn order_and_repetition_do_not_matter(
         shuffled in Just(honest()).prop_shuffle(),
-        again in prop::collection::vec(0..17_usize, 0..6),
+        again in prop::collection::vec(0..19_usize, 0..6),
     ) {
         let all = honest();
         let expected = settled(&all);
@@ -327,7 +461,7 @@ proptest! {
 
     /// Whatever is bent: it is refused, or it is no statement at all.
     #[test]
-    fn no_bent_byte_counts(place in 0..17_usize, at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+    fn no_bent_byte_counts(place in 0..19_usize, at in any::<prop::sample::Index>(), bit in 0..8_u8) {
         let mut all = honest();
         let place = place % all.len();
         let mut bytes = encode(&all[place]).unwrap();
@@ -341,6 +475,7 @@ proptest! {
             let kept = |found: &Gathered| {
                 found.probes.len() + found.exams.len() + found.leases.len()
                     + found.checkers.len() + found.containers.len()
+                    + found.leases.values().map(|lease| lease.digests.len()).sum::<usize>()
             };
             prop_assert!(kept(&found) < kept(&whole));
         }

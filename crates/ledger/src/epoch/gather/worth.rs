@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use welkin_proto::Receipt;
 use welkin_proto::exam::Verdict as ExamVerdict;
-use welkin_types::{Class, NodeId};
+use welkin_types::{AccountId, Class, NodeId};
 
 use super::super::evidence::{
-    Capacity, Container, Delivery, Evidence, Licence, NO_INDEXER, Roster, RosterError, Uptime,
-    Verdict,
+    Capacity, Container, Delivery, Evidence, INDEXERS_MAX, Licence, NO_INDEXER, Roster,
+    RosterError, Uptime, Verdict,
 };
 use super::super::terms::{ClassTerms, Terms, WHOLE_BP};
 use super::{Gathered, LeaseSeconds, is_online};
@@ -16,6 +17,10 @@ use super::{Gathered, LeaseSeconds, is_online};
 const OTHER: &str = "other";
 /// The most classes that count by themselves.
 const OTHER_MAX: usize = u16::MAX as usize;
+
+/// A second counts for who matched it with so much of its fee, in micro-dollars: what costs nothing
+/// earns nothing.
+const FEE_MICROS_PER_SECOND: u128 = 1;
 
 /// A capacity and its class.
 type Found = (u32, Option<u16>);
@@ -63,7 +68,7 @@ impl Gathered {
         });
         let licences = self.checkers.values();
         let licences = licences.map(|(number, owner)| Licence { number: *number, owner: *owner });
-        let roster = Roster::new(containers.collect(), licences.collect(), Vec::new())?;
+        let roster = Roster::new(containers.collect(), licences.collect(), self.indexers())?;
         let evidence = Evidence {
             verdicts: self.verdicts(&roster),
             capacities: self.capacities(&roster, &terms, number),
@@ -112,6 +117,8 @@ impl Gathered {
             let (Some(container), Some(licence)) = places else { continue };
             let class = match &report.verdict {
                 ExamVerdict::Refused(why) if why.is_fair() => continue,
+                // It says nothing of a class.
+                ExamVerdict::Resident { .. } => continue,
                 verdict => proved_class(verdict).map(&number),
             };
             let capacity = class.map_or(0, |class| terms.capacity(class));
@@ -127,18 +134,41 @@ impl Gathered {
 
     fn deliveries(&self, roster: &Roster) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
-        for ((lease, _), LeaseSeconds { receipt, seconds }) in &self.leases {
+        for ((lease, _), delivered) in &self.leases {
+            let LeaseSeconds { receipt, seconds, quality_bp, matched, .. } = delivered;
             let Some(container) = roster.container(receipt.container) else { continue };
-            deliveries.extend(seconds.iter().map(|(period, seconds)| Delivery {
-                container,
-                period: *period,
-                lease: *lease,
-                seconds: *seconds,
-                quality_bp: WHOLE_BP,
-                indexer: NO_INDEXER,
+            let indexer = matched.and_then(|account| roster.indexer(account));
+            let mut left = indexer.map_or(0, |_| paid_seconds(receipt, seconds));
+            deliveries.extend(seconds.iter().map(|(period, seconds)| {
+                let matched = u16::try_from(left).unwrap_or(u16::MAX).min(*seconds);
+                left -= u64::from(matched);
+                Delivery {
+                    container,
+                    period: *period,
+                    lease: *lease,
+                    seconds: *seconds,
+                    quality_bp: (*quality_bp).min(WHOLE_BP),
+                    indexer: indexer.unwrap_or(NO_INDEXER),
+                    matched,
+                }
             }));
         }
         deliveries
+    }
+
+    /// Who matched, the accounts with most seconds where there are more than can be numbered.
+    fn indexers(&self) -> Vec<AccountId> {
+        let mut seconds: BTreeMap<AccountId, u64> = BTreeMap::new();
+        for delivered in self.leases.values() {
+            if let Some(account) = delivered.matched {
+                let ran = delivered.seconds.iter().map(|(_, seconds)| u64::from(*seconds));
+                *seconds.entry(account).or_default() += ran.sum::<u64>();
+            }
+        }
+        let mut all: Vec<_> = seconds.into_iter().map(|(account, ran)| (ran, account)).collect();
+        all.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        all.truncate(INDEXERS_MAX);
+        all.into_iter().map(|(_, account)| account).collect()
     }
 
     /// A licence was up in the periods of which it has a report.
@@ -155,9 +185,22 @@ impl Gathered {
     }
 }
 
+/// How many of a lease's seconds in the epoch their part of its fee covers.
+fn paid_seconds(receipt: &Receipt, seconds: &[(u8, u16)]) -> u64 {
+    let here: u128 = seconds.iter().map(|(_, seconds)| u128::from(*seconds)).sum();
+    let covered = u128::from(receipt.fee.micros()) / FEE_MICROS_PER_SECOND;
+    let share = covered * here / u128::from(receipt.usage.seconds.max(1));
+    u64::try_from(share.min(here)).unwrap_or(u64::MAX)
+}
+
 const fn proved_class(verdict: &ExamVerdict) -> Option<&Class> {
     match verdict {
         ExamVerdict::Proved { class, .. } => class.as_ref(),
-        ExamVerdict::Refused(_) | ExamVerdict::TooSlow | ExamVerdict::Wrong => None,
+        ExamVerdict::Refused(_)
+        | ExamVerdict::TooSlow
+        | ExamVerdict::Wrong
+        | ExamVerdict::Evasive
+        | ExamVerdict::Resident { .. }
+        | ExamVerdict::NotResident => None,
     }
 }

@@ -185,7 +185,14 @@ impl World {
                     if is_online { Finding::Online { rtt_us: 1 } } else { Finding::Malformed };
                 let minute = (self.now / 60_000).saturating_sub(late);
                 let (checker, host) = (node(100 + checker), node(host));
-                self.report(Report { checker, host, container: container(of), minute, finding });
+                self.report(Report {
+                    checker,
+                    host,
+                    container: container(of),
+                    minute,
+                    finding,
+                    turn: None,
+                });
             }
             Step::Expire => {
                 while self.fleet.expire(now) {}
@@ -286,9 +293,9 @@ impl World {
             let mut rows = rows.into_iter().filter(|row| row.addr.node == host);
             rows.find(|row| row.container.id == hold.container).map_or(0, |row| row.free)
         };
-        let is_new = !self.reference.holds.iter().any(|(by, kept)| {
-            (*by, kept.container, kept.offer) == (host, hold.container, hold.offer)
-        });
+        // Every search before has cleared the holds that had ended.
+        let kept = self.reference.kept(self.now, host, hold.container);
+        let is_new = !kept.iter().any(|kept| kept.offer == hold.offer);
         let is_replacing = free(None) == 0;
         let fits = free(Some(hold.buyer)) > 0 && is_new && hold.expires.0 > self.now;
         let kept = self.fleet.hold(UnixMillis(self.now), host, hold);

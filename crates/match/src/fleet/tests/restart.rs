@@ -25,6 +25,7 @@ fn before() -> Fleet {
             container: container(1),
             minute: NOW.0 / 60_000,
             finding: Finding::Online { rtt_us: 9 },
+            turn: None,
         };
         fleet.report(NOW, &report).unwrap();
     }

@@ -1,7 +1,7 @@
 //! Gangs, receipts, and what is refused or bounded.
 
 use proptest::{prop_assert_eq, proptest};
-use welkin_proto::index::{GangAsk, MatchReceipt, Together};
+use welkin_proto::index::{Candidates, GangAsk, Together};
 use welkin_proto::{Offer, encode};
 
 use super::*;
@@ -75,14 +75,10 @@ fn a_receipt_is_checked_against_offers_and_question() {
         .map(|(n, c)| c.offer(OfferId::from_bytes([n; 16]), UnixMillis(9)))
         .collect();
     let body = found.1.unwrap();
-    let receipt = |body: &crate::index::Receipt| MatchReceipt {
-        at: UnixMillis(0),
-        buyer: account(9),
-        offers: offers.iter().map(|offer| offer.id).collect(),
-        body: encode(body).unwrap(),
-    };
-    let check = |body, offers: &[Offer], asked| {
-        verify_receipt(&receipt(body), offers, (asked, Policy::Best))
+    let check = |body: &crate::index::Receipt, offers: &[Offer], asked| {
+        let (offers, receipt) = (offers.to_vec(), Some(encode(body).unwrap()));
+        let found = Candidates { at: UnixMillis(0), buyer: account(9), offers, receipt };
+        verify_receipt(&found, (asked, Policy::Best))
     };
     assert_eq!(check(&body, &offers, asked), Ok(()));
     assert_eq!(check(&body, &offers, [8; 32]), Err(ReceiptFault::Query));
@@ -94,11 +90,17 @@ fn a_receipt_is_checked_against_offers_and_question() {
     let mut favoured = body.clone();
     favoured.chosen.swap(0, 1);
     assert!(matches!(check(&favoured, &offers, asked), Err(ReceiptFault::Choice(_))));
-    let wide = crate::index::Receipt { slack: 10_000, ..body.clone() };
+    let wide = crate::index::Receipt { slack: 10_000, ..body };
     assert_eq!(check(&wide, &offers, asked), Err(ReceiptFault::Rule));
-    let mut other = receipt(&body);
-    other.body.truncate(9);
-    assert_eq!(verify_receipt(&other, &offers, (asked, Policy::Best)), Err(ReceiptFault::Body));
+    let found = |receipt| Candidates {
+        at: UnixMillis(0),
+        buyer: account(9),
+        offers: offers.clone(),
+        receipt,
+    };
+    let asked = (asked, Policy::Best);
+    assert_eq!(verify_receipt(&found(Some(vec![0xff])), asked), Err(ReceiptFault::Body));
+    assert_eq!(verify_receipt(&found(None), asked), Err(ReceiptFault::Missing));
 }
 
 proptest! {
@@ -122,13 +124,9 @@ proptest! {
             .zip(&found)
             .map(|(n, c)| c.offer(OfferId::from_bytes([n; 16]), UnixMillis(9)))
             .collect();
-        let receipt = MatchReceipt {
-            at: UnixMillis(0),
-            buyer: account(9),
-            offers: offers.iter().map(|offer| offer.id).collect(),
-            body: encode(&body.unwrap()).unwrap(),
-        };
-        prop_assert_eq!(verify_receipt(&receipt, &offers, (asked, needs.policy)), Ok(()));
+        let receipt = Some(encode(&body.unwrap()).unwrap());
+        let found = Candidates { at: UnixMillis(0), buyer: account(9), offers, receipt };
+        prop_assert_eq!(verify_receipt(&found, (asked, needs.policy)), Ok(()));
     }
 }
 

@@ -61,6 +61,24 @@ fn explained(rows: &Rows, search: &Search<'_>) -> usize {
     rows.values().filter(|row| !reference::fits(row, search)).count()
 }
 
+/// A true receipt holds, and one that was bent does not.
+fn gang_receipt_holds(mut receipt: GangReceipt, cost: u64) -> Result<(), TestCaseError> {
+    prop_assert_eq!(receipt.recompute(), Ok(()));
+    receipt.others[1].push(cost.saturating_sub(1));
+    let dearer = if cost == 0 { Ok(()) } else { Err(ReceiptError::Dearer) };
+    prop_assert_eq!(receipt.recompute(), dearer);
+    receipt.others[1].pop();
+    let first = receipt.chosen[0];
+    if let Some(other) = receipt.chosen.iter().position(|place| *place != first) {
+        receipt.chosen.swap(0, other);
+        prop_assert_eq!(receipt.recompute(), Err(ReceiptError::Chosen));
+        receipt.chosen.swap(0, other);
+    }
+    receipt.chosen.pop();
+    prop_assert_eq!(receipt.recompute(), Err(ReceiptError::Chosen));
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
@@ -98,6 +116,7 @@ proptest! {
                 prop_assert!(!is_spread || hosts.len() == usize::from(members));
                 let sum: u64 = choice.members.iter().map(|chosen| chosen.terms.sum()).sum();
                 prop_assert_eq!(sum, choice.cost);
+                gang_receipt_holds(world.index.gang_receipt(&gang, &choice, [7; 32]), choice.cost)?;
             }
 
             let choice = world.index.find(&member).unwrap();

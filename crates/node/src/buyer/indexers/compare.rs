@@ -8,7 +8,7 @@ use welkin_match::trust::{Finding, LOOKED_AT_MAX, Seen, compare, expected_own};
 use welkin_proto::check::{Probe, ProbeReply};
 use welkin_proto::gossip::{Evidence, HOMES_MIN, Home, day_of, homes};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, Listing, MatchRequest};
-use welkin_proto::{ALPN_CHECK, NodeAddr, Offer, Signed};
+use welkin_proto::{ALPN_CHECK, NodeAddr, Signed};
 use welkin_types::task::Needs;
 use welkin_types::{AccountId, ContainerId, NodeId, Region};
 
@@ -140,13 +140,9 @@ impl Indexers {
         let hello = IndexHello::Ask(Box::new(IndexRequest::Match(Box::new(request))));
         let asked = self.caller(&of.addr).ask(&hello, LIST_TIMEOUT).await;
         let Ok(IndexReply::Candidates(found)) = asked else { return };
-        let offers: Vec<Offer> = found
-            .offers
-            .iter()
-            .take(LOOKED_AT_MAX)
-            .filter(|signed| signed.signer() == of.addr.node)
-            .filter_map(|signed| signed.open(&self.domain).ok())
-            .collect();
+        let Ok(mut found) = found.open_by(&self.domain, of.addr.node) else { return };
+        found.offers.truncate(LOOKED_AT_MAX);
+        let offers = found.offers;
         let Some(dearest) = offers.iter().map(|offer| offer.price).max() else { return };
         let key = |row: &Listing| (row.addr.node, row.container.id);
         let known: std::collections::BTreeSet<_> = mine.iter().map(key).collect();

@@ -1,8 +1,8 @@
 //! Computes each choice of an indexer again from the receipt that it signed.
 //!
 //! Every answer is checked: an indexer that could tell which ones are would lie in the others, and
-//! a check costs a few signatures. What does not follow is counted against the indexer and
-//! kept, with both signatures, as a file that anybody can check.
+//! a check costs little more than the signature. What does not follow is counted against the indexer and
+//! kept, as it was signed, as a file that anybody can check.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,14 +10,13 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tracing::{debug, warn};
 use welkin_match::trust::Finding;
-use welkin_match::{ReceiptFault, verify_receipt};
-use welkin_proto::index::{Candidates, MatchReceipt, MatchRequest};
-use welkin_proto::{Offer, Signed};
+use welkin_match::{ReceiptFault, verify_gang_receipt, verify_receipt};
+use welkin_proto::Signed;
+use welkin_proto::index::{Candidates, MatchRequest};
 use welkin_types::{AccountId, NodeId, UnixMillis};
 
 use super::{Indexers, locked};
 use crate::buyer::home::{HomeError, write_json};
-use crate::indexer::query_digest;
 use crate::outside;
 
 /// Files of evidence that are kept, the newest.
@@ -26,11 +25,9 @@ const KEPT_MAX: usize = 64;
 /// What is wrong with an answer's receipt.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("it gave no receipt of its choice, though it was asked for one")]
-    Missing,
-    #[error("its receipt is signed by another node, or for another network")]
+    #[error("its answer is signed by another node, or for another network")]
     Signature,
-    #[error("its receipt is of another account's question")]
+    #[error("its answer is of another account's question")]
     Account,
     #[error("its receipt does not hold")]
     Receipt(#[source] ReceiptFault),
@@ -45,8 +42,12 @@ pub(in crate::buyer) struct Answer<'a> {
     pub(in crate::buyer) buyer: AccountId,
     /// What.
     pub(in crate::buyer) request: &'a MatchRequest,
+    /// The same in 32 bytes, as the receipt names it.
+    pub(in crate::buyer) asked: [u8; 32],
     /// What came back.
-    pub(in crate::buyer) found: &'a Candidates,
+    pub(in crate::buyer) signed: &'a Signed<Candidates>,
+    /// The same, opened; `None` where the signature is not the indexer's.
+    pub(in crate::buyer) found: Option<&'a Candidates>,
 }
 
 /// What proves that an indexer chose otherwise than it says.
@@ -56,15 +57,14 @@ struct Proof<'a> {
     indexer: NodeId,
     fault: String,
     request: &'a MatchRequest,
-    receipt: Option<&'a Signed<MatchReceipt>>,
-    offers: &'a [Signed<Offer>],
+    answer: &'a Signed<Candidates>,
 }
 
 impl Indexers {
     /// Checks the receipt of an answer, counts what comes out, and keeps what proves a lie. Says
     /// whether the receipt holds.
     pub(in crate::buyer) fn check_receipt(&self, answer: &Answer<'_>) -> bool {
-        let Answer { by, request, found, .. } = *answer;
+        let Answer { by, request, signed, .. } = *answer;
         let fault = match self.fault(answer) {
             Ok(()) => {
                 locked(&self.state).note(by, Finding::Proved);
@@ -73,9 +73,8 @@ impl Indexers {
             Err(fault) => crate::chain(&fault),
         };
         locked(&self.state).note(by, Finding::Disproved);
-        let (found_at, receipt) = (outside::now(), found.receipt.as_deref());
-        let offers = &found.offers;
-        let proof = Proof { found_at, indexer: by, fault, request, receipt, offers };
+        let found_at = outside::now();
+        let proof = Proof { found_at, indexer: by, fault, request, answer: signed };
         let kept = self.keep(&proof);
         let path = kept.map_or_else(
             |error| format!("not kept: {}", crate::chain(&error)),
@@ -88,17 +87,18 @@ impl Indexers {
     }
 
     fn fault(&self, answer: &Answer<'_>) -> Result<(), Fault> {
-        let Answer { by, buyer, request, found } = *answer;
-        let signed = found.receipt.as_deref().ok_or(Fault::Missing)?;
-        let receipt = signed.open_by(&self.domain, by).map_err(|_| Fault::Signature)?;
-        // An old one is of other offers, so its time, by whatever clock, says nothing more.
-        if receipt.buyer != buyer {
+        let Answer { buyer, request, asked, found, .. } = *answer;
+        let found = found.ok_or(Fault::Signature)?;
+        // An old one has old offers, so its time, by whatever clock, says nothing more.
+        if found.buyer != buyer {
             return Err(Fault::Account);
         }
-        let offers = found.offers.iter().map(|offer| offer.open_by(&self.domain, by));
-        let offers: Vec<_> = offers.collect::<Result<_, _>>().map_err(|_| Fault::Signature)?;
-        let asked = (query_digest(request), request.needs.policy);
-        verify_receipt(&receipt, &offers, asked).map_err(Fault::Receipt)
+        let asked = (asked, request.needs.policy);
+        match &request.gang {
+            Some(gang) => verify_gang_receipt(found, asked, gang),
+            None => verify_receipt(found, asked),
+        }
+        .map_err(Fault::Receipt)
     }
 
     /// Writes a proof down; the oldest ones go where there are too many.

@@ -34,6 +34,7 @@ fn kept(term_seconds: u64) -> KeptReservation {
         region: Region::local(),
         online_bp: None,
         expires: at(0),
+        matched: None,
     };
     let reservation = ReservationId::from_bytes([9; 16]);
     let order = Order {

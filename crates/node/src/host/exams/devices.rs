@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use welkin_kernels::{Cpu, Device, KernelError};
-use welkin_proto::exam::{ExamRefusal, ExamWork};
+use welkin_proto::exam::ExamRefusal;
 use welkin_types::ContainerId;
 
 use super::CPU_BYTES_MAX;
@@ -66,13 +66,13 @@ impl Devices {
 }
 
 /// The device that a challenge is for; opening it may take a while.
-pub(super) fn lend(host: &Host, work: &ExamWork) -> Result<Lent, ExamRefusal> {
-    let offer = host.containers.iter().find(|offer| offer.id == work.container);
+pub(super) fn lend(host: &Host, container: ContainerId, device: u32) -> Result<Lent, ExamRefusal> {
+    let offer = host.containers.iter().find(|offer| offer.id == container);
     let offer = offer.ok_or(ExamRefusal::TooLarge)?;
     if !offer.resources.gpus.is_empty() {
-        return gpu(host, work.container, work.device);
+        return gpu(host, container, device);
     }
-    if work.device != 0 {
+    if device != 0 {
         return Err(ExamRefusal::TooLarge);
     }
     let threads = usize::try_from(offer.resources.cpu_milli.div_ceil(1_000)).unwrap_or(1);

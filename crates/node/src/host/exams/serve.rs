@@ -13,10 +13,10 @@ use welkin_proto::Signed;
 use welkin_proto::exam::{
     ExamAsk, ExamCommitment, ExamRefusal, ExamReply, ExamRows, ExamWork, OpenedRow,
 };
-use welkin_types::NodeId;
+use welkin_types::{ContainerId, NodeId};
 
 use super::devices::{self, Lent};
-use super::{Taken, told};
+use super::{Taken, Wanted, measure::measure, resident::resident, told};
 use crate::host::Host;
 use crate::wire::{self, WireError};
 
@@ -25,7 +25,7 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the rows may take to be asked for.
 const ROWS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the work may take: a slow device is measured, a checker that wants too much is not served.
-const WORK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reply may take to leave.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most streams of one connection.
@@ -36,7 +36,7 @@ const AT_ONCE: usize = 16;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Why a challenge ended early.
-enum Ended {
+pub(super) enum Ended {
     Refused(ExamRefusal),
     Broke(WireError),
 }
@@ -83,24 +83,55 @@ async fn stream(
             host.exams.look_up().await;
             ExamReply::Pong(nonce)
         }
-        ExamAsk::Begin(work) => match exam(host, checker, work, &mut send, &mut recv).await {
-            Ok(()) => {
-                host.exams.done.fetch_add(1, Ordering::Relaxed);
-                ExamReply::Opened
-            }
-            Err(Ended::Refused(why)) => {
-                host.exams.count_refused(why);
-                ExamReply::Refused(why)
-            }
-            Err(Ended::Broke(error)) => return Err(error),
-        },
+        ExamAsk::Turn(turn) => host.exams.take_turn(checker, turn).await,
+        ExamAsk::Begin(work) => {
+            let done = exam(host, checker, (work, work.container), &mut send, &mut recv).await;
+            conclude(host, done)?.map_or(ExamReply::Opened, ExamReply::Refused)
+        }
+        ExamAsk::Beside { assigned, work } => {
+            let done = exam(host, checker, (work, assigned), &mut send, &mut recv).await;
+            conclude(host, done)?.map_or(ExamReply::Opened, ExamReply::Refused)
+        }
+        ExamAsk::Fill(work) => {
+            let done = resident(host, checker, work, &mut send, &mut recv).await;
+            let refused = conclude(host, done)?.map(ExamReply::Refused);
+            let Some(refused) = refused else { return ended(send) };
+            refused
+        }
+        ExamAsk::Measure(work) => {
+            let done = measure(host, checker, work, &mut send, &mut recv).await;
+            let refused = conclude(host, done)?.map(ExamReply::Refused);
+            let Some(refused) = refused else { return ended(send) };
+            refused
+        }
     };
     say(&mut send, &reply).await?;
     let _ = send.finish();
     Ok(())
 }
 
-async fn say(send: &mut SendStream, reply: &ExamReply) -> Result<(), WireError> {
+/// All was said before.
+fn ended(mut send: SendStream) -> Result<(), WireError> {
+    let _ = send.finish();
+    Ok(())
+}
+
+/// Counts how it ended; the refusal, if it was one.
+fn conclude(host: &Host, done: Result<(), Ended>) -> Result<Option<ExamRefusal>, WireError> {
+    match done {
+        Ok(()) => {
+            host.exams.done.fetch_add(1, Ordering::Relaxed);
+            Ok(None)
+        }
+        Err(Ended::Refused(why)) => {
+            host.exams.count_refused(why);
+            Ok(Some(why))
+        }
+        Err(Ended::Broke(error)) => Err(error),
+    }
+}
+
+pub(super) async fn say(send: &mut SendStream, reply: &ExamReply) -> Result<(), WireError> {
     let sent = tokio::time::timeout(SEND_TIMEOUT, wire::send(send, reply));
     sent.await.map_err(|_| WireError::Late(SEND_TIMEOUT))?
 }
@@ -108,11 +139,15 @@ async fn say(send: &mut SendStream, reply: &ExamReply) -> Result<(), WireError> 
 async fn exam(
     host: &Arc<Host>,
     checker: NodeId,
-    work: ExamWork,
+    (work, assigned): (ExamWork, ContainerId),
     send: &mut SendStream,
     recv: &mut RecvStream,
 ) -> Result<(), Ended> {
-    let taken = host.exams.take(host, checker, &work).await.map_err(Ended::Refused)?;
+    let shape = Shape::new(work.n, work.rounds).filter(|_| work.is_bounded());
+    let ExamWork { minute, container, device, seed, .. } = work;
+    let shape = Some(shape.ok_or(Ended::Refused(ExamRefusal::TooLarge))?);
+    let wanted = Wanted { minute, container, assigned, device, seed, shape };
+    let taken = host.exams.take(host, checker, wanted).await.map_err(Ended::Refused)?;
     taken.begin_work();
     let computed = tokio::time::timeout(WORK_TIMEOUT, compute(host, work, &taken.stop)).await;
     // What is under way ends when `taken` is dropped.
@@ -143,7 +178,7 @@ async fn compute(
     let shape = Shape::new(work.n, work.rounds).ok_or(refused(ExamRefusal::TooLarge))?;
     let (on, until) = (Arc::clone(host), stop.clone());
     let computed = tokio::task::spawn_blocking(move || {
-        let mut lent = devices::lend(&on, &work)?;
+        let mut lent = devices::lend(&on, work.container, work.device)?;
         let done = lent.work(|device| commit(device, &work.seed, shape, &until));
         done.map(|commitment| (lent, commitment)).map_err(|error| why_not(&error))
     });
@@ -211,7 +246,7 @@ async fn open(
     Ok(())
 }
 
-fn why_not(error: &KernelError) -> ExamRefusal {
+pub(super) fn why_not(error: &KernelError) -> ExamRefusal {
     match error {
         KernelError::Stopped => ExamRefusal::Ordered,
         KernelError::OutOfMemory { .. } => ExamRefusal::TooLarge,
@@ -223,7 +258,7 @@ fn why_not(error: &KernelError) -> ExamRefusal {
 }
 
 /// Until an order came.
-async fn stopped(stop: &Stop) {
+pub(super) async fn stopped(stop: &Stop) {
     while !stop.is_stopped() {
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -14,6 +14,7 @@ use welkin_check::health::{Sensor, Severity, Symptom, Throttle, read_sensor, rul
 use welkin_lease::Unit;
 use welkin_runtime::inventory::{Gpu, GpuReading, GpuSearch, gpu_readings};
 
+use super::GpuLoad;
 use crate::host::Host;
 
 /// How long a small write may take to be on the disk.
@@ -41,11 +42,28 @@ pub(in crate::host) async fn watch(host: Arc<Host>, search: GpuSearch) {
             let asked = tokio::task::spawn_blocking(move || gpu_readings(&search));
             let readings = tokio::time::timeout(GPUS_TIMEOUT, asked).await;
             let readings = readings.ok().and_then(Result::ok).unwrap_or_default();
+            host.health.loaded(loads(&host.gpus, &readings));
             for (device, symptom) in before.take(&host.gpus, &readings) {
                 host.health.sensed(&host, Unit::Device(device), symptom);
             }
         }
     }
+}
+
+/// How busy and how hot each GPU is, by the host's name of it. What a sensor does not say is 0.
+fn loads(gpus: &[Gpu], readings: &[GpuReading]) -> BTreeMap<String, GpuLoad> {
+    let load = |reading: &GpuReading| {
+        let is_it = |gpu: &&Gpu| gpu.pci.as_deref() == Some(reading.pci.as_str());
+        let gpu = gpus.iter().find(is_it).filter(|_| !reading.is_lost)?;
+        let percent = reading.busy_percent.unwrap_or(0).min(100);
+        let celsius = reading.temperature_c.map_or(0, |(now, _)| now);
+        let load = GpuLoad {
+            busy_percent: u8::try_from(percent).unwrap_or(0),
+            temperature_c: u8::try_from(celsius).unwrap_or(u8::MAX),
+        };
+        Some((gpu.id.clone(), load))
+    };
+    readings.iter().filter_map(load).collect()
 }
 
 type Writing = tokio::task::JoinHandle<Vec<Symptom>>;
@@ -233,6 +251,23 @@ mod tests {
             GpuReading { pci: "0000:65:00.0".to_owned(), is_lost: true, ..GpuReading::default() };
         assert_eq!(Gpus::default().take(&[gpu()], &[elsewhere]), []);
         assert!(is_gone(&gpu()));
+    }
+
+    #[test]
+    fn a_load_that_is_not_read_is_not_made_up() {
+        let mine = gpu();
+        let pci = mine.pci.clone().unwrap();
+        let silent = GpuReading { pci, ..GpuReading::default() };
+        let read =
+            GpuReading { busy_percent: Some(250), temperature_c: Some((71, 95)), ..silent.clone() };
+        let lost = GpuReading { is_lost: true, ..read.clone() };
+        let other = GpuReading { pci: "0000:ff:00.0".to_owned(), ..read };
+        let of = |reading: GpuReading| {
+            loads(std::slice::from_ref(&mine), &[reading]).get(&mine.id).copied()
+        };
+        assert_eq!(of(silent), Some(GpuLoad::default()));
+        assert_eq!(of(read), Some(GpuLoad { busy_percent: 100, temperature_c: 71 }));
+        assert_eq!((of(lost), of(other)), (None, None), "nothing is known of them");
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! The conversation with one buyer that waits.
 
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tracing::info;
 use welkin_match::queue::{Join, JoinRefusal, Joined, Wish};
 use welkin_net::{ConnectionLost, FrameError, ReadError, RecvStream, SendStream, WriteError};
+use welkin_proto::Signed;
 use welkin_proto::index::{MatchRequest, ROUND_TRIPS_MAX};
 use welkin_proto::queue::{REFUSING_MAX, Ticket, Wait, WaitAnswer, WaitEvent};
-use welkin_proto::{Signed, encode};
 use welkin_types::{AccountId, TicketId};
 
 use super::super::{Indexer, Peer};
-use super::{EVENTS_MAX, Line, Reason, Seat, Slots};
+use super::{EVENTS_MAX, Line, Reason, Seat, Slots, digest_of};
 use crate::outside;
 use crate::wire::{self, WireError};
 
@@ -128,7 +127,7 @@ fn admit<'a>(
         return Err(refused("the wish names too many hosts, regions, operators or features"));
     }
     let wish = Wish { needs, gang, exclude: Vec::new(), from, round_trips_us };
-    let digest = Sha256::digest(encode(&wish).map_err(refused)?).into();
+    let digest = digest_of(&wish);
     let wish = Wish { exclude, ..wish };
     let reason = {
         let mut fleet = indexer.fleet();

@@ -3,12 +3,13 @@
 use welkin_match::latency::default_rtt;
 use welkin_match::queue::{Supply, Wish};
 use welkin_match::{Candidate, Fleet, Query};
-use welkin_proto::Offer;
 use welkin_proto::index::{CANDIDATES_MAX, EXCLUDED_MAX, GangAsk, Hold, IndexerToHost, WhyNot};
+use welkin_proto::{Offer, encode};
 use welkin_types::task::Needs;
 use welkin_types::{AccountId, NodeId, OfferId, Region, UnixMillis};
 
 use super::super::{Indexer, OFFER_LASTING};
+use super::digest_of;
 use crate::outside;
 
 /// The most regions that are tried for a gang.
@@ -23,9 +24,16 @@ pub(super) struct Kept {
     hold: Hold,
     host: NodeId,
     candidate: Candidate,
+    /// The encoded receipt of the whole choice, at its first slot.
+    receipt: Option<Vec<u8>>,
 }
 
 impl Kept {
+    /// The encoded receipt of the choice that begins with this slot.
+    pub(super) fn receipt(&self) -> Option<Vec<u8>> {
+        self.receipt.clone()
+    }
+
     /// The offer of this slot.
     pub(super) fn offer(&self, buyer: AccountId) -> Offer {
         let candidate = Candidate { buyer, ..self.candidate.clone() };
@@ -67,7 +75,14 @@ impl<'a> Slots<'a> {
 
     /// Why a wish can't be met now; `None` where it can.
     pub(super) fn why_not(&mut self, wish: &Wish) -> Option<WhyNot> {
-        if self.find(wish, &wish.needs, &wish.exclude, 1).is_some() {
+        if let Some(gang) = &wish.gang {
+            let query = query(wish, &wish.needs, &wish.exclude, 1);
+            return match self.fleet.find_gang(self.now, &query, gang, &default_rtt) {
+                Some(_) => None,
+                None => Some(self.fleet.why_not_gang(self.now, &query, gang)),
+            };
+        }
+        if self.find(wish, (&wish.needs, &wish.exclude), 1, None).is_some() {
             return None;
         }
         Some(self.fleet.why_not(self.now, &query(wish, &wish.needs, &wish.exclude, 1)))
@@ -76,12 +91,13 @@ impl<'a> Slots<'a> {
     fn find(
         &mut self,
         wish: &Wish,
-        needs: &Needs,
-        exclude: &[NodeId],
+        (needs, exclude): (&Needs, &[NodeId]),
         count: u8,
-    ) -> Option<Vec<Candidate>> {
+        digest: Option<[u8; 32]>,
+    ) -> Option<(Vec<Candidate>, Option<Vec<u8>>)> {
         let query = query(wish, needs, exclude, count);
-        self.fleet.candidates(self.now, &query, None).map(|(candidates, _)| candidates)
+        let (found, receipt) = self.fleet.candidates(self.now, &query, digest)?;
+        Some((found, receipt.and_then(|receipt| encode(&receipt).ok())))
     }
 
     /// Keeps a slot of a candidate.
@@ -91,20 +107,25 @@ impl<'a> Slots<'a> {
             (OfferId::from_bytes(outside::random()), self.now.after(OFFER_LASTING));
         let hold = Hold { offer, container, buyer, expires };
         self.fleet.hold(self.now, host, hold).ok()?;
-        Some(Kept { hold, host, candidate })
+        Some(Kept { hold, host, candidate, receipt: None })
     }
 
     /// Keeps slots for a whole gang, or none.
     fn whole(&mut self, buyer: AccountId, wish: &Wish, gang: &GangAsk) -> Option<Vec<Kept>> {
         let query = query(wish, &wish.needs, &wish.exclude, 1);
-        let members = self.fleet.find_gang(self.now, &query, gang, &default_rtt)?;
-        let mut kept = Vec::with_capacity(members.len());
+        let shown = (gang, Some(digest_of(wish)));
+        let (members, receipt) =
+            self.fleet.find_gang_shown(self.now, &query, shown, &default_rtt)?;
+        let mut kept: Vec<Kept> = Vec::with_capacity(members.len());
         for member in members {
             let Some(slot) = self.hold(buyer, member) else {
                 self.free(kept);
                 return None;
             };
             kept.push(slot);
+        }
+        if let (Some(first), Some(receipt)) = (kept.first_mut(), receipt) {
+            first.receipt = encode(&receipt).ok();
         }
         Some(kept)
     }
@@ -113,17 +134,21 @@ impl<'a> Slots<'a> {
     fn take(&mut self, buyer: AccountId, wish: &Wish, needs: &Needs, count: usize) -> Vec<Kept> {
         let is_spread = wish.gang.is_some_and(|gang| gang.is_spread);
         let mut exclude = wish.exclude.clone();
+        // What is gathered for a gang is no choice yet.
+        let digest = wish.gang.is_none().then(|| digest_of(wish));
         let mut kept: Vec<Kept> = Vec::new();
         while kept.len() < count {
             let missing = u8::try_from(count - kept.len()).unwrap_or(u8::MAX).min(CANDIDATES_MAX);
-            let Some(found) = self.find(wish, needs, &exclude, missing) else { break };
+            let found = self.find(wish, (needs, &exclude), missing, digest);
+            let Some((found, mut receipt)) = found else { break };
             let before = kept.len();
             for candidate in found {
                 let host = candidate.listing.addr.node;
                 if kept.len() >= count || is_spread && kept.iter().any(|kept| kept.host == host) {
                     continue;
                 }
-                let Some(slot) = self.hold(buyer, candidate) else { continue };
+                let Some(mut slot) = self.hold(buyer, candidate) else { continue };
+                slot.receipt = receipt.take();
                 if is_spread && exclude.len() < EXCLUDED_MAX {
                     exclude.push(host);
                 }
@@ -138,8 +163,8 @@ impl<'a> Slots<'a> {
 
     /// Regions in which a gang might be, by what is free there.
     fn regions(&mut self, wish: &Wish) -> Vec<Region> {
-        let found = self.find(wish, &wish.needs, &wish.exclude, CANDIDATES_MAX);
-        let Some(found) = found else { return Vec::new() };
+        let found = self.find(wish, (&wish.needs, &wish.exclude), CANDIDATES_MAX, None);
+        let Some((found, _)) = found else { return Vec::new() };
         let mut regions: Vec<Region> = Vec::new();
         for candidate in found {
             if regions.len() < REGIONS_MAX && !regions.contains(&candidate.listing.region) {

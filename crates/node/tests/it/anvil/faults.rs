@@ -246,7 +246,8 @@ async fn a_wrong_node_is_told_apart_and_never_used() {
 }
 
 async fn service(world: &World, path: &std::path::Path, url: &str) -> Arc<Service> {
-    let config = ServiceConfig { domain: world.domain(), epoch_seconds: 60 };
+    let founding = std::time::Duration::ZERO;
+    let config = ServiceConfig { domain: world.domain(), epoch_seconds: 60, founding };
     Arc::new(Service::remote(path, Http::new(url).unwrap(), config).await.unwrap())
 }
 
@@ -279,8 +280,13 @@ async fn the_service_passes_on_what_settling_needs_and_no_more() {
     host.redeem(voucher(&domain, one, 1, 100_000), usd("0.5")).await.unwrap();
     host.close(one, Some(voucher(&domain, one, 1, 200_000))).await.unwrap();
     world.paid(one, 200_000).await;
-    buyer.register_checker().await.unwrap();
-    assert_eq!(buyer.epoch(1).await.unwrap().checkers, vec![node]);
+    buyer.register_checker([0; 32]).await.unwrap();
+    assert_eq!(buyer.epoch(1).await.unwrap().checkers, []);
+    let present = || welkin_node::outside::now().0 / 60_000;
+    until("it is listed", async || {
+        buyer.epoch(present()).await.is_ok_and(|view| view.nodes() == [node])
+    })
+    .await;
     // Its node is gone: said, and over as soon as it is back.
     world.anvil.stop();
     let refused = buyer.balance(account(1).id()).await.unwrap_err();

@@ -11,9 +11,7 @@ use welkin_net::{Connection, Endpoint};
 use welkin_node::indexer::query_digest;
 use welkin_node::{outside, wire};
 use welkin_proto::gossip::{Directory, IndexerCard};
-use welkin_proto::index::{
-    Candidates, IndexHello, IndexReply, IndexRequest, MatchReceipt, MatchRequest,
-};
+use welkin_proto::index::{Candidates, IndexHello, IndexReply, IndexRequest, MatchRequest};
 use welkin_proto::{ALPN_INDEX, Domain, NodeAddr, NodeKey, Offer, Signed, encode};
 use welkin_types::{AccountId, NodeId, OfferId};
 
@@ -110,15 +108,9 @@ impl Mind {
             let body: &mut Receipt = body.as_mut().unwrap();
             body.chosen.swap(0, liked);
         }
-        let receipt = MatchReceipt {
-            at: now,
-            buyer,
-            offers: offers.iter().map(|offer| offer.id).collect(),
-            body: encode(&body.unwrap()).unwrap(),
-        };
-        let receipt = Signed::sign(&Domain::LOCAL, &self.key, &receipt).unwrap();
-        let signed = offers.iter().map(|offer| Signed::sign(&Domain::LOCAL, &self.key, offer));
-        let offers = signed.collect::<Result<_, _>>().unwrap();
-        IndexReply::Candidates(Candidates { offers, receipt: Some(Box::new(receipt)) })
+        let receipt = Some(encode(&body.unwrap()).unwrap());
+        let found = Candidates { at: now, buyer, offers, receipt };
+        let signed = Signed::sign(&Domain::LOCAL, &self.key, &found).unwrap();
+        IndexReply::Candidates(Box::new(signed))
     }
 }

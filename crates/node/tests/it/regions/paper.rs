@@ -9,6 +9,7 @@ use welkin_proto::check::{Probe, ProbeReply};
 use welkin_proto::index::{HostToIndexer, IndexHello};
 use welkin_proto::{
     ALPN_CHECK, ALPN_INDEX, Capability, ContainerOffer, Domain, NodeAddr, NodeKey, Signed,
+    container_id,
 };
 use welkin_types::{ContainerId, NodeId, Price, Region, Resources, Tier, UnixMillis, Usd};
 
@@ -48,10 +49,9 @@ fn capability(n: u8, region: &str, cents: u64, addr: NodeAddr) -> Capability {
     let operator = account(n);
     Capability {
         operator: identity::delegate(&Domain::LOCAL, &operator, addr.node, LASTING).unwrap(),
-        addr,
         region: region.parse::<Region>().unwrap(),
         containers: vec![ContainerOffer {
-            id: ContainerId::from_bytes([n; 16]),
+            id: container_id(addr.node, 0),
             class: "cpu-8".parse().unwrap(),
             resources: Resources {
                 cpu_milli: 8_000,
@@ -68,6 +68,7 @@ fn capability(n: u8, region: &str, cents: u64, addr: NodeAddr) -> Capability {
             spot: None,
             reserved: None,
         }],
+        addr,
         revision: 1,
         issued: now,
         expires: now.after(LASTING),

@@ -58,6 +58,7 @@ fn version_2_files_are_written_and_read() {
             ("cgroup.kill", ""),
             ("cgroup.procs", "12\n34\n0\n"),
             ("cpu.stat", "usage_usec 5\nuser_usec 3\nthrottled_usec 7\n"),
+            ("cpu.pressure", "some avg10=0.00 avg60=0.00 total=11\nfull avg10=0.00 total=4\n"),
             ("memory.current", "100\n"),
             ("memory.peak", "200\n"),
             ("memory.events", "low 0\noom 1\noom_kill 2\n"),
@@ -76,6 +77,7 @@ fn version_2_files_are_written_and_read() {
     assert_eq!(read("cgroup.freeze"), "1");
     let stats = group.stats();
     assert_eq!((stats.cpu_usec, stats.throttled_usec, stats.pids), (5, 7, 3));
+    assert_eq!(stats.waited_usec, 11);
     assert_eq!((stats.memory_bytes, stats.memory_peak_bytes, stats.oom_kills), (100, 200, 2));
     assert_eq!(group.processes(), BTreeSet::from([12, 34]));
     // Told to the kernel, which does the killing.

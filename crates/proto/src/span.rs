@@ -1,4 +1,4 @@
-//! When an epoch is, and how it is divided into periods.
+//! When an epoch is, and how it is divided into periods: what checkers, indexers and settlement go by.
 
 /// How many periods an epoch of a day has.
 const PERIODS: u64 = 24;
@@ -52,13 +52,20 @@ impl Span {
         (second < self.seconds).then(|| u8::try_from(period).unwrap_or(u8::MAX))
     }
 
+    /// Whether a minute is the last one that begins in its period: then those stand in who are
+    /// publicly named for it.
+    pub fn is_last_minute(&self, minute: u64) -> bool {
+        let period = self.period_of(minute);
+        period.is_some() && self.period_of(minute.saturating_add(1)) != period
+    }
+
     /// The number of the last period.
     fn last_period(&self) -> u64 {
         u64::from(self.periods.saturating_sub(1))
     }
 
     /// The milliseconds of a period.
-    pub(super) fn bounds(&self, period: u8) -> (u64, u64) {
+    pub fn bounds(&self, period: u8) -> (u64, u64) {
         let start = |number: u64| {
             let seconds = number.saturating_mul(u64::from(self.period_seconds));
             self.start.saturating_add(seconds).saturating_mul(1_000)
@@ -68,5 +75,34 @@ impl Span {
         let to =
             if is_last { self.end().saturating_mul(1_000) } else { start(u64::from(period) + 1) };
         (from, to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_of_any_length_are_divided() {
+        let day = Span::of(20_000, 86_400);
+        assert_eq!((day.periods, day.period_seconds, day.closes() - day.end()), (24, 3_600, 3_600));
+        let minute = Span::of(7, 60);
+        assert_eq!((minute.periods, minute.period_seconds), (1, 60));
+        assert_eq!(minute.closes() - minute.end(), 120);
+        assert_eq!(minute.period_of(7), Some(0));
+        assert_eq!(minute.period_of(8), None);
+        assert_eq!(Span::of(u64::MAX, 0).period_of(u64::MAX), None);
+        assert_eq!(Span::of(0, u64::MAX).periods, 24);
+    }
+
+    #[test]
+    fn every_period_has_one_last_minute() {
+        for seconds in [60, 120, 180, 7_200, 86_400] {
+            let span = Span::of(1_000, seconds);
+            let minutes = span.start / 60..span.end() / 60;
+            let last: Vec<_> = minutes.filter(|minute| span.is_last_minute(*minute)).collect();
+            assert_eq!(last.len(), usize::from(span.periods), "{seconds}");
+        }
+        assert!(!Span::of(1_000, 60).is_last_minute(1_001));
     }
 }

@@ -1,0 +1,136 @@
+//! Settles each epoch that this checker was listed in, from the published evidence, and signs what it
+//! came to.
+//!
+//! Once an epoch's evidence is closed it is collected from the indexers, verified and settled as
+//! `welkin epoch` does it; the signed result goes to all indexers. What fails is tried again until the next
+//! epoch is closed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+use welkin_ledger::epoch::{Book, Emissions};
+use welkin_proto::Signed;
+use welkin_proto::cosign::Cosign;
+use welkin_proto::epoch::Heading;
+use welkin_proto::epoch::Span;
+use welkin_proto::index::{IndexHello, IndexRequest};
+
+use super::{Deps, deliver};
+use crate::buyer::collect;
+use crate::connect::Caller;
+use crate::epoch::{Published, TARGET_MICROS, outcome};
+use crate::outside;
+
+/// What indexers have taken up to the closing is on their disks after that.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// The pause after what failed; it doubles up to the longest.
+const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// After so many attempts it is settled from what there is, where some indexers show nothing.
+const ATTEMPTS_WHOLE: u32 = 3;
+/// The evidence of so many epochs may be open at once: of those of a second.
+const EPOCHS_OPEN_MAX: u64 = 256;
+/// Checkers come to the indexers spread over so much of a period.
+const SPREAD_MAX: Duration = Duration::from_secs(30);
+
+/// Signs for ever.
+pub(super) async fn run(deps: Arc<Deps>, indexers: Arc<Vec<Caller>>) {
+    let mut pause = PAUSE;
+    let epoch_seconds = loop {
+        match deps.settle.epoch(0).await {
+            Ok(view) => break view.epoch_seconds.max(1),
+            Err(error) => debug!(error = %crate::chain(&error), "no length of an epoch yet"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    };
+    // The last one whose evidence is closed: its word may be lost where an indexer was started again.
+    let before = last_closed(epoch_seconds);
+    let mut epoch = before;
+    loop {
+        // Where epochs are shorter than this takes, some are left out.
+        epoch = epoch.max(last_closed(epoch_seconds));
+        let closes = Span::of(epoch, epoch_seconds).closes().saturating_mul(1_000);
+        let period = Duration::from_secs(Span::of(epoch, epoch_seconds).period_seconds.into());
+        let spread = period.min(SPREAD_MAX).mul_f64(f64::from(outside::random::<1>()[0]) / 512.0);
+        let wait = welkin_types::UnixMillis(closes).since(outside::now()) + SETTLED_AFTER + spread;
+        tokio::time::sleep(wait).await;
+        let next = Span::of(epoch + 1, epoch_seconds).closes().saturating_mul(1_000);
+        pause = PAUSE;
+        for attempt in 0_u32.. {
+            match sign(&deps, &indexers, epoch, attempt).await {
+                Ok(()) => break,
+                Err(why) => debug!(epoch, why, "an epoch is not signed yet"),
+            }
+            if outside::now().0.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(0))
+                >= next
+            {
+                // What was before this process may have been before the network, too.
+                if epoch > before {
+                    warn!(epoch, "an epoch could not be settled and signed");
+                }
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        epoch += 1;
+    }
+}
+
+fn last_closed(epoch_seconds: u64) -> u64 {
+    let now = outside::now().0 / 1_000;
+    let is_open = |epoch: &u64| Span::of(*epoch, epoch_seconds).closes() > now;
+    let present = now / epoch_seconds;
+    let first_open = (present.saturating_sub(EPOCHS_OPEN_MAX)..=present).find(is_open);
+    first_open.unwrap_or(present).saturating_sub(1)
+}
+
+/// Collects, settles, signs and says it; `Ok` too where there is nothing to sign.
+async fn sign(
+    deps: &Deps,
+    indexers: &Arc<Vec<Caller>>,
+    epoch: u64,
+    attempt: u32,
+) -> Result<(), String> {
+    let view = deps.settle.epoch(epoch).await.map_err(|error| crate::chain(&error))?;
+    if view.listed(deps.key.id()).is_none() {
+        return Ok(());
+    }
+    let most = deps.cosign_statements_max;
+    let heading = Heading::new(deps.domain, view);
+    let callers: Vec<_> = indexers.iter().collect();
+    let found = collect(&callers, &heading, most, most).await;
+    let failed = found.shown.iter().filter(|(_, shown)| shown.is_err()).count();
+    // With a part of the evidence another root may come out: those that fail are waited for, a while.
+    if failed == found.shown.len() || (failed > 0 && attempt < ATTEMPTS_WHOLE) {
+        let why = found.shown.into_iter().find_map(|(_, shown)| shown.err());
+        return Err(why.unwrap_or_default());
+    }
+    let is_cut =
+        |(_, shown): &(_, Result<usize, String>)| shown.as_ref().is_ok_and(|count| *count >= most);
+    if found.statements.len() >= most || found.shown.iter().any(is_cut) {
+        warn!(epoch, most, "the evidence is more than `checker.cosign_statements_max`: not signed");
+        return Ok(());
+    }
+    let published = Published { heading, statements: found.statements };
+    let settling = tokio::task::spawn_blocking(move || settled(published, epoch));
+    let said = settling.await.map_err(|error| error.to_string())??;
+    let root = alloy_primitives::hex::encode_prefixed(said.root);
+    let signed = Signed::sign(&deps.domain, &deps.key, &said).map_err(|error| error.to_string())?;
+    let hello = IndexHello::Ask(Box::new(IndexRequest::Cosign(Box::new(signed))));
+    if !deliver(Arc::clone(indexers), hello).await && attempt < ATTEMPTS_WHOLE {
+        return Err("not all indexers have taken it".to_owned());
+    }
+    info!(epoch, root, "an epoch is settled and signed");
+    Ok(())
+}
+
+fn settled(mut published: Published, epoch: u64) -> Result<Cosign, String> {
+    published.drop_forged();
+    let book = Book::new(Emissions::new(TARGET_MICROS));
+    let outcome = outcome(published.gather(), &book).map_err(|error| error.to_string())?;
+    let settled = &outcome.settled;
+    Ok(Cosign { epoch, evidence: settled.evidence, root: settled.claims.root() })
+}

@@ -1,0 +1,224 @@
+//! How much of an epoch's log each kind of statement may take, and each host of it.
+//!
+//! Each kind has a share of its own, so that what costs nothing to make fills no other's place: a
+//! stranger's receipts leave the room for probes untouched. Within the receipts no host takes the
+//! others' place: while less than half of the share is used, a host may have a sixteenth of it, and
+//! after that a 1 024th.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest as _, Sha256};
+use welkin_proto::epoch::Statement;
+
+/// The most rolls of one node in an epoch: it makes a new one where it is started again with other
+/// containers.
+const ROLLS_OF_NODE: u32 = 8;
+
+/// What is kept apart from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Roll,
+    Probe,
+    Exam,
+    Lease,
+    Digests,
+}
+
+/// The most of one kind in an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    pub(super) bytes: u64,
+    pub(super) statements: u32,
+}
+
+impl Kind {
+    pub(super) const fn share(self) -> Share {
+        let (mib, statements) = match self {
+            Self::Roll => (64, 1 << 18),
+            Self::Probe => (144, 1 << 20),
+            Self::Exam => (32, 1 << 18),
+            Self::Lease => (64, 1 << 18),
+            Self::Digests => (64, 1 << 19),
+        };
+        Share { bytes: mib << 20, statements }
+    }
+}
+
+/// What a statement is about and to whom it is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Subject {
+    pub(super) kind: Kind,
+    /// What it is about, in 8 bytes of a hash: it is kept once.
+    pub(super) matter: u64,
+    /// The node whose room it takes, likewise.
+    node: u64,
+}
+
+impl Subject {
+    /// None where the statement can't be read.
+    pub(super) fn of(statement: &Statement) -> Option<Self> {
+        let (kind, node, about) = match statement {
+            Statement::Roll(roll) => {
+                let issued = roll.read_unverified().ok()?.issued.0.to_be_bytes();
+                let signer = roll.signer();
+                (Kind::Roll, signer, hash(0, &[signer.as_bytes(), &issued]))
+            }
+            Statement::Probe(signed) => {
+                let report = signed.read_unverified().ok()?;
+                let (checker, minute) = (report.checker, report.minute.to_be_bytes());
+                let parts: [&[u8]; 3] = [checker.as_bytes(), report.container.as_bytes(), &minute];
+                (Kind::Probe, checker, hash(1, &parts))
+            }
+            Statement::Exam(signed) => {
+                let report = signed.read_unverified().ok()?;
+                let (checker, minute) = (report.checker, report.minute.to_be_bytes());
+                let parts: [&[u8]; 3] = [checker.as_bytes(), report.container.as_bytes(), &minute];
+                (Kind::Exam, checker, hash(2, &parts))
+            }
+            Statement::Lease(file) => {
+                let order = &file.order.message;
+                let is_acked = [u8::from(file.ack.is_some())];
+                let (lease, buyer) = (order.lease.as_bytes(), order.buyer.as_bytes());
+                // A buyer that sends a promise of nothing first keeps no better one out.
+                let promised = file.voucher.as_ref().map_or(0, |voucher| voucher.message.seconds);
+                let promised = promised.to_be_bytes();
+                let parts: [&[u8]; 5] = [lease, buyer, order.host.as_bytes(), &is_acked, &promised];
+                (Kind::Lease, order.host, hash(3, &parts))
+            }
+            Statement::Digests(digests) => {
+                let series = &digests.series;
+                let place = [series.side as u8, u8::try_from(series.part).ok()?];
+                // Who says more later is heard.
+                let count = u64::try_from(series.minutes.len()).ok()?.to_be_bytes();
+                let by = digests.checker().unwrap_or(series.host);
+                let (lease, host) = (series.lease.as_bytes(), series.host.as_bytes());
+                let buyer = series.buyer.as_bytes();
+                let parts: [&[u8]; 6] = [lease, host, buyer, &place, &count, by.as_bytes()];
+                (Kind::Digests, by, hash(6, &parts))
+            }
+        };
+        Some(Self { kind, matter: about, node: hash(4, &[node.as_bytes()]) })
+    }
+}
+
+fn hash(kind: u8, parts: &[&[u8]]) -> u64 {
+    let mut hash = Sha256::new().chain_update([kind]);
+    parts.iter().for_each(|part| hash.update(part));
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = hash.finalize().into();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// What is used of one share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Used {
+    bytes: u64,
+    statements: u32,
+}
+
+/// What is used of an epoch's log.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    kinds: BTreeMap<Kind, Used>,
+    /// By nodes, where a node has a bound of its own.
+    nodes: BTreeMap<(Kind, u64), Used>,
+}
+
+impl Budget {
+    /// Whether there is room for a statement of so many bytes.
+    pub(super) fn has_room(&self, of: Subject, bytes: u64) -> bool {
+        let share = of.kind.share();
+        let used = self.kinds.get(&of.kind).copied().unwrap_or_default();
+        if used.bytes + bytes > share.bytes || used.statements >= share.statements {
+            return false;
+        }
+        let own = self.nodes.get(&(of.kind, of.node)).copied().unwrap_or_default();
+        match of.kind {
+            // Whoever has none takes no part, so the second half is for first ones.
+            Kind::Roll if used.bytes < share.bytes / 2 => own.statements < ROLLS_OF_NODE,
+            Kind::Roll => own.statements == 0,
+            Kind::Lease | Kind::Digests if used.bytes < share.bytes / 2 => {
+                own.bytes + bytes <= share.bytes / 16
+            }
+            Kind::Lease | Kind::Digests => own.bytes + bytes <= share.bytes / 1_024,
+            // Only who is assigned says these, each once for its matter.
+            Kind::Probe | Kind::Exam => true,
+        }
+    }
+
+    /// A statement was written.
+    pub(super) fn take(&mut self, of: Subject, bytes: u64) {
+        let add = |used: &mut Used| {
+            used.bytes += bytes;
+            used.statements += 1;
+        };
+        add(self.kinds.entry(of.kind).or_default());
+        if matches!(of.kind, Kind::Roll | Kind::Lease | Kind::Digests) {
+            add(self.nodes.entry((of.kind, of.node)).or_default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: [Kind; 5] = [Kind::Roll, Kind::Probe, Kind::Exam, Kind::Lease, Kind::Digests];
+
+    fn fill(budget: &mut Budget, kind: Kind, node: u64, bytes: u64) -> u32 {
+        let of = Subject { kind, matter: 0, node };
+        let mut count = 0;
+        while budget.has_room(of, bytes) {
+            budget.take(of, bytes);
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn one_kind_fills_no_others_place_and_one_host_not_the_others() {
+        let mut budget = Budget::default();
+        let receipt = 1_500;
+        // One host has its part, and what is left is for the others.
+        assert_eq!(fill(&mut budget, Kind::Lease, 1, receipt), (4 << 20) / 1_500);
+        assert_eq!(fill(&mut budget, Kind::Lease, 2, receipt), (4 << 20) / 1_500);
+        for host in 3..12 {
+            fill(&mut budget, Kind::Lease, host, receipt);
+        }
+        // More than half is used: an honest host that comes late still has some.
+        assert_eq!(fill(&mut budget, Kind::Lease, 99, receipt), (64 << 10) / 1_500);
+        let mut host = 100;
+        while fill(&mut budget, Kind::Lease, host, receipt) > 0 {
+            host += 1;
+        }
+        assert!(host > 500, "{host}");
+        // All others have their room.
+        for kind in [Kind::Roll, Kind::Probe, Kind::Exam, Kind::Digests] {
+            let of = Subject { kind, matter: 0, node: 1 };
+            assert!(budget.has_room(of, 4_096), "{kind:?}");
+        }
+        assert_eq!(fill(&mut budget, Kind::Roll, 1, 300), ROLLS_OF_NODE);
+        assert_eq!(fill(&mut budget, Kind::Roll, 2, 300), ROLLS_OF_NODE);
+    }
+
+    proptest! {
+        /// Whatever comes: no kind has more than its share.
+        #[test]
+        fn no_kind_has_more_than_its_share(
+            all in prop::collection::vec((0..5_usize, 0..40_u64, 1..60_000_u64), 0..3_000),
+        ) {
+            let mut budget = Budget::default();
+            for (kind, node, bytes) in all {
+                let of = Subject { kind: ALL[kind], matter: 0, node };
+                if budget.has_room(of, bytes) {
+                    budget.take(of, bytes);
+                }
+            }
+            for (kind, used) in budget.kinds {
+                prop_assert!(used.bytes <= kind.share().bytes);
+                prop_assert!(used.statements <= kind.share().statements);
+            }
+        }
+    }
+}
