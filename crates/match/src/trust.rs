@@ -6,8 +6,9 @@
 //! every [`HALF_LIFE_EVENTS`] later observations of its kind: whoever begins to lie is found out by
 //! what it does now, however long it was honest, and as fast as it is asked.
 //!
-//! * *Offers* count for what is certain (Wilson's lower bound), so a newcomer begins low and climbs;
-//!   and once more for what is certain against them (the upper bound).
+//! * *Offers* count by their number, as if all were good (Wilson's lower bound), so a newcomer begins low
+//!   and climbs; and for what is certain against them (the upper bound), so bad luck where few ask costs
+//!   nothing: it would keep itself up, for who is asked less learns more slowly that it was luck.
 //! * *Accusations* (hidden containers, receipts that don't recompute, favour) count for what is
 //!   certain against it (the upper bound), so who was never compared is not suspected.
 //!
@@ -35,6 +36,8 @@ pub const HALF_LIFE_DAYS: u64 = 3;
 pub const HALF_LIFE_EVENTS: u32 = 300;
 /// Good offers that a newcomer is taken to have made, so that it is asked at times.
 pub const PRIOR: u32 = 8;
+/// With so many offers, in thousandths, an indexer is known.
+const KNOWN_MILLI: u32 = 1_000_000;
 /// Observations of a kind that others' reports may stand for, where there are none of one's own.
 pub const REPORTED_MAX: u32 = 60;
 /// Who is trusted least is still asked so often, so that it can mend its name.
@@ -45,6 +48,8 @@ const WELL: Ppm = Ppm::new(850_000);
 const WELL_SHOWN: Ppm = Ppm::new(930_000);
 /// A receipt that does not recompute is no accident: it counts as so many.
 const DISPROVED_COUNTS: u32 = 5;
+/// A container of which its host, asked for that, says that it has none is no accident either.
+const WRONG_COUNTS: u32 = 5;
 /// An indexer's own containers may be preferred by so much before it counts.
 const FAVOUR_SLACK: Ppm = Ppm::new(100_000);
 const HALF_LIFE: u64 = HALF_LIFE_DAYS * 86_400;
@@ -153,12 +158,16 @@ fn shares(tally: &Tally) -> [(Ppm, u32); 5] {
     let sum = |parts: &[u32]| parts.iter().fold(0, |sum: u32, part| sum.saturating_add(*part));
     let of = |good: u32, all: u32| (Ppm::of(good.into(), all.into()), all);
     // A container that is taken since is half a failure: seconds pass between offer and lease.
-    let bad = sum(&[tally.dead, tally.wrong, tally.stale.div_ceil(2)]);
+    let wrong = tally.wrong.saturating_mul(WRONG_COUNTS);
+    let bad = sum(&[tally.dead, wrong]);
+    // The share is exact: rounded, one of an hour with few requests would be a whole failure.
+    let [good, halves] = [tally.good, bad].map(|count| u64::from(count) * 2);
+    let good_share = Ppm::of(good, good + halves + u64::from(tally.stale));
     let disproved = tally.disproved.saturating_mul(DISPROVED_COUNTS);
     let compared = u64::from(tally.compared);
     let expected = Ppm::of(tally.own_expected_milli.into(), compared * 1_000);
     [
-        of(tally.good, sum(&[tally.good, bad])),
+        (good_share, sum(&[tally.good, bad, tally.stale.div_ceil(2)])),
         of(tally.shown, sum(&[tally.shown, tally.hidden])),
         of(tally.proved, sum(&[tally.proved, disproved])),
         of(tally.own, tally.compared),
@@ -216,15 +225,18 @@ fn judge(aged: &Aged, seconds: u64) -> Standing {
     let now = |kind: &Kind| kind.now(seconds);
     let mut offers = now(&aged.offers);
     let offers_milli = offers.count_milli();
-    let at_best = offers.upper();
+    let good_milli = offers_milli * u64::from(offers.mean().ppm()) / u64::from(WHOLE);
     offers.observe(HALF_LIFE, offers.at(), Ppm::ONE, PRIOR * WHOLE);
     let (shown, proved) = (now(&aged.shown).upper(), now(&aged.proved).upper());
     let (own, expected) = (now(&aged.own), now(&aged.expected));
     let allowed = expected.mean().ppm().saturating_add(FAVOUR_SLACK.ppm());
     let certain = own.lower().ppm();
     let favour = Ppm::new(certain.saturating_sub(allowed));
+    // The 64th power: a certain fault ends the asking soon, and what may be bad luck costs nothing.
+    let failing = eighth_power(reached(offers.upper(), WELL));
+    let failing = product(failing, reached(offers.mean(), WELL));
     let factors = [
-        (Mark::Offers, product(reached(offers.lower(), WELL), square(reached(at_best, WELL)))),
+        (Mark::Offers, product(reached(known(good_milli), WELL), failing)),
         (Mark::Hides, square(reached(shown, WELL_SHOWN))),
         (Mark::Receipts, reached(proved, WELL_SHOWN)),
         (Mark::Favours, square(Ppm::of(allowed.into(), certain.max(allowed).into()))),
@@ -249,10 +261,22 @@ fn judge(aged: &Aged, seconds: u64) -> Standing {
     }
 }
 
+/// What share is good for certain where so many offers, in thousandths, were made and all were good.
+fn known(offers_milli: u64) -> Ppm {
+    let mut good = Beta::default();
+    let count = u32::try_from(offers_milli).unwrap_or(u32::MAX).min(KNOWN_MILLI);
+    good.observe(HALF_LIFE, 0, Ppm::ONE, PRIOR * WHOLE);
+    good.observe(HALF_LIFE, 0, Ppm::ONE, count * (WHOLE / 1_000));
+    good.lower()
+}
+
 /// The eighth power of how much of what is well a share reaches: nine tenths of the way are 43 %.
 fn reached(share: Ppm, well: Ppm) -> Ppm {
-    let reached = Ppm::of(share.ppm().into(), well.ppm().into());
-    square(square(square(reached)))
+    eighth_power(Ppm::of(share.ppm().into(), well.ppm().into()))
+}
+
+fn eighth_power(share: Ppm) -> Ppm {
+    square(square(square(share)))
 }
 
 fn square(share: Ppm) -> Ppm {
