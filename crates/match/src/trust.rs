@@ -6,9 +6,10 @@
 //! every [`HALF_LIFE_EVENTS`] later observations of its kind: whoever begins to lie is found out by
 //! what it does now, however long it was honest, and as fast as it is asked.
 //!
-//! * *Offers* count by their number, as if all were good (Wilson's lower bound), so a newcomer begins low
-//!   and climbs; and for what is certain against them (the upper bound), so bad luck where few ask costs
-//!   nothing: it would keep itself up, for who is asked less learns more slowly that it was luck.
+//! * *Offers* count by how many were good, as if none had been bad (Wilson's lower bound), so a newcomer
+//!   begins low and climbs; by their mean a little; and for what is certain against them (the upper
+//!   bound) most of all, so bad luck where few ask costs little: it would keep itself up, for who is
+//!   asked less learns more slowly that it was luck.
 //! * *Accusations* (hidden containers, receipts that don't recompute, favour) count for what is
 //!   certain against it (the upper bound), so who was never compared is not suspected.
 //!
