@@ -6,10 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::best::{cost_of, rank};
+use super::best::cost_of;
 use super::gang::{GANG_MAX, Gang, GangChoice};
 use super::query::{Search, SearchError, Weights};
-use super::receipt::{Considered, ReceiptError};
+use super::receipt::{Considered, ReceiptError, place_in, ranks_of};
 use super::row::{LOCATIONS_MAX, RowId};
 use super::{Index, SLOTS_MAX};
 
@@ -63,15 +63,7 @@ impl GangReceipt {
             if chosen.len() >= count {
                 return Err(ReceiptError::Long);
             }
-            let ranks = list.iter().enumerate().map(|(at, one)| {
-                let tie = one.ring.wrapping_sub(search.point());
-                // Equals of one name are of one container, which stands in no list twice.
-                rank(one.terms(&self.weights).sum(), tie, u32::try_from(at).unwrap_or(u32::MAX))
-            });
-            let ranks: Vec<_> = ranks.collect();
-            if let Some(before) = (1..ranks.len()).find(|at| ranks[*at] < ranks[at - 1]) {
-                return Err(ReceiptError::Order { list: number, place: before });
-            }
+            let ranks = ranks_of(&search, number, list)?;
             for (at, (one, rank)) in list.iter().zip(&ranks).enumerate() {
                 let carried = self.carried(one, &mut used).min(count - chosen.len());
                 let place = (u8::try_from(number).ok(), u8::try_from(at).ok());
@@ -113,12 +105,7 @@ impl Index {
     ) -> GangReceipt {
         let member = Search { locations: choice.locations, ..gang.member };
         let facts = |row: &RowId| self.facts(&member, *row);
-        let place_of = |row: RowId| {
-            (0_u8..).zip(&choice.considered).find_map(|(number, list)| {
-                let place = list.iter().position(|other| *other == row)?;
-                Some((number, u8::try_from(place).ok()?))
-            })
-        };
+        let place_of = |row| place_in(&choice.considered, row);
         GangReceipt {
             epoch: self.epoch,
             query,

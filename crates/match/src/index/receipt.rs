@@ -7,10 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::best::rank;
+use super::best::{Rank, rank};
 use super::choose::{Choice, Draw, Terms};
 use super::query::{COUNT_MAX, Search, SearchError, WIDTH_MAX, Weights};
-use super::row::QUALITY_MAX;
+use super::row::{QUALITY_MAX, RowId};
 use super::{Index, SLOTS_MAX};
 
 /// The facts of a container that was considered.
@@ -119,18 +119,7 @@ impl Receipt {
         }
         let mut draw = Draw::new(&search);
         for (number, list) in self.considered.iter().enumerate() {
-            let place = |place: usize| u32::try_from(number << 8 | place).unwrap_or(u32::MAX);
-            let ranks: Vec<_> = list
-                .iter()
-                .enumerate()
-                .map(|(at, one)| {
-                    let tie = one.ring.wrapping_sub(search.point());
-                    rank(one.terms(&self.weights).sum(), tie, place(at))
-                })
-                .collect();
-            if let Some(before) = (1..ranks.len()).find(|at| ranks[*at] < ranks[at - 1]) {
-                return Err(ReceiptError::Order { list: number, place: before });
-            }
+            let ranks = ranks_of(&search, number, list)?;
             draw.take(&ranks, |place| list[(place & 0xff) as usize].host);
         }
         let again = draw.finish().iter().map(|(place, _)| (place >> 8, place & 0xff));
@@ -139,9 +128,36 @@ impl Receipt {
     }
 }
 
+/// The ranks of a list's containers, which must stand in their order.
+pub(super) fn ranks_of(
+    search: &Search<'_>,
+    number: usize,
+    list: &[Considered],
+) -> Result<Vec<Rank>, ReceiptError> {
+    let rank_of = |(at, one): (usize, &Considered)| {
+        let tie = one.ring.wrapping_sub(search.point());
+        // Equals of one name are of one container, which stands in no list twice.
+        let place = u32::try_from(number << 8 | at).unwrap_or(u32::MAX);
+        rank(one.terms(&search.weights).sum(), tie, place)
+    };
+    let ranks: Vec<_> = list.iter().enumerate().map(rank_of).collect();
+    match (1..ranks.len()).find(|at| ranks[*at] < ranks[at - 1]) {
+        Some(place) => Err(ReceiptError::Order { list: number, place }),
+        None => Ok(ranks),
+    }
+}
+
+/// In which list, and where in it, a container stands.
+pub(super) fn place_in(considered: &[Vec<RowId>], row: RowId) -> Option<(u8, u8)> {
+    (0_u8..).zip(considered).find_map(|(number, list)| {
+        let place = list.iter().position(|other| *other == row)?;
+        Some((number, u8::try_from(place).ok()?))
+    })
+}
+
 impl Index {
     /// The facts of a container as a receipt shows them.
-    pub(super) fn facts(&self, search: &Search<'_>, row: super::RowId) -> Considered {
+    pub(super) fn facts(&self, search: &Search<'_>, row: RowId) -> Considered {
         let record = &self.records[row.0 as usize];
         Considered {
             ring: record.ring,
@@ -156,13 +172,8 @@ impl Index {
 
     /// The receipt of a choice that this index, unchanged since, made for this search.
     pub fn receipt(&self, search: &Search<'_>, choice: &Choice, query: [u8; 32]) -> Receipt {
-        let facts = |row: &super::RowId| self.facts(search, *row);
-        let place_of = |row: super::RowId| {
-            (0_u8..).zip(&choice.considered).find_map(|(number, list)| {
-                let place = list.iter().position(|other| *other == row)?;
-                Some((number, u8::try_from(place).ok()?))
-            })
-        };
+        let facts = |row: &RowId| self.facts(search, *row);
+        let place_of = |row| place_in(&choice.considered, row);
         Receipt {
             epoch: self.epoch,
             query,
