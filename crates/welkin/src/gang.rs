@@ -160,9 +160,20 @@ async fn lease(
         }
         PlaceProgress::Queued(indexer, event) => waiting.event(indexer, event),
     };
-    let stopped = no_longer_wanted(context, stopped);
-    let placed =
-        place_gang(&client.buyer, &asks, (gang, most), first, &mut progress, stopped).await?;
+    let stopped = async {
+        no_longer_wanted(context, stopped).await;
+        say(context, "nodes that were accepted are let go; once more to leave at once");
+    };
+    let twice = async {
+        let _ = roles::stop_signal().await;
+        let _ = roles::stop_signal().await;
+    };
+    let placed = tokio::select! {
+        placed = place_gang(&client.buyer, &asks, (gang, most), first, &mut progress, stopped) => {
+            placed?
+        }
+        () = twice => None,
+    };
     let Some(placed) = placed else { return Err(Quit(CANCELLED).into()) };
     drop(waiting);
     let took = out::duration(began.elapsed());

@@ -251,14 +251,15 @@ fn why_not(text: &mut String, why: &WhyNot) {
     for near in &why.nearest {
         let container = &near.listing.container;
         let fails: Vec<_> = near.fails.iter().map(|filter| filter.as_str()).collect();
+        // Of a gang it may be that only the others are missing.
+        let why = match fails.as_slice() {
+            [] => "fits by itself".to_owned(),
+            fails => format!("differs in {}", fails.join(", ")),
+        };
         let _ = writeln!(
             text,
-            "  {} in {}: {}, {} (differs in {})",
-            container.class,
-            near.listing.region,
-            container.resources,
-            container.price,
-            fails.join(", ")
+            "  {} in {}: {}, {} ({why})",
+            container.class, near.listing.region, container.resources, container.price,
         );
     }
 }

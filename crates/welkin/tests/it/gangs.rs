@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use welkin_types::{LeaseState, Reason};
 
+use crate::services::{HERE, Services};
 use crate::support::{DEADLINE, Network, contains, until};
 
 /// The lines of each rank, in order, without their prefix.
@@ -129,6 +130,26 @@ fn ctrl_c_stops_all_nodes() {
         assert_eq!((last.state, last.reason), (LeaseState::Stopped, Reason::BuyerStopped));
     }
     network.observer().books_close();
+}
+
+#[test]
+fn ctrl_c_while_nodes_are_placed_lets_go_of_those_that_have_accepted() {
+    let Some(mut services) = Services::start("", HERE) else { return };
+    let (mut one, other) = (services.host("one", HERE), services.host("other", HERE));
+    services.fund("5");
+    // It is asked and does not answer.
+    other.signal(Signal::STOP);
+    let spread = ["run", "--nodes", "2", "--distinct-hosts", "--", "sleep", "600"];
+    let mut job = services.client("buyer", HERE, &spread);
+    one.wait_stderr("state=pulling");
+    job.signal(Signal::INT);
+    one.wait_stderr("state=stopped");
+    job.wait_stderr("let go");
+    other.signal(Signal::CONT);
+    job.ended().expect(130);
+    let left = services.run(&["--json", "ps"]).expect(0).text();
+    assert_eq!(left, "", "no lease is left");
+    services.are_well();
 }
 
 #[test]
