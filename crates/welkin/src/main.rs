@@ -250,7 +250,10 @@ fn init_log(log: &config::Log, cli: &Cli) -> anyhow::Result<()> {
     // The demo tells its own story.
     let is_demo = matches!(&cli.command, Command::Up(up) if up.demo);
     let text = match (is_role(&cli.command) && !is_demo, cli.verbose) {
-        (_, 2..) => "trace,noq=info,iroh=info,noq_proto=info,netwatch=info,iroh_relay=info",
+        // TLS tells its session tickets there.
+        (_, 2..) => {
+            "trace,noq=info,iroh=info,noq_proto=info,netwatch=info,iroh_relay=info,rustls=info"
+        }
         (_, 1) => "debug,noq=warn,iroh=warn,noq_proto=warn,netwatch=warn,iroh_relay=warn",
         (true, 0) => &log.filter,
         (false, 0) => "warn,noq=off,iroh=off,noq_proto=off,netwatch=off",
