@@ -51,7 +51,7 @@ use welkin_types::{
 pub use again::KeptTask;
 pub use checkpoint::KeptCheckpoint;
 pub use evidence::Collected;
-pub(crate) use evidence::collect;
+pub(crate) use evidence::{Room, collect};
 pub use figures::MeasureError;
 pub use files::{TarError, free_bytes, pack, scratch, scratch_dir, unpack};
 pub use gang::{GangPlaced, Releasing, place_gang};

@@ -21,12 +21,22 @@ use crate::wire::WireError;
 const INDEXERS_MAX: usize = 16;
 /// Pages of one indexer: more than its log may have.
 const PAGES_MAX: usize = 4_096;
-/// The most statements that are collected, and of these the most of one indexer: none fills the place of
-/// the others.
-const STATEMENTS_MAX: usize = 1 << 23;
-const STATEMENTS_EACH_MAX: usize = STATEMENTS_MAX / 4;
+/// More than the logs of indexers hold.
+const ROOM: Room = Room { statements: 1 << 23, each: 1 << 21, bytes_each: 512 << 20 };
 /// How long one indexer is heard in all.
 const INDEXER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How much is collected at most. An indexer that shows more than its part is not heard at all: of a part
+/// of its evidence another root would come out, and none fills the place of the others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Statements of all indexers.
+    pub(crate) statements: usize,
+    /// Statements of one indexer.
+    pub(crate) each: usize,
+    /// Their bytes as they are encoded.
+    pub(crate) bytes_each: usize,
+}
 
 /// What indexers showed.
 #[derive(Clone, Debug)]
@@ -51,8 +61,8 @@ impl Buyer {
         self.indexers.look().await;
         let callers = self.indexers.callers(&[]);
         let callers: Vec<_> = callers.iter().map(|caller| &**caller).collect();
-        let Found { statements, shown: indexers, left_out } =
-            collect(&callers, &heading, STATEMENTS_MAX, STATEMENTS_EACH_MAX).await;
+        let Found { statements, shown: indexers, left_out, .. } =
+            collect(&callers, &heading, ROOM).await;
         if !indexers.iter().any(|(_, found)| found.is_ok()) {
             let why = indexers.into_iter().find_map(|(_, found)| found.err());
             return Err(why.map_or(BuyerError::NoIndexerNamed, BuyerError::IndexerRefuses));
@@ -84,75 +94,92 @@ impl Buyer {
 }
 
 /// What indexers showed of an epoch, each statement once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) statements: Vec<Statement>,
     /// How many each has shown, or why none.
     pub(crate) shown: Vec<(NodeId, Result<usize, String>)>,
+    /// How many of these show more than there is room for.
+    pub(crate) too_large: usize,
     /// Statements that they say they had no room for.
     pub(crate) left_out: u64,
 }
 
-/// Collects at most so many statements, of one indexer at most `each`.
-pub(crate) async fn collect(
-    callers: &[&Caller],
-    heading: &Heading,
-    most: usize,
-    each: usize,
-) -> Found {
-    let mut statements: Vec<Statement> = Vec::new();
-    let (mut seen, mut shown, mut left_out) = (BTreeSet::new(), Vec::new(), 0);
+/// Collects what there is room for.
+pub(crate) async fn collect(callers: &[&Caller], heading: &Heading, room: Room) -> Found {
+    let mut found = Found::default();
+    // Two indexers have the same statement with the same bytes.
+    let mut seen = BTreeSet::new();
     for caller in callers.iter().take(INDEXERS_MAX) {
-        let pages = tokio::time::timeout(INDEXER_TIMEOUT, pages(caller, heading, each)).await;
-        let late = |_| Err(format!("it was not done after {} s", INDEXER_TIMEOUT.as_secs()));
-        let found = pages.unwrap_or_else(late).map(|(found, out)| {
-            left_out = out.saturating_add(left_out);
-            let count = found.len();
-            // Two indexers have the same statement with the same bytes.
-            let is_new = |statement: &Statement| match welkin_proto::encode(statement) {
-                Ok(bytes) => seen.insert(<[u8; 32]>::from(Sha256::digest(&bytes))),
-                Err(_) => false,
-            };
-            let room = most.saturating_sub(statements.len());
-            statements.extend(found.into_iter().filter(is_new).take(room));
-            count
-        });
-        shown.push((caller.addr().node, found));
+        let pages = tokio::time::timeout(INDEXER_TIMEOUT, pages(caller, heading, room)).await;
+        let late = |_| Err(Unheard::Why(format!("it took over {} s", INDEXER_TIMEOUT.as_secs())));
+        let said = match pages.unwrap_or_else(late) {
+            Ok((statements, left_out)) => {
+                found.left_out = found.left_out.saturating_add(left_out);
+                let count = statements.len();
+                let left = room.statements.saturating_sub(found.statements.len());
+                let new = statements.into_iter().filter(|(_, digest)| seen.insert(*digest));
+                found.statements.extend(new.take(left).map(|(statement, _)| statement));
+                Ok(count)
+            }
+            Err(Unheard::TooMuch) => {
+                found.too_large += 1;
+                Err(format!("it shows more than {} statements or their bytes", room.each))
+            }
+            Err(Unheard::Why(why)) => Err(why),
+        };
+        found.shown.push((caller.addr().node, said));
     }
-    Found { statements, shown, left_out }
+    found
 }
+
+/// Why an indexer is not heard.
+enum Unheard {
+    TooMuch,
+    Why(String),
+}
+
+/// A statement and the digest of its bytes.
+type Shown = (Statement, [u8; 32]);
 
 async fn pages(
     caller: &Caller,
     heading: &Heading,
-    room: usize,
-) -> Result<(Vec<Statement>, u64), String> {
-    let (mut statements, mut from) = (Vec::new(), 0);
+    room: Room,
+) -> Result<(Vec<Shown>, u64), Unheard> {
+    let (mut statements, mut bytes, mut from) = (Vec::new(), 0_usize, 0);
     for _ in 0..PAGES_MAX {
         let ask = EvidenceAsk { epoch: heading.view.epoch, from };
         let hello = IndexHello::Ask(Box::new(IndexRequest::Epoch(ask)));
         let page = match caller.ask(&hello, ASK_TIMEOUT).await {
             Ok(IndexReply::Epoch(page)) => *page,
-            Ok(IndexReply::Refused(why)) => return Err(why),
-            Ok(_) => return Err(crate::chain(&WireError::Ended)),
-            Err(error) => return Err(crate::chain(&error)),
+            Ok(IndexReply::Refused(why)) => return Err(Unheard::Why(why)),
+            Ok(_) => return Err(Unheard::Why(crate::chain(&WireError::Ended))),
+            Err(error) => return Err(Unheard::Why(crate::chain(&error))),
         };
         let EvidencePage { heading: its, statements: more, next, left_out } = page;
         let is_same = its.version == heading.version
             && its.domain == heading.domain
             && (its.view.epoch, its.view.seed) == (heading.view.epoch, heading.view.seed);
         if !is_same {
-            return Err("it shows another seed than the settlement service".to_owned());
+            let why = "it shows another seed than the settlement service";
+            return Err(Unheard::Why(why.to_owned()));
         }
-        statements.extend(more);
-        match next {
-            Some(next) if next > from && statements.len() < room => from = next,
-            _ => {
+        for statement in more {
+            let Ok(encoded) = welkin_proto::encode(&statement) else { continue };
+            bytes = bytes.saturating_add(encoded.len());
+            statements.push((statement, Sha256::digest(&encoded).into()));
+        }
+        if statements.len() > room.each || bytes > room.bytes_each {
+            return Err(Unheard::TooMuch);
+        }
+        match next.filter(|next| *next > from) {
+            Some(next) => from = next,
+            None => {
                 debug!(indexer = %caller.addr().node, count = statements.len(), "evidence");
-                statements.truncate(room);
                 return Ok((statements, left_out));
             }
         }
     }
-    Err("it shows more pages than an epoch has".to_owned())
+    Err(Unheard::Why("it shows more pages than an epoch has".to_owned()))
 }

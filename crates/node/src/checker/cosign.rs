@@ -17,7 +17,7 @@ use welkin_proto::epoch::Span;
 use welkin_proto::index::{IndexHello, IndexRequest};
 
 use super::{Deps, deliver};
-use crate::buyer::collect;
+use crate::buyer::{Room, collect};
 use crate::connect::Caller;
 use crate::epoch::{Published, TARGET_MICROS, outcome};
 use crate::outside;
@@ -31,6 +31,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 const ATTEMPTS_WHOLE: u32 = 3;
 /// The evidence of so many epochs may be open at once: of those of a second.
 const EPOCHS_OPEN_MAX: u64 = 256;
+/// Bytes of one indexer's evidence, encoded.
+const BYTES_EACH_MAX: usize = 16 << 20;
 /// Checkers come to the indexers spread over so much of a period.
 const SPREAD_MAX: Duration = Duration::from_secs(30);
 
@@ -98,21 +100,22 @@ async fn sign(
     if view.listed(deps.key.id()).is_none() {
         return Ok(());
     }
-    let most = deps.cosign_statements_max;
+    let each = deps.cosign_statements_max;
+    // Whoever fills its part, and some others, keep nobody from being heard.
+    let room = Room { statements: each.saturating_mul(4), each, bytes_each: BYTES_EACH_MAX };
     let heading = Heading::new(deps.domain, view);
     let callers: Vec<_> = indexers.iter().collect();
-    let found = collect(&callers, &heading, most, most).await;
+    let found = collect(&callers, &heading, room).await;
     let failed = found.shown.iter().filter(|(_, shown)| shown.is_err()).count();
+    let count = found.shown.len();
+    if (count > 0 && found.too_large == count) || found.statements.len() >= room.statements {
+        warn!(epoch, each, "the evidence is more than `checker.cosign_statements_max`: not signed");
+        return Ok(());
+    }
     // With a part of the evidence another root may come out: those that fail are waited for, a while.
-    if failed == found.shown.len() || (failed > 0 && attempt < ATTEMPTS_WHOLE) {
+    if failed == count || (failed > 0 && attempt < ATTEMPTS_WHOLE) {
         let why = found.shown.into_iter().find_map(|(_, shown)| shown.err());
         return Err(why.unwrap_or_default());
-    }
-    let is_cut =
-        |(_, shown): &(_, Result<usize, String>)| shown.as_ref().is_ok_and(|count| *count >= most);
-    if found.statements.len() >= most || found.shown.iter().any(is_cut) {
-        warn!(epoch, most, "the evidence is more than `checker.cosign_statements_max`: not signed");
-        return Ok(());
     }
     let published = Published { heading, statements: found.statements };
     let settling = tokio::task::spawn_blocking(move || settled(published, epoch));

@@ -11,7 +11,11 @@ use crate::support::{Output, Proc, until};
 /// A host is checked once a minute; an epoch has two.
 const TWO_MINUTES: Duration = Duration::from_secs(150);
 
-const CONFIG: &str = "[checker]\nexam_percent = 100\n[settlement]\nepoch_seconds = 120\n";
+/// An epoch and as long again until its evidence is closed, and some time to settle it.
+const FIVE_MINUTES: Duration = Duration::from_secs(300);
+
+const CONFIG: &str = "[checker]\nexam_percent = 100\ncosign_statements_max = 10000\n\
+                      [settlement]\nepoch_seconds = 120\n";
 
 /// A command of somebody with a folder of their own.
 fn by(services: &Services, who: &str, args: &[&str]) -> Output {
@@ -66,6 +70,7 @@ fn an_epoch_is_settled_alike_by_all_and_explained() {
     reported(&services);
     explained(&services, file);
     bent(&services, &path);
+    signed(&services, &summary["epoch"].to_string());
 
     // Who keeps it has lost nothing by being killed.
     let count = summary["statements"].as_u64();
@@ -96,6 +101,16 @@ fn reported(services: &Services) {
     until(TWO_MINUTES, "the report is in a digest", || {
         let shown = services.run(&["show", "served"]).expect(0).text();
         shown.contains("first token 240 ms, errors 0.0 %")
+    });
+}
+
+/// Once its evidence is closed the checker settles it, too, and signs what everybody finds.
+fn signed(services: &Services, epoch: &str) {
+    until(FIVE_MINUTES, "the checker has signed the epoch", || {
+        let output = services.run(&["--json", "epoch", "--epoch", epoch]);
+        let by =
+            if output.code == 0 { json(&output)["signed"]["same"].clone() } else { Value::Null };
+        by.as_array().is_some_and(|by| by.len() == 1)
     });
 }
 
