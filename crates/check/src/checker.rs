@@ -2,25 +2,29 @@
 //!
 //! The rule: handle once, then poll until [`Output::Idle`], only then handle again.
 //!
-//! - A container is probed only in minutes for which this checker has drawn it, or stands in because
-//!   an indexer says that it is short of checkers; at most once in each.
+//! - A container is probed only in minutes for which this checker has drawn it, or is named to stand
+//!   in; at most once in each.
+//! - What was listed is known until the end of the epoch, whether it is still listed or not: so who
+//!   falls silent is visited on, and found silent.
 //! - At most [`Config::probes_max`] probes are under way; what can't begin within its minute is
 //!   not made up.
 //! - Every probe ends in one report: with what was found, or unreachable at its deadline.
 
+mod targets;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use welkin_proto::check::{Finding, Report, SHORT_MAX, ShortAsk};
+use welkin_proto::check::{Finding, Report};
 use welkin_proto::index::Listing;
 use welkin_proto::settle::EpochView;
 use welkin_proto::{NodeAddr, Turn, TurnProof};
 use welkin_types::{ContainerId, NodeId, UnixMillis};
 
 use crate::assignment::{epoch_of, minute_of};
-use crate::sortition::{Committees, Lot, SHORT_SECOND, Ticket, VrfPublic};
+use crate::sortition::{Committees, Lot, Ticket, VrfPublic};
+pub use targets::TARGETS_MAX;
+use targets::{KEPT_MS_MIN, Target, Targets};
 
-/// The most containers that a checker knows; further ones are left out.
-pub const TARGETS_MAX: usize = 1 << 16;
 /// The most checkers of an epoch; an epoch with more is not used.
 pub const CHECKERS_MAX: usize = 100_000;
 /// How many epochs are remembered, the newest.
@@ -61,14 +65,7 @@ pub enum Input {
         /// Whom it visits when.
         lot: Lot,
     },
-    /// Which of the containers asked for are short of checkers; where nobody could say so, all.
-    Short {
-        /// In the last minute of which period.
-        minute: u64,
-        /// The containers.
-        containers: Vec<ContainerId>,
-    },
-    /// All containers that there are.
+    /// Containers that there are: some of them, what was known before stays.
     Listings(Vec<Listing>),
     /// A probe has ended. One that is not under way is ignored.
     ProbeDone {
@@ -99,8 +96,6 @@ pub enum Output {
         /// What was drawn for the minute; none where this checker stands in.
         turn: Option<Turn>,
     },
-    /// Ask the indexers who is short of checkers, and say so with [`Input::Short`].
-    AskShort(ShortAsk),
     /// Sign this and send it to the indexers.
     Report(Report),
     /// Nothing until then, or until there is other input.
@@ -109,9 +104,6 @@ pub enum Output {
         wake_at: UnixMillis,
     },
 }
-
-/// One container of one host.
-type Target = (NodeId, ContainerId);
 
 /// An epoch, with its committees.
 #[derive(Clone, Debug)]
@@ -137,18 +129,13 @@ pub struct Checker {
     epochs: BTreeMap<u64, Known>,
     /// By minute.
     lots: BTreeMap<u64, (Lot, TurnProof)>,
-    targets: BTreeMap<Target, NodeAddr>,
+    targets: Targets,
     /// The present minute.
     minute: u64,
     /// When to begin which probe of this minute.
     due: BTreeSet<(UnixMillis, Target)>,
     /// What was begun in this minute.
     begun: BTreeSet<Target>,
-    /// What this checker may stand in for in this minute, and whether it has asked who is short.
-    standing: BTreeSet<Target>,
-    has_asked: bool,
-    /// What is short of checkers, of that.
-    short: BTreeSet<Target>,
     /// Deadlines of the probes under way, and what shows that they were drawn.
     under_way: BTreeMap<(Target, u64), (UnixMillis, Option<TurnProof>)>,
     /// Reports to be polled; no more than there were probes under way.
@@ -164,13 +151,10 @@ impl Checker {
             now: UnixMillis(0),
             epochs: BTreeMap::new(),
             lots: BTreeMap::new(),
-            targets: BTreeMap::new(),
+            targets: Targets::new(),
             minute: 0,
             due: BTreeSet::new(),
             begun: BTreeSet::new(),
-            standing: BTreeSet::new(),
-            has_asked: false,
-            short: BTreeSet::new(),
             under_way: BTreeMap::new(),
             reports: VecDeque::new(),
         }
@@ -183,16 +167,15 @@ impl Checker {
         if !is_known_minute {
             self.minute = minute_of(self.now);
             self.begun.clear();
-            self.standing.clear();
-            self.short.clear();
-            self.has_asked = false;
         }
         let has_news = match input {
             Input::Tick => false,
             Input::Epoch(view) => self.on_epoch(view),
             Input::Drawn { turn, lot } => self.on_drawn(&turn, lot),
-            Input::Short { minute, containers } => self.on_short(minute, containers),
-            Input::Listings(listings) => self.on_listings(listings),
+            Input::Listings(listings) => {
+                self.on_listings(listings);
+                false
+            }
             Input::ProbeDone { host, container, minute, finding } => {
                 self.on_probe_done(((host, container), minute), finding);
                 false
@@ -208,9 +191,6 @@ impl Checker {
     pub fn poll(&mut self) -> Output {
         if let Some(report) = self.reports.pop_front() {
             return Output::Report(report);
-        }
-        if let Some(ask) = self.poll_short() {
-            return Output::AskShort(ask);
         }
         if let Some(probe) = self.poll_probe() {
             return probe;
@@ -270,16 +250,6 @@ impl Checker {
         is_new
     }
 
-    fn on_short(&mut self, minute: u64, containers: Vec<ContainerId>) -> bool {
-        if minute != self.minute {
-            return false;
-        }
-        let containers: BTreeSet<_> = containers.into_iter().collect();
-        let short = self.standing.iter().filter(|target| containers.contains(&target.1));
-        self.short.extend(short);
-        !self.short.is_empty()
-    }
-
     fn known(&self, minute: u64) -> Option<&Known> {
         self.epochs
             .iter()
@@ -287,10 +257,11 @@ impl Checker {
             .map(|(_, known)| known)
     }
 
-    fn on_listings(&mut self, listings: Vec<Listing>) -> bool {
-        let targets = listings.into_iter().take(TARGETS_MAX);
-        self.targets = targets.map(|row| ((row.addr.node, row.container.id), row.addr)).collect();
-        true
+    /// What is new is planned by itself: there may be many that are known.
+    fn on_listings(&mut self, listings: Vec<Listing>) {
+        let new = self.targets.list(self.now, listings);
+        let due: Vec<_> = new.into_iter().filter_map(|target| self.due_of(target)).collect();
+        self.due.extend(due);
     }
 
     fn on_probe_done(&mut self, probe: (Target, u64), finding: Finding) {
@@ -315,38 +286,33 @@ impl Checker {
     /// Plans what is left of the present minute.
     fn plan(&mut self) {
         self.due.clear();
+        let Some(known) = self.known(self.minute) else { return };
+        let span = *known.committees.span();
+        let kept_ms = (u64::from(span.period_seconds) * 1_000).max(KEPT_MS_MIN);
+        let lately = self.now.0.saturating_sub(kept_ms);
+        self.targets.forget(UnixMillis(span.start.saturating_mul(1_000).min(lately)));
+        let due = self.targets.keys().filter_map(|target| self.due_of(target));
+        self.due = due.collect();
+    }
+
+    /// When to begin with a container in the present minute, if that is to be done.
+    fn due_of(&self, target: Target) -> Option<(UnixMillis, Target)> {
+        let (minute, container) = (self.minute, target.1);
+        let Known { committees, .. } = self.known(minute)?;
+        let (lot, _) = self.lots.get(&minute)?;
+        let is_mine = committees.visits(lot, minute, container)
+            || committees.stand_ins(minute, container).contains(&self.me);
+        let second = u64::from(lot.second(container));
+        let at = UnixMillis(minute.saturating_mul(60_000) + second * 1_000);
+        (is_mine && !self.begun.contains(&target)).then_some((at, target))
+    }
+
+    /// What shows that a container was drawn for the present minute; none where this checker stands in.
+    fn turn(&self, container: ContainerId) -> Option<Turn> {
         let minute = self.minute;
-        let Some(Known { committees, .. }) = self.known(minute) else { return };
-        let Some((lot, _)) = self.lots.get(&minute) else { return };
-        let at = |second: u8| UnixMillis(minute * 60_000 + u64::from(second) * 1_000);
-        let (mut due, mut standing) = (BTreeSet::new(), BTreeSet::new());
-        for target in self.targets.keys() {
-            if committees.visits(lot, minute, target.1) {
-                due.insert((at(committees.second(lot, minute, target.1)), *target));
-            } else if committees.stand_ins(minute, target.1).contains(&self.me) {
-                standing.insert(*target);
-            }
-        }
-        let of_short = self.short.intersection(&standing);
-        due.extend(of_short.map(|target| (at(SHORT_SECOND), *target)));
-        due.retain(|(_, target)| !self.begun.contains(target));
-        (self.due, self.standing) = (due, standing);
-    }
-
-    /// Asks who is short, when all that have drawn it should have spoken.
-    fn poll_short(&mut self) -> Option<ShortAsk> {
-        if self.has_asked || self.now < self.short_at() || self.standing.is_empty() {
-            return None;
-        }
-        self.has_asked = true;
-        let containers: BTreeSet<_> =
-            self.standing.iter().map(|(_, container)| *container).collect();
-        let containers = containers.into_iter().take(SHORT_MAX).collect();
-        Some(ShortAsk { minute: self.minute, containers })
-    }
-
-    const fn short_at(&self) -> UnixMillis {
-        UnixMillis(self.minute.saturating_mul(60_000) + SHORT_SECOND as u64 * 1_000)
+        let (lot, proof) = self.lots.get(&minute)?;
+        let is_drawn = self.known(minute)?.committees.visits(lot, minute, container);
+        is_drawn.then_some(Turn { minute, proof: *proof })
     }
 
     fn poll_probe(&mut self) -> Option<Output> {
@@ -355,13 +321,11 @@ impl Checker {
             return None;
         }
         self.due.pop_first();
-        let addr = self.targets.get(&target)?.clone();
+        let addr = self.targets.addr(target)?.clone();
         let deadline = UnixMillis(self.now.0.saturating_add(self.config.deadline_ms));
-        let (minute, is_drawn) = (self.minute, !self.short.contains(&target));
-        let proof = self.lots.get(&minute).map(|(_, proof)| *proof).filter(|_| is_drawn);
-        let turn = proof.map(|proof| Turn { minute, proof });
+        let (minute, turn) = (self.minute, self.turn(target.1));
         self.begun.insert(target);
-        self.under_way.insert((target, minute), (deadline, proof));
+        self.under_way.insert((target, minute), (deadline, turn.map(|turn| turn.proof)));
         Some(Output::Probe { addr, container: target.1, minute, deadline, turn })
     }
 
@@ -369,14 +333,9 @@ impl Checker {
     fn wake_at(&self) -> UnixMillis {
         let minute = UnixMillis((self.minute + 1).saturating_mul(60_000));
         let deadline = self.under_way.values().map(|(at, _)| at.0.saturating_add(1)).min();
-        let ask = Some(self.short_at()).filter(|_| !self.has_asked && !self.standing.is_empty());
         // What is due already waits for the end of another probe.
         let due = self.due.first().map(|(at, _)| *at).filter(|at| *at > self.now);
-        [Some(minute), deadline.map(UnixMillis), due, ask]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(minute)
+        [Some(minute), deadline.map(UnixMillis), due].into_iter().flatten().min().unwrap_or(minute)
     }
 }
 

@@ -24,9 +24,9 @@ mod vrf;
 use welkin_types::AccountId;
 
 use crate::challenge::chacha;
-pub use committees::{Committees, Map, SHORT_SECOND};
+pub use committees::{Committees, Map};
 pub use fallback::Weights;
-pub use lot::{LAST_SECONDS, Lot};
+pub use lot::Lot;
 pub use vrf::{PROOF_BYTES, Proof, Ticket, VrfKey, VrfPublic};
 
 /// Blocks of ChaCha with 8 rounds expand an output; 8 tasks from each.

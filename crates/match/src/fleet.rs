@@ -23,6 +23,7 @@ mod scores;
 mod slab;
 mod table;
 mod timers;
+mod walk;
 
 use welkin_proto::check::Report;
 use welkin_proto::index::{Beat, Hold};

@@ -25,7 +25,9 @@ use welkin_check::sortition::VrfKey;
 use welkin_net::{Endpoint, EndpointConfig};
 use welkin_node::settlement::{Answer, BoxFuture, Question, Settle, Settlement, SettlementError};
 use welkin_node::{Shutdown, checker, host, identity, wire};
-use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, LISTED_MAX, Listing};
+use welkin_proto::index::{
+    ContainersPage, IndexHello, IndexReply, IndexRequest, LISTED_MAX, Listing,
+};
 use welkin_proto::settle::{EpochView, Listed};
 use welkin_proto::{ALPN_INDEX, AccountKey, Domain, NodeAddr, NodeKey};
 
@@ -209,7 +211,10 @@ async fn list(
                         continue;
                     };
                     let reply = match *asked {
-                        IndexRequest::Offers { .. } => IndexReply::Listing(rows.to_vec()),
+                        IndexRequest::Containers(_) => {
+                            let page = ContainersPage { list: 1, rows: rows.to_vec(), next: None };
+                            IndexReply::Containers(Box::new(page))
+                        }
                         IndexRequest::Report(_) => {
                             reports.fetch_add(1, Ordering::Relaxed);
                             IndexReply::Reported

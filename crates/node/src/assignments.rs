@@ -16,8 +16,7 @@ use crate::settlement::Settle;
 
 /// How far a minute may be from now.
 const MINUTES_MAX: u64 = 2;
-/// A probe's report may come until the end of the next minute: what is later is void, for others may
-/// have stood in.
+/// A probe's report may come until the end of the next minute: what is later is void.
 const PROBE_MINUTES_MAX: u64 = 1;
 /// Turns that are remembered: a proof takes longer to verify than all else of a report.
 const TURNS_MAX: usize = 1 << 15;
@@ -75,7 +74,7 @@ impl Assignments {
         proof: Option<TurnProof>,
     ) -> Result<(), String> {
         let seating = self.seating(checker, (container, minute), proof, MINUTES_MAX).await;
-        self.counted(checker, seating, |seating| seating == Seating::Drawn).map(|_| ())
+        self.counted(checker, seating, |seating| seating == Seating::Drawn)
     }
 
     /// The same of somebody who asks for something, by what it has shown with [`Self::show`].
@@ -89,14 +88,14 @@ impl Assignments {
         self.check(checker, container, minute, shown).await
     }
 
-    /// Says how the author of a probe comes to it, or why the report does not count.
+    /// Says why a probe does not count: neither of who has drawn it nor of who is named to stand in.
     pub(crate) async fn check_probe(
         &self,
         checker: NodeId,
         container: ContainerId,
         minute: u64,
         proof: Option<TurnProof>,
-    ) -> Result<Seating, String> {
+    ) -> Result<(), String> {
         let seating = self.seating(checker, (container, minute), proof, PROBE_MINUTES_MAX).await;
         self.counted(checker, seating, |seating| seating != Seating::Nobody)
     }
@@ -107,41 +106,15 @@ impl Assignments {
         Ok(known.committees.are_all() || self.lot(&known, checker, turn).is_some())
     }
 
-    /// Which of these containers have fewer than a committee by this count, where it is the last minute
-    /// of a period.
-    pub(crate) async fn short(
-        &self,
-        minute: u64,
-        containers: Vec<ContainerId>,
-        count: impl Fn(u64, u8, ContainerId) -> usize,
-    ) -> Result<Vec<ContainerId>, String> {
-        let known = self.near(minute, MINUTES_MAX).await?;
-        let span = known.committees.span();
-        let period = span.period_of(minute).filter(|_| span.is_last_minute(minute));
-        let period =
-            period.ok_or("nobody stands in then: it is not the last minute of a period")?;
-        let is_short = |container: &ContainerId| {
-            count(known.view.epoch, period, *container) < known.committees.size()
-        };
-        Ok(containers.into_iter().filter(is_short).collect())
-    }
-
-    /// The epoch and period of a minute.
-    pub(crate) async fn period(&self, minute: u64) -> Result<(u64, u8), String> {
-        let known = self.near(minute, MINUTES_MAX).await?;
-        let period = known.committees.span().period_of(minute);
-        Ok((known.view.epoch, period.unwrap_or(0)))
-    }
-
     /// Counts those that are refused; of many, some are told of.
     fn counted(
         &self,
         checker: NodeId,
         seating: Result<Seating, String>,
         counts: impl Fn(Seating) -> bool,
-    ) -> Result<Seating, String> {
+    ) -> Result<(), String> {
         let refused = match seating {
-            Ok(seating) if counts(seating) => return Ok(seating),
+            Ok(seating) if counts(seating) => return Ok(()),
             Ok(_) => "this checker is not assigned to this container now".to_owned(),
             Err(why) => why,
         };

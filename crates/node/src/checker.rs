@@ -8,9 +8,9 @@ mod exam;
 mod exams;
 mod mystery;
 mod residency;
-mod short;
 mod site;
 mod sites;
+mod walk;
 mod witness;
 
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use welkin_net::Endpoint;
 use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
 use welkin_proto::epoch::{Roll, Statement};
 use welkin_proto::exam::ExamReport;
-use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, Listing};
+use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
 use welkin_proto::settle::SettleRefusal;
 use welkin_proto::{
     ALPN_CHECK, ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, Signable, Signed,
@@ -45,7 +45,7 @@ use crate::{Shutdown, outside};
 
 /// Checkers that look at one container in one minute.
 pub const COMMITTEE: usize = 3;
-/// How often the list of containers is fetched.
+/// How often a page of each list of containers is fetched.
 const LISTING_EVERY: Duration = Duration::from_secs(10);
 /// How long a question to an indexer may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -160,10 +160,10 @@ pub fn start(mut deps: Deps, shutdown: &Shutdown) {
         exams: exams::Exams::new(who, deps.exam_percent),
         deps,
         mind,
+        walk: walk::Walk::new(Arc::clone(&indexers)),
         indexers,
         probes: JoinSet::new(),
         reports: JoinSet::new(),
-        listings: JoinSet::new(),
         enrolled: Enrolled::new(),
     };
     shutdown.spawn_until_asked("checker", role.run());
@@ -175,30 +175,10 @@ struct Role {
     indexers: Arc<Vec<Caller>>,
     probes: JoinSet<Input>,
     reports: JoinSet<()>,
-    listings: JoinSet<Vec<Listing>>,
+    walk: walk::Walk,
     exams: exams::Exams,
     sites: sites::Sites,
     enrolled: Enrolled,
-}
-
-/// The containers that there are, by all indexers that answer. They are asked at once and beside the
-/// probes: one that is silent would make every answer of a host a late one.
-async fn listings(indexers: Arc<Vec<Caller>>) -> Vec<Listing> {
-    let hello = IndexHello::Ask(Box::new(IndexRequest::Offers { needs: None }));
-    let mut asked = JoinSet::new();
-    for place in 0..indexers.len() {
-        let (indexers, hello) = (Arc::clone(&indexers), hello.clone());
-        asked.spawn(async move {
-            match indexers.get(place)?.ask(&hello, ASK_TIMEOUT).await {
-                Ok(IndexReply::Listing(rows)) => return Some(rows),
-                Ok(_) => debug!("an indexer gave no listing"),
-                Err(error) => debug!(error = %crate::chain(&error), "an indexer was not reached"),
-            }
-            None
-        });
-    }
-    let all = asked.join_all().await;
-    all.into_iter().flatten().flatten().collect()
 }
 
 /// Whether this checker has said that it takes part.
@@ -232,32 +212,31 @@ impl Role {
             tokio::time::sleep(REGISTER_PAUSE).await;
         }
         info!(node = %self.deps.key.id(), "checker started");
-        let mut listing_at = Instant::now();
-        let mut epoch_at = listing_at;
+        let mut enrol_at = Instant::now();
+        let mut epoch_at = enrol_at;
         loop {
             if Instant::now() >= epoch_at {
                 epoch_at = Instant::now() + EPOCH_EVERY;
                 self.learn_epoch().await;
             }
-            if Instant::now() >= listing_at {
-                listing_at = Instant::now() + LISTING_EVERY;
+            if Instant::now() >= enrol_at {
+                enrol_at = Instant::now() + LISTING_EVERY;
                 self.enrol();
-                if self.listings.is_empty() {
-                    self.listings.spawn(listings(Arc::clone(&self.indexers)));
-                }
             }
+            self.walk.go_on();
             self.draw();
             let wake = self.drain();
             let wait = wake.since(outside::now()).min(LISTING_EVERY);
             let input = tokio::select! {
                 Some(Ok(input)) = self.probes.join_next() => input,
-                Some(Ok(rows)) = self.listings.join_next() => {
+                rows = self.walk.next() => {
                     let evasive = self.exams.list(&rows);
                     evasive.iter().for_each(|report| self.report_exam(report));
                     Input::Listings(rows)
                 }
                 report = self.exams.next() => {
                     report.into_iter().for_each(|report| self.report_exam(&report));
+                    self.exams.doubted().into_iter().for_each(|host| self.walk.ask_about(host));
                     Input::Tick
                 }
                 report = self.sites.next() => {
@@ -265,7 +244,7 @@ impl Role {
                     Input::Tick
                 }
                 () = tokio::time::sleep(wait) => Input::Tick,
-                () = tokio::time::sleep_until(listing_at.min(epoch_at)) => Input::Tick,
+                () = tokio::time::sleep_until(enrol_at.min(epoch_at)) => Input::Tick,
             };
             self.mind.handle(outside::now(), input);
         }
@@ -346,10 +325,6 @@ impl Role {
             match self.mind.poll() {
                 Output::Idle { wake_at } => return wake_at,
                 Output::Report(report) => self.report(report),
-                Output::AskShort(ask) => {
-                    let short = short::ask(Arc::clone(&self.indexers), ask);
-                    self.probes.spawn(short);
-                }
                 Output::Probe { addr, container, minute, deadline, turn } => {
                     let deps = Arc::clone(&self.deps);
                     let host = addr.node;

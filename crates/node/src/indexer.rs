@@ -20,7 +20,7 @@ use welkin_proto::check::Report;
 use welkin_proto::epoch::Statement;
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX};
 use welkin_proto::{
-    ALPN_INDEX, Delegation, Domain, Matched, NodeAddr, NodeKey, Seating, Signed, SignedByAccount,
+    ALPN_INDEX, Delegation, Domain, Matched, NodeAddr, NodeKey, Signed, SignedByAccount,
 };
 use welkin_types::{AccountId, NodeId, Region};
 
@@ -31,6 +31,7 @@ use crate::wire::{self, WireError};
 use crate::{Shutdown, outside};
 
 mod beats;
+mod containers;
 mod cosigns;
 pub mod directory;
 mod evidence;
@@ -42,7 +43,6 @@ pub mod prices;
 mod queue;
 mod sites;
 mod snapshot;
-mod spoken;
 pub mod standby;
 mod streams;
 
@@ -164,8 +164,8 @@ struct Indexer {
     reports: Assignments,
     exams: exams::Exams,
     sites: sites::Sites,
-    spoken: spoken::SpokenOf,
     evidence: evidence::Evidence,
+    containers: containers::Containers,
     cosigns: cosigns::Cosigns,
     waiting: queue::Waiting,
     history: Arc<dyn prices::History>,
@@ -226,8 +226,8 @@ pub fn start_kept(deps: Deps, kept: Kept, shutdown: &Shutdown) -> (NodeAddr, Arc
         reports: Assignments::new(deps.settle),
         exams: exams::Exams::default(),
         sites: sites::Sites::default(),
-        spoken: spoken::SpokenOf::default(),
         evidence,
+        containers: containers::Containers::default(),
         cosigns: cosigns::Cosigns::default(),
         waiting: queue::Waiting::default(),
         history,
@@ -376,7 +376,10 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
         IndexRequest::Epoch(ask) => evidence::page(indexer, ask).await,
         IndexRequest::Cosign(word) => cosigns::answer(indexer, peer.node, *word).await,
         IndexRequest::Cosigns(epoch) => IndexReply::Cosigns(indexer.cosigns.of(epoch)),
-        IndexRequest::Short(ask) => spoken::answer(indexer, *ask).await,
+        IndexRequest::Containers(ask) => containers::page(indexer, ask).await,
+        IndexRequest::Host(node) => {
+            IndexReply::Listing(indexer.fleet().listed_of(outside::now(), node))
+        }
     }
 }
 
@@ -390,19 +393,13 @@ async fn report(indexer: &Indexer, peer: NodeId, signed: Box<Signed<Report>>) ->
     if checker != peer {
         return IndexReply::Refused("the report names another checker".to_owned());
     }
-    let seating = match indexer.reports.check_probe(checker, container, minute, turn).await {
-        Ok(seating) => seating,
-        Err(why) => return IndexReply::Refused(why),
-    };
+    if let Err(why) = indexer.reports.check_probe(checker, container, minute, turn).await {
+        return IndexReply::Refused(why);
+    }
     let taken = indexer.fleet().report(outside::now(), &report);
     match taken {
         // It is sent again where it was not kept the first time.
         Ok(()) | Err(ReportRefusal::Repeated) => {
-            if seating == Seating::Drawn
-                && let Ok(place) = indexer.reports.period(minute).await
-            {
-                indexer.spoken.note(place, container, checker);
-            }
             evidence::reported(indexer, minute, Statement::Probe(signed)).await
         }
         Err(error) => IndexReply::Refused(error.to_string()),

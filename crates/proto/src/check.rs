@@ -71,18 +71,6 @@ pub struct Report {
     pub turn: Option<TurnProof>,
 }
 
-/// "Who of these is short of checkers?" From one that is publicly named to stand in for them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShortAsk {
-    /// The present minute, the last of its period.
-    pub minute: u64,
-    /// Containers, at most [`SHORT_MAX`].
-    pub containers: Vec<ContainerId>,
-}
-
-/// The most containers of a [`ShortAsk`].
-pub const SHORT_MAX: usize = 4_096;
-
 impl Signable for Report {
     const KIND: &'static str = "report";
 }

@@ -116,9 +116,36 @@ pub enum IndexRequest {
     Cosign(Box<Signed<crate::cosign::Cosign>>),
     /// "What do checkers say that this epoch came to?"
     Cosigns(u64),
-    /// "Who of these is short of checkers?"
-    Short(Box<crate::check::ShortAsk>),
+    /// "Which containers are there?", page by page, whatever they cost and be they free or not.
+    Containers(ContainersAsk),
+    /// "What does this host list?"
+    Host(NodeId),
 }
+
+/// Where to go on in the list of all containers. Hosts are numbered, and keep their numbers for as long
+/// as the indexer lists them: so whoever walks to the end misses none that was listed all the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainersAsk {
+    /// Whose numbers they are: 0 at first, then [`ContainersPage::list`]. With other numbers than the
+    /// indexer's, as after its restart, it is begun anew.
+    pub list: u64,
+    /// The host's number: 0 at first, then [`ContainersPage::next`].
+    pub from: u32,
+}
+
+/// A part of the list of all containers; no host is divided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainersPage {
+    /// Whose numbers [`Self::next`] is of.
+    pub list: u64,
+    /// Rows, at most [`CONTAINERS_BYTES_MAX`].
+    pub rows: Vec<Listing>,
+    /// Where to go on; none at the end.
+    pub next: Option<u32>,
+}
+
+/// The most bytes of the rows of a [`ContainersPage`], but for those of its first host.
+pub const CONTAINERS_BYTES_MAX: usize = 512 << 10;
 
 /// A wish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,8 +239,8 @@ pub enum IndexReply {
     Sites(Vec<crate::site::SiteView>),
     /// What checkers say, at most [`crate::cosign::COSIGNS_MAX`].
     Cosigns(Vec<Signed<crate::cosign::Cosign>>),
-    /// Those of the containers asked for that fewer than a committee have reported on in this period.
-    Short(Vec<ContainerId>),
+    /// Some of all containers.
+    Containers(Box<ContainersPage>),
 }
 
 /// Who can run a task. An indexer signs all of it at once: a signature for each offer would cost

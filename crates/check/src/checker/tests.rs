@@ -7,13 +7,12 @@ use welkin_proto::{ContainerOffer, Seating};
 use welkin_types::{AccountId, Class, Price, Region, Resources, Tier};
 
 use super::*;
-use crate::sortition::LAST_SECONDS;
 
 fn node(number: u8) -> NodeId {
     NodeId::from_bytes([number; 32])
 }
 
-fn listing(host: u8, number: u8) -> Listing {
+pub(super) fn listing(host: u8, number: u8) -> Listing {
     Listing {
         addr: NodeAddr { node: node(host), relay: None, direct: Vec::new() },
         operator: AccountId::from_bytes([0; 20]),
@@ -60,8 +59,6 @@ enum Step {
         checkers: u8,
     },
     Listings(Vec<(u8, u8)>),
-    /// An indexer says that all of what was asked is short, or nothing.
-    Short(bool),
     /// A probe ends, and so much later than the last step.
     Done {
         which: usize,
@@ -79,7 +76,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop::collection::vec((100..103_u8, 0..30_u8), 0..40).prop_map(Step::Listings),
         4 => (any::<usize>(), any::<bool>(), prop_oneof![4 => Just(0_u64), 1 => 0..8_000_u64])
             .prop_map(|(which, online, ms)| Step::Done { which, online, ms }),
-        1 => any::<bool>().prop_map(Step::Short),
         1 => Just(Step::Stray),
     ]
 }
@@ -90,8 +86,6 @@ struct World {
     now: u64,
     committees: BTreeMap<u64, Committees>,
     drawn: BTreeSet<u64>,
-    asked: Option<ShortAsk>,
-    short: BTreeSet<(ContainerId, u64)>,
     listed: BTreeSet<Target>,
     probed: BTreeSet<(Target, u64)>,
     under_way: BTreeMap<(Target, u64), UnixMillis>,
@@ -106,8 +100,6 @@ impl World {
             now: 100 * 60_000,
             committees: BTreeMap::new(),
             drawn: BTreeSet::new(),
-            asked: None,
-            short: BTreeSet::new(),
             listed: BTreeSet::new(),
             probed: BTreeSet::new(),
             under_way: BTreeMap::new(),
@@ -129,7 +121,7 @@ impl World {
             }
             Step::Listings(rows) => {
                 let rows: Vec<_> = rows.into_iter().map(|(host, id)| listing(host, id)).collect();
-                self.listed = rows.iter().map(|row| (row.addr.node, row.container.id)).collect();
+                self.listed.extend(rows.iter().map(|row| (row.addr.node, row.container.id)));
                 Input::Listings(rows)
             }
             Step::Done { which, online, ms } => {
@@ -141,14 +133,6 @@ impl World {
                 done = Some((*probe, finding));
                 let ((host, container), minute) = *probe;
                 Input::ProbeDone { host, container, minute, finding }
-            }
-            Step::Short(is_short) => {
-                let Some(ask) = self.asked.take() else { return };
-                let all = ask.containers.into_iter().filter(|_| is_short);
-                let containers: Vec<_> = all.collect();
-                let minute = ask.minute;
-                self.short.extend(containers.iter().map(|container| (*container, minute)));
-                Input::Short { minute, containers }
             }
             Step::Stray => Input::ProbeDone {
                 host: node(200),
@@ -174,14 +158,14 @@ impl World {
                 Output::Probe { addr, container, minute, deadline, turn } => {
                     self.check_probe((addr.node, container), minute, deadline, turn.is_some());
                 }
-                Output::AskShort(ask) => self.check_ask(ask),
                 Output::Report(report) => {
                     assert_eq!(report.checker, node(0));
                     let probe = ((report.host, report.container), report.minute);
                     let deadline = self.under_way.remove(&probe).expect("a report of each probe");
-                    let stood_in = self.short.contains(&(report.container, report.minute));
-                    let (turn, _) = lot(report.minute);
-                    assert_eq!(report.turn, Some(turn.proof).filter(|_| !stood_in));
+                    let (turn, lot) = lot(report.minute);
+                    let committees = &self.committees[&epoch_of(report.minute, 120)];
+                    let is_drawn = committees.visits(&lot, report.minute, report.container);
+                    assert_eq!(report.turn, Some(turn.proof).filter(|_| is_drawn));
                     let expected = done.take_if(|(done, _)| *done == probe);
                     let in_time = expected.filter(|_| deadline.0 >= self.now);
                     let found = in_time.map_or(Finding::Unreachable, |(_, finding)| finding);
@@ -198,30 +182,19 @@ impl World {
         assert_eq!(self.checker.probes(), self.under_way.len());
     }
 
-    fn check_ask(&mut self, ask: ShortAsk) {
-        let committees = &self.committees[&epoch_of(ask.minute, 120)];
-        assert!(committees.span().is_last_minute(ask.minute));
-        assert!(self.now >= ask.minute * 60_000 + u64::from(SHORT_SECOND) * 1_000);
-        for container in &ask.containers {
-            let seating = committees.seating(node(0), ask.minute, *container, None);
-            assert!(matches!(seating, Seating::StandIn(_)), "{seating:?}");
-        }
-        assert!(self.asked.replace(ask.clone()).is_none_or(|last| last.minute < ask.minute));
-    }
-
     fn check_probe(&mut self, target: Target, minute: u64, deadline: UnixMillis, is_drawn: bool) {
         assert_eq!(minute, self.now / 60_000, "missed minutes are not made up");
         assert!(self.listed.contains(&target));
         let committees = &self.committees[&epoch_of(minute, 120)];
         let (_, lot) = lot(minute);
-        if is_drawn {
-            let seating = committees.seating(node(0), minute, target.1, Some(&lot));
-            assert_eq!(seating, Seating::Drawn, "only what it has drawn");
-            let second = committees.second(&lot, minute, target.1);
-            assert!(self.now >= minute * 60_000 + u64::from(second) * 1_000, "not too early");
-        } else {
-            assert!(self.short.contains(&(target.1, minute)), "only where it is wanted");
+        let seating = committees.seating(node(0), minute, target.1, Some(&lot));
+        match seating {
+            Seating::Drawn => assert!(is_drawn),
+            Seating::StandIn(_) => assert!(!is_drawn && committees.span().is_last_minute(minute)),
+            Seating::Nobody => panic!("only what it has drawn or stands in for"),
         }
+        let second = lot.second(target.1);
+        assert!(self.now >= minute * 60_000 + u64::from(second) * 1_000, "not too early");
         assert!(self.probed.insert((target, minute)), "once a minute");
         assert_eq!(deadline.0, self.now + 5_000);
         self.under_way.insert((target, minute), deadline);
@@ -252,21 +225,17 @@ fn quiet_minutes_are_complete() {
         world.take(Step::Done { which: 0, online: true, ms: 0 });
     }
     let committees = &world.committees[&50];
+    let mut stood_in = 0;
     for (host, container) in &world.listed {
         for minute in [100, 101] {
             let was_probed = world.probed.contains(&((*host, *container), minute));
-            let is_drawn = committees.visits(&lot(minute).1, minute, *container);
-            assert_eq!(was_probed, is_drawn);
+            let seating = committees.seating(node(0), minute, *container, Some(&lot(minute).1));
+            assert_eq!(was_probed, seating != Seating::Nobody);
+            // Periods are of a minute: it stands in whether it is needed or not.
+            stood_in += usize::from(matches!(seating, Seating::StandIn(_)));
         }
     }
-    assert!(world.probed.len() > 10);
-    // It has asked for what it may stand in for, of the last minute only.
-    let asked = world.asked.unwrap();
-    let may = world.listed.iter().filter(|(_, container)| {
-        let seating = committees.seating(node(0), 101, *container, Some(&lot(101).1));
-        matches!(seating, Seating::StandIn(_))
-    });
-    assert_eq!((asked.minute, asked.containers.len()), (101, may.count()));
+    assert!(world.probed.len() > 10 && stood_in > 0);
 }
 
 #[test]
@@ -313,12 +282,75 @@ fn it_comes_when_it_has_drawn() {
     assert_eq!(run(2, false), None);
     let committees = Committees::new(&view(50, 1, 2), 2);
     let container = ContainerId::from_bytes([3; 16]);
-    let second = committees.second(&lot(101).1, 101, container);
+    let second = lot(101).1.second(container);
+    assert!(committees.are_all());
     assert_eq!(run(2, true), Some((u64::from(second), container)));
-    let committees = Committees::new(&view(50, 1, 5), 2);
-    let second = committees.second(&lot(101).1, 101, container);
-    let is_drawn = committees.visits(&lot(101).1, 101, container);
-    let expected = Some((u64::from(second), container)).filter(|_| is_drawn);
-    assert!(second < LAST_SECONDS);
-    assert_eq!(run(5, true), expected);
+    let committees = Committees::new(&view(50, 1, 9), 2);
+    let seating = committees.seating(node(0), 101, container, Some(&lot(101).1));
+    let expected = Some((u64::from(second), container)).filter(|_| seating != Seating::Nobody);
+    assert_eq!(run(9, true), expected);
+}
+
+/// Ticks through a minute and returns who was probed in it, each probe ending at once.
+fn minute_of_probes(checker: &mut Checker, minute: u64) -> Vec<ContainerId> {
+    let begin = UnixMillis(minute * 60_000);
+    checker.handle(begin, Input::Tick);
+    let (turn, lot) = lot(minute);
+    checker.handle(begin, Input::Drawn { turn, lot });
+    let mut probed = Vec::new();
+    for second in 0..60 {
+        let now = UnixMillis(begin.0 + second * 1_000);
+        checker.handle(now, Input::Tick);
+        loop {
+            match checker.poll() {
+                Output::Probe { addr, container, minute, .. } => {
+                    probed.push(container);
+                    let (host, finding) = (addr.node, Finding::Unreachable);
+                    let done = Input::ProbeDone { host, container, minute, finding };
+                    checker.handle(now, done);
+                }
+                Output::Report(_) => (),
+                Output::Idle { .. } => break,
+            }
+        }
+    }
+    probed
+}
+
+/// Who is listed no more is visited until the epoch is over, and those that are listed go on.
+#[test]
+fn who_falls_silent_is_visited_until_the_epoch_ends() {
+    // Epochs of an hour, whose periods are of two and a half minutes.
+    let view = |epoch| EpochView { epoch_seconds: 3_600, ..view(epoch, 1, 1) };
+    let (epoch, first) = (10_u64, 600);
+    let mut checker = Checker::new(node(0), CONFIG);
+    checker.handle(UnixMillis(first * 60_000), Input::Epoch(view(epoch)));
+    let (silent, there) = (listing(100, 1), listing(101, 2));
+    let both = vec![silent.clone(), there.clone()];
+    checker.handle(UnixMillis(first * 60_000), Input::Listings(both));
+    let mut probed = BTreeMap::<u64, BTreeSet<_>>::new();
+    for minute in first..first + 65 {
+        let now = UnixMillis(minute * 60_000);
+        checker.handle(now, Input::Listings(vec![there.clone()]));
+        if minute == first + 60 {
+            checker.handle(now, Input::Epoch(view(epoch + 1)));
+        }
+        probed.insert(minute, minute_of_probes(&mut checker, minute).into_iter().collect());
+    }
+    for (minute, probed) in probed {
+        assert!(probed.contains(&there.container.id), "{minute}");
+        assert_eq!(probed.contains(&silent.container.id), minute < first + 60, "{minute}");
+    }
+}
+
+/// More containers than a list has rows, learnt page by page: all are visited.
+#[test]
+fn what_comes_page_by_page_is_all_visited() {
+    let mut checker = Checker::new(node(0), Config { probes_max: 4_096, ..CONFIG });
+    checker.handle(UnixMillis(6_000_000), Input::Epoch(view(50, 1, 1)));
+    for host in 100..112 {
+        let page = (0..250).map(|number| listing(host, number)).collect();
+        checker.handle(UnixMillis(6_000_000), Input::Listings(page));
+    }
+    assert_eq!(minute_of_probes(&mut checker, 100).len(), 3_000);
 }

@@ -6,8 +6,9 @@
 //! - Where there are no more checkers than a committee, all check everything and nothing is to be
 //!   shown: there is nothing that could be kept from a host.
 //! - In the last minute of a period [`Committees::stand_ins`] are publicly named for each container, by
-//!   rendezvous hashing, in an order. Their word counts only where fewer than a committee have spoken,
-//!   and only as many as fill it, in that order: so who is silent is replaced by the next.
+//!   rendezvous hashing, in an order. They come whether they are needed or not, for nobody can tell
+//!   before all is published. Their word counts only where fewer than a committee have spoken, and only
+//!   as many as fill it, in that order: so who is silent is replaced by the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,9 +21,6 @@ use welkin_types::{ContainerId, NodeId};
 use super::fallback::heaviest;
 use super::lot::{self, Lot};
 use super::{Proof, Ticket, VrfPublic};
-
-/// At which second of a period's last minute it is asked who is short of checkers.
-pub const SHORT_SECOND: u8 = 42;
 
 /// Who checks in an epoch, and how it is told who checks what.
 #[derive(Clone, Debug)]
@@ -108,13 +106,6 @@ impl Committees {
     pub fn visits(&self, lot: &Lot, minute: u64, container: ContainerId) -> bool {
         let place = lot::place(&self.seed, minute, container);
         self.are_all() || place.wrapping_sub(lot.start()) < self.arc
-    }
-
-    /// The second of the minute at which a lot's holder probes a container.
-    pub fn second(&self, lot: &Lot, minute: u64, container: ContainerId) -> u8 {
-        // Without stand-ins nobody is waited for.
-        let is_last = !self.are_all() && self.span.is_last_minute(minute);
-        lot.second(container, is_last)
     }
 
     /// Who stands in for a container in the last minute of a period, in this order: nobody in any other

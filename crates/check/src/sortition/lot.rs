@@ -8,8 +8,7 @@
 //! that nobody can influence. No list of containers is needed to tell whether one is on it.
 //!
 //! The second is SHA-256 of `"welkin/check/second/3" 0x00`, the output and the container, the first 8
-//! bytes modulo [`PROBE_SECONDS`], in the last minute of a period modulo [`LAST_SECONDS`]: then others
-//! may still stand in.
+//! bytes modulo [`PROBE_SECONDS`]. Who stands in comes at the second of its own lot, too.
 
 use std::fmt;
 
@@ -17,9 +16,6 @@ use sha2::{Digest as _, Sha256};
 use welkin_types::ContainerId;
 
 use crate::assignment::PROBE_SECONDS;
-
-/// In the last minute of a period probes begin in the first so many seconds.
-pub const LAST_SECONDS: u8 = 35;
 
 /// The output of a checker's ticket of a minute. It is not printed: it is a secret until it is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,14 +39,13 @@ impl Lot {
         first(hash)
     }
 
-    /// The second of the minute at which a container is probed.
-    pub(super) fn second(&self, container: ContainerId, is_last: bool) -> u8 {
+    /// The second of the minute at which its holder probes a container.
+    pub fn second(&self, container: ContainerId) -> u8 {
         let hash = Sha256::new()
             .chain_update(b"welkin/check/second/3\0")
             .chain_update(self.0)
             .chain_update(container.as_bytes());
-        let seconds = if is_last { LAST_SECONDS } else { PROBE_SECONDS };
-        u8::try_from(first(hash) % u64::from(seconds)).unwrap_or(0)
+        u8::try_from(first(hash) % u64::from(PROBE_SECONDS)).unwrap_or(0)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tracing::{debug, info};
+use welkin_check::TARGETS_MAX;
 use welkin_check::challenge::{ClassTable, Refusals, Unmet, Windows};
 use welkin_proto::exam::{ExamRefusal, ExamReport, Verdict};
 use welkin_proto::index::Listing;
@@ -30,6 +31,10 @@ const LOOKS_OF_256: u8 = 32;
 const LOOKS_AT_ONCE: usize = 32;
 /// Refusals are counted at least so long, in minutes, where epochs are shorter.
 const COUNTED_MINUTES: u64 = 60;
+/// What was not listed for so many minutes is forgotten: a list is walked in less.
+const LISTED_MINUTES: u64 = 60;
+/// How often that is looked at, in minutes.
+const FORGET_EVERY: u64 = 10;
 
 /// A checker's challenges.
 #[derive(Debug)]
@@ -37,6 +42,7 @@ pub(super) struct Exams {
     who: Who,
     /// Of a hundred probes so many come with a challenge.
     percent: u8,
+    /// What is listed, no more than a checker knows.
     targets: BTreeMap<Place, Listed>,
     table: Arc<ClassTable>,
     samples: BTreeMap<Class, Vec<u64>>,
@@ -52,8 +58,12 @@ pub(super) struct Exams {
     windows: Windows,
     /// When each was last asked: a host takes one challenge a minute.
     asked: BTreeMap<Place, u64>,
-    /// Refusals of which the next list shows whether a lease explains them.
+    /// Refusals of which the next word on the container shows whether a lease explains them.
     doubts: Vec<Doubt>,
+    /// Hosts to be asked about for that.
+    doubted: BTreeSet<NodeId>,
+    /// When it was last forgotten what is not listed.
+    forgotten: u64,
     epoch: u64,
     /// When refusals were last begun to be counted.
     counted_from: u64,
@@ -70,12 +80,16 @@ const fn alone(report: ExamReport) -> Window {
     Window { report, is_whole: true, slowest: 0, refusals: Vec::new() }
 }
 
-/// A container with an idle slot.
+/// A container, as it was listed last.
 #[derive(Clone, Debug)]
 struct Listed {
     target: Target,
+    /// Whether it has an idle slot.
+    is_idle: bool,
     /// Whether not all of its slots are free.
     has_lease: bool,
+    /// In which minute.
+    minute: u64,
 }
 
 /// A challenge that has ended.
@@ -117,6 +131,8 @@ impl Exams {
             windows: Windows::default(),
             asked: BTreeMap::new(),
             doubts: Vec::new(),
+            doubted: BTreeSet::new(),
+            forgotten: 0,
             epoch: 0,
             counted_from: 0,
             under_way: JoinSet::new(),
@@ -124,9 +140,9 @@ impl Exams {
         }
     }
 
-    /// Takes in what is on offer: what has an idle slot may be examined. Where several indexers list
-    /// a container, the fewest free slots count: a lease that one of them knows explains a refusal.
-    /// Returns what is found of those that refused.
+    /// Takes in some of what is on offer: what has an idle slot may be examined. Where several indexers
+    /// list a container, the fewest free slots count: a lease that one of them knows explains a refusal.
+    /// Returns what is found of those of them that refused.
     pub(super) fn list(&mut self, listings: &[Listing]) -> Vec<ExamReport> {
         let mut free = BTreeMap::<Place, &Listing>::new();
         for row in listings {
@@ -135,22 +151,55 @@ impl Exams {
                 *known = row;
             }
         }
-        self.unmet.retain(|place| free.contains_key(place));
-        self.absent.retain(|place| free.contains_key(place));
-        self.without.retain(|place| free.contains_key(place));
-        self.asked.retain(|place, _| free.contains_key(place));
-        let idle = free.iter().filter(|(_, row)| row.free > 0).map(|(place, row)| {
-            let has_lease = row.free < row.container.slots;
-            (*place, Listed { target: Target::of(row), has_lease })
-        });
-        self.targets = idle.collect();
-        let doubts = std::mem::take(&mut self.doubts);
-        doubts.into_iter().filter_map(|doubt| self.settle(&doubt)).collect()
+        let minute = welkin_check::minute_of(outside::now());
+        for (place, row) in &free {
+            if self.targets.len() < TARGETS_MAX || self.targets.contains_key(place) {
+                let (is_idle, has_lease) = (row.free > 0, row.free < row.container.slots);
+                let target = Target::of(row);
+                self.targets.insert(*place, Listed { target, is_idle, has_lease, minute });
+            }
+        }
+        self.forget(minute);
+        let doubts = std::mem::take(&mut self.doubts).into_iter();
+        let (told, open) = doubts.partition(|doubt: &Doubt| free.contains_key(&doubt.place));
+        self.doubts = open;
+        told.iter().filter_map(|doubt| self.settle(doubt)).collect()
+    }
+
+    /// Forgets what is listed no more, now and then: it may be a lot to look at.
+    fn forget(&mut self, minute: u64) {
+        if minute < self.forgotten + FORGET_EVERY {
+            return;
+        }
+        self.forgotten = minute;
+        self.targets.retain(|_, listed| listed.minute + LISTED_MINUTES >= minute);
+        let targets = &self.targets;
+        self.unmet.retain(|place| targets.contains_key(place));
+        self.absent.retain(|place| targets.contains_key(place));
+        self.without.retain(|place| targets.contains_key(place));
+        self.asked.retain(|place, _| targets.contains_key(place));
+        self.doubts.retain(|doubt| doubt.minute + LISTED_MINUTES >= minute);
+    }
+
+    /// The hosts that refused since this was asked last: it is to be seen whether they have a lease.
+    pub(super) fn doubted(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.doubted)
+    }
+
+    fn doubt(&mut self, doubt: Doubt) {
+        if self.doubts.len() < UNMET_MAX {
+            self.doubted.insert(doubt.place.0);
+            self.doubts.push(doubt);
+        }
     }
 
     /// A container with an idle slot.
     pub(super) fn target(&self, host: NodeId, container: ContainerId) -> Option<&Target> {
-        self.targets.get(&(host, container)).map(|listed| &listed.target)
+        self.idle(&(host, container)).map(|listed| &listed.target)
+    }
+
+    fn idle(&self, place: &Place) -> Option<&Listed> {
+        self.targets.get(place).filter(|listed| listed.is_idle)
     }
 
     /// A probe begins: by chance, which no host can foresee, a challenge goes with it; always, where the
@@ -164,8 +213,7 @@ impl Exams {
     ) {
         let [die, kind] = outside::random();
         let place = (host, container);
-        let Some(Listed { target, has_lease: had_lease }) = self.targets.get(&place).cloned()
-        else {
+        let Some(Listed { target, has_lease: had_lease, .. }) = self.idle(&place).cloned() else {
             return;
         };
         if self.asked.get(&place) == Some(&minute) {
@@ -192,9 +240,8 @@ impl Exams {
         if !is_look {
             self.asked.extend(beside.iter().map(|other| ((host, other.container), minute)));
         }
-        let had_lease_of = |other: &Target| {
-            self.targets.get(&(host, other.container)).is_none_or(|it| it.has_lease)
-        };
+        let had_lease_of =
+            |other: &Target| self.idle(&(host, other.container)).is_none_or(|it| it.has_lease);
         let partners = beside.iter().map(|other| (other.container, had_lease_of(other))).collect();
         let who = Who { turn, ..self.who.clone() };
         let (table, pace, proof) = (Arc::clone(&self.table), self.pace, who.proof(minute));
@@ -212,13 +259,13 @@ impl Exams {
         let host = target.addr.node;
         let of_host =
             (host, ContainerId::from_bytes([0; 16]))..=(host, ContainerId::from_bytes([255; 16]));
-        let like = |listed: &&Listed| listed.target.class == target.class;
+        let like = |listed: &&Listed| listed.is_idle && listed.target.class == target.class;
         let like = self.targets.range(of_host).map(|(_, listed)| listed).filter(like);
         let like: Vec<_> = like.map(|listed| listed.target.container).collect();
         let partners = self.windows.partners(target.container, &like, &outside::random());
         let is_due = |other: &&ContainerId| self.asked.get(&(host, **other)) != Some(&minute);
         let due = partners.iter().filter(is_due);
-        let found = due.filter_map(|other| self.targets.get(&(host, *other)));
+        let found = due.filter_map(|other| self.idle(&(host, *other)));
         found.map(|listed| listed.target.clone()).collect()
     }
 
@@ -248,9 +295,7 @@ impl Exams {
             }
             Err(ExamError::NotNow(why)) if !had_lease => {
                 debug!(host = %target.addr.node, %why, "a challenge is refused");
-                if self.doubts.len() < UNMET_MAX {
-                    self.doubts.push(Doubt { place, minute, proof, why });
-                }
+                self.doubt(Doubt { place, minute, proof, why });
                 None
             }
             Err(error) => {
@@ -274,10 +319,8 @@ impl Exams {
             let place = (host, *container);
             match refusals.iter().find(|(of, _)| of == container) {
                 None => self.refusals.answered(place),
-                Some((_, why @ (ExamRefusal::Busy | ExamRefusal::Ordered)))
-                    if !had_lease && self.doubts.len() < UNMET_MAX =>
-                {
-                    self.doubts.push(Doubt { place, minute, proof, why: *why });
+                Some((_, why @ (ExamRefusal::Busy | ExamRefusal::Ordered))) if !had_lease => {
+                    self.doubt(Doubt { place, minute, proof, why: *why });
                 }
                 Some(_) => (),
             }

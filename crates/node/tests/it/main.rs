@@ -16,6 +16,7 @@ mod genesis;
 mod kept;
 mod market;
 mod ops;
+mod pages;
 mod queue;
 mod regions;
 mod reorgs;

@@ -1,5 +1,5 @@
 //! More checkers than a committee, over real connections: hosts and indexers hear who shows that it has
-//! drawn a container, and nobody else; who stands in is told where.
+//! drawn a container, and nobody else but who is named to stand in.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use welkin_check::sortition::{Committees, VrfKey};
 use welkin_node::Caller;
 use welkin_node::checker::{COMMITTEE, ExamError, Who, examine};
-use welkin_proto::check::{Finding, Report, ShortAsk};
+use welkin_proto::check::{Finding, Report};
 use welkin_proto::exam::{ExamRefusal, Verdict};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
 use welkin_proto::{ALPN_INDEX, Domain, NodeKey, Seating, Signed, Turn, TurnProof};
@@ -110,7 +110,7 @@ async fn a_host_takes_challenges_of_those_that_show_that_they_have_drawn_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_indexer_keeps_what_was_drawn_and_says_who_is_short() {
+async fn an_indexer_keeps_what_was_drawn_and_no_more() {
     let world = World::start_founded("local", FOUNDING).await;
     let drawing = Drawing::start(&world).await;
     let addr = world.network.indexers[0].clone();
@@ -152,16 +152,12 @@ async fn an_indexer_keeps_what_was_drawn_and_says_who_is_short() {
         let reply = tell(drawn, at, None).await;
         assert!(matches!(reply, IndexReply::Refused(_)), "{reply:?}");
     }
-    // A committee are three: one is not enough, and of a minute that is not its period's last nobody
-    // is to stand in.
-    let containers = vec![container];
-    for minute in now..now + 2 {
-        let request = ShortAsk { minute, containers: containers.clone() };
-        let reply = ask(other, IndexRequest::Short(Box::new(request))).await;
-        if drawing.committees.span().is_last_minute(minute) {
-            assert_eq!(reply, IndexReply::Short(containers.clone()));
-        } else if drawing.committees.span().period_of(minute).is_some() {
-            assert!(matches!(reply, IndexReply::Refused(_)), "{reply:?}");
-        }
+    // Who is named for the last minute of a period comes without a proof, and is heard, whoever else is.
+    let last = [now, now + 1].into_iter().find(|at| drawing.committees.span().is_last_minute(*at));
+    if let Some(last) = last {
+        let named = drawing.committees.stand_ins(last, container);
+        let is_named = |of: &u8| named.contains(&drawing.checkers[of].checker);
+        let by = CHECKERS.into_iter().find(is_named).unwrap();
+        assert_eq!(tell(by, last, None).await, IndexReply::Reported);
     }
 }

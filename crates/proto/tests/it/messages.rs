@@ -1,6 +1,6 @@
 //! How each message is made: the list of everything that crosses a wire or is signed.
 
-use welkin_proto::check::{Finding, Probe, ProbeReply, Report, ShortAsk};
+use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
 use welkin_proto::cosign::Cosign;
 use welkin_proto::digest::{
     DigestUpdate, Figures, Head, Mark, MinuteDigest, RoundTrip, Seal, Series, SessionDigests, Side,
@@ -15,8 +15,8 @@ use welkin_proto::gossip::{
 };
 use welkin_proto::heartbeat::{Enrolment, SessionKey, Welcome};
 use welkin_proto::index::{
-    Candidates, Filter, GangAsk, Hold, HostToIndexer, IndexHello, IndexReply, IndexRequest,
-    IndexerToHost, Listing, MatchRequest, Nearest, Together, WhyNot,
+    Candidates, ContainersAsk, ContainersPage, Filter, GangAsk, Hold, HostToIndexer, IndexHello,
+    IndexReply, IndexRequest, IndexerToHost, Listing, MatchRequest, Nearest, Together, WhyNot,
 };
 use welkin_proto::lease::{
     Accepted, DataFrame, ExecIn, ExecOut, FromHost, InputState, Launch, LeaseInfo, LogFrame,
@@ -203,6 +203,8 @@ make_struct! {
     WhyNot { containers, removed, nearest }
     Nearest { listing, fails }
     Listing { addr, operator, container, region, free, is_confirmed, online_bp, checks }
+    ContainersAsk { list, from }
+    ContainersPage { list, rows, next }
 
     IndexerCard { addr, operator, region, issued, expires }
     ClassSummary { class, slots, free, cheapest, median }
@@ -226,7 +228,6 @@ make_struct! {
     Probe { nonce, minute }
     ProbeReply { nonce, checker, free, at }
     Report { checker, host, container, minute, finding, turn }
-    ShortAsk { minute, containers }
     TurnProof { output, challenge, response }
     Turn { minute, proof }
 
@@ -313,7 +314,7 @@ make_enum! {
     IndexHello [3] { 0 => Host(a), 1 => Ask(a), 2 => Wait(a) }
     HostToIndexer [2] { 0 => Announce(a), 1 => Beats(a) }
     IndexerToHost [4] { 0 => Welcome(a), 1 => Refused(a), 2 => Hold(a), 3 => Notes(a) }
-    IndexRequest [17] {
+    IndexRequest [18] {
         0 => Match(a),
         1 => Offers { needs },
         2 => Report(a),
@@ -330,13 +331,14 @@ make_enum! {
         13 => Sites,
         14 => Cosign(a),
         15 => Cosigns(a),
-        16 => Short(a),
+        16 => Containers(a),
+        17 => Host(a),
     }
     IndexReply [15] {
         0 => Candidates(a), 1 => WhyNot(a), 2 => Listing(a), 3 => Reported, 4 => Located(a),
         5 => Refused(a), 6 => Indexers(a), 7 => Gossip(a), 8 => Prices(a),
         9 => Verified(a), 10 => Epoch(a), 11 => NotKept { is_full }, 12 => Sites(a),
-        13 => Cosigns(a), 14 => Short(a),
+        13 => Cosigns(a), 14 => Containers(a),
     }
     Statement [5] {
         0 => Roll(a), 1 => Probe(a), 2 => Exam(a), 3 => Lease(a), 4 => Digests(a),

@@ -64,13 +64,13 @@ impl World {
                 Output::Probe { addr, container, minute, .. } => {
                     probes.push((addr.node, container, minute));
                 }
-                // Of two checkers both check everything: nobody stands in.
-                Output::AskShort(_) => self.law(false, "a checker stands in among two")?,
                 Output::Report(report) => {
-                    let counted = self.fleet.report(UnixMillis(self.now), &report);
-                    // Its host may have been forgotten in the meantime.
-                    let is_known = self.fleet.locate(report.host).is_some();
-                    let is_counted = counted.is_ok() || !is_known;
+                    let now = UnixMillis(self.now);
+                    let counted = self.fleet.report(now, &report);
+                    // Who is listed no more is visited until the epoch ends.
+                    let listed = self.fleet.listed_of(now, report.host);
+                    let is_listed = listed.iter().any(|row| row.container.id == report.container);
+                    let is_counted = counted.is_ok() || !is_listed;
                     self.law(is_counted, &format!("a report was refused: {counted:?}"))?;
                     self.stats.reports += 1;
                 }

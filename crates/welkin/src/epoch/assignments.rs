@@ -84,7 +84,7 @@ fn row(
     lot: Option<&Lot>,
 ) -> Option<Row> {
     let (second, stand_in) = match committees.seating(checker, minute, container, lot) {
-        Seating::Drawn => (lot.map(|lot| committees.second(lot, minute, container)), None),
+        Seating::Drawn => (lot.map(|lot| lot.second(container)), None),
         Seating::StandIn(rank) => (None, Some(rank)),
         Seating::Nobody => return None,
     };

@@ -76,6 +76,10 @@ async fn told(why: ExamRefusal, before: u32, after: u32) -> Vec<u64> {
         exams.list(&[listing(&addr, before), listing(&addr, 2)]);
         exams.begin(addr.node, ContainerId::from_bytes([3; 16]), 100 + number, None);
         assert_eq!(exams.next().await, None);
+        // What is said of another one does not tell whether a lease explains it: its host is asked about.
+        assert_eq!(exams.doubted().len(), usize::from(before == 2));
+        let elsewhere = NodeAddr { node: NodeId::from_bytes([6; 32]), ..addr.clone() };
+        assert_eq!(exams.list(&[listing(&elsewhere, 2)]), []);
         let reports = exams.list(&[listing(&addr, 2), listing(&addr, after)]);
         assert!(reports.iter().all(|report| report.verdict == Verdict::Evasive));
         told.extend(reports.iter().map(|_| number));

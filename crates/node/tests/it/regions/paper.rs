@@ -9,9 +9,9 @@ use welkin_proto::check::{Probe, ProbeReply};
 use welkin_proto::index::{HostToIndexer, IndexHello};
 use welkin_proto::{
     ALPN_CHECK, ALPN_INDEX, Capability, ContainerOffer, Domain, NodeAddr, NodeKey, Signed,
-    container_id,
+    container_id, container_ids,
 };
-use welkin_types::{ContainerId, NodeId, Price, Region, Resources, Tier, UnixMillis, Usd};
+use welkin_types::{ContainerId, Gpu, NodeId, Price, Region, Resources, Tier, UnixMillis, Usd};
 
 use crate::world::{account, endpoint};
 
@@ -26,10 +26,37 @@ pub(crate) struct PaperHost {
 impl PaperHost {
     /// Host `n` with one container of this price in cents, announced to these indexers.
     pub(crate) async fn start(n: u8, region: &str, cents: u64, indexers: &[&NodeAddr]) -> Self {
+        Self::start_with(n, indexers, |addr| capability(n, region, cents, addr)).await
+    }
+
+    /// The same with as many containers as may be, of long words, and nowhere to be reached.
+    pub(crate) async fn start_crowded(n: u8, indexers: &[&NodeAddr]) -> Self {
+        Self::start_with(n, indexers, |addr| {
+            let capability = capability(n, "local", 1, NodeAddr { direct: Vec::new(), ..addr });
+            let gpu = Gpu {
+                model: "RTX 4090".to_owned(),
+                form: "pcie".to_owned(),
+                vram_bytes: 24 << 30,
+                uuid: "GPU-00000000-0000-0000-0000-000000000000".to_owned(),
+            };
+            let mut one = capability.containers[0].clone();
+            one.resources.gpus = vec![gpu; 8];
+            let ids = container_ids(capability.addr.node).into_iter();
+            let containers = ids.map(|id| ContainerOffer { id, ..one.clone() }).collect();
+            Capability { containers, ..capability }
+        })
+        .await
+    }
+
+    async fn start_with(
+        n: u8,
+        indexers: &[&NodeAddr],
+        capability: impl FnOnce(NodeAddr) -> Capability,
+    ) -> Self {
         let key = NodeKey::from_secret(&[n; 32]);
         let endpoint = endpoint([n; 32], &[ALPN_CHECK]).await;
         let addr = wire::from_net(&endpoint.addr());
-        let capability = capability(n, region, cents, addr.clone());
+        let capability = capability(addr.clone());
         let mut tasks = JoinSet::new();
         for indexer in indexers {
             let signed = Signed::sign(&Domain::LOCAL, &key, &capability).unwrap();

@@ -1,0 +1,99 @@
+//! What checkers know of containers: all that are listed, also the dear ones.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use welkin_node::Caller;
+use welkin_proto::index::{ContainersAsk, IndexHello, IndexReply, IndexRequest, Listing};
+use welkin_proto::{ALPN_INDEX, NodeAddr};
+use welkin_types::{ContainerId, NodeId};
+
+use crate::exams::stranger;
+use crate::regions::paper::PaperHost;
+use crate::world::World;
+
+const WITHIN: Duration = Duration::from_secs(90);
+
+struct Asker(Caller);
+
+impl Asker {
+    async fn new(n: u8, indexer: &NodeAddr) -> Self {
+        Self::of(stranger(n).await.endpoint, indexer)
+    }
+
+    fn of(endpoint: welkin_net::Endpoint, indexer: &NodeAddr) -> Self {
+        Self(Caller::new(endpoint, indexer.clone(), ALPN_INDEX))
+    }
+
+    async fn ask(&self, request: IndexRequest) -> IndexReply {
+        let hello = IndexHello::Ask(Box::new(request));
+        self.0.ask(&hello, Duration::from_secs(20)).await.unwrap()
+    }
+
+    async fn of_host(&self, host: NodeId) -> Vec<Listing> {
+        match self.ask(IndexRequest::Host(host)).await {
+            IndexReply::Listing(rows) => rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until a host's rows are as they should be.
+    async fn until(&self, host: NodeId, is_so: impl Fn(&[Listing]) -> bool) {
+        let all = async {
+            while !is_so(&self.of_host(host).await) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(WITHIN, all).await.unwrap();
+    }
+
+    /// All containers, by pages.
+    async fn walk(&self) -> Vec<Vec<Listing>> {
+        let (mut ask, mut pages) = (ContainersAsk::default(), Vec::new());
+        loop {
+            let reply = self.ask(IndexRequest::Containers(ask)).await;
+            let IndexReply::Containers(page) = reply else { panic!("{reply:?}") };
+            pages.push(page.rows);
+            let Some(from) = page.next else { return pages };
+            ask = ContainersAsk { list: page.list, from };
+        }
+    }
+}
+
+fn ids(rows: &[Listing]) -> BTreeSet<(NodeId, ContainerId)> {
+    rows.iter().map(|row| (row.addr.node, row.container.id)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dearest_of_more_than_a_page_is_visited() {
+    let world = World::start().await;
+    let indexer = &world.network.indexers[0];
+    let asker = Asker::new(40, indexer).await;
+    let mut hosts = Vec::new();
+    for n in 100..117 {
+        hosts.push(PaperHost::start_crowded(n, &[indexer]).await);
+    }
+    let dear = PaperHost::start(11, "local", 100_000, &[indexer]).await;
+    for host in hosts.iter().chain([&dear]) {
+        asker.until(host.addr.node, |rows| !rows.is_empty()).await;
+    }
+    // It stands in no list of the cheapest, and on a page.
+    let IndexReply::Listing(cheapest) = asker.ask(IndexRequest::Offers { needs: None }).await
+    else {
+        panic!("no list")
+    };
+    let place = (dear.addr.node, dear.capability.containers[0].id);
+    assert!(cheapest.len() == 1_000 && !ids(&cheapest).contains(&place));
+    let pages = asker.walk().await;
+    assert!(pages.len() > 1, "{}", pages.len());
+    let rows: Vec<_> = pages.into_iter().flatten().collect();
+    assert_eq!((rows.len(), ids(&rows).len()), (17 * 64 + 1, 17 * 64 + 1));
+    assert!(ids(&rows).contains(&place));
+    // With numbers of an indexer that is no more it is begun anew.
+    let other = ContainersAsk { list: 1, from: 9 };
+    let reply = asker.ask(IndexRequest::Containers(other)).await;
+    let IndexReply::Containers(page) = reply else { panic!("{reply:?}") };
+    assert_eq!(ids(&page.rows).intersection(&ids(&rows[..64])).count(), 64);
+    world.checker(20).await;
+    asker.until(dear.addr.node, |rows| rows.iter().any(|row| row.online_bp.is_some())).await;
+}
