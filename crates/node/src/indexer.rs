@@ -400,7 +400,11 @@ async fn report(indexer: &Indexer, peer: NodeId, signed: Box<Signed<Report>>) ->
     match taken {
         // It is sent again where it was not kept the first time.
         Ok(()) | Err(ReportRefusal::Repeated) => {
-            evidence::reported(indexer, minute, Statement::Probe(signed)).await
+            evidence::reported(indexer, minute, Statement::Probe(signed), true).await
+        }
+        // Its host has been silent for a while, or was never here.
+        Err(ReportRefusal::Unknown) => {
+            evidence::reported(indexer, minute, Statement::Probe(signed), false).await
         }
         Err(error) => IndexReply::Refused(error.to_string()),
     }

@@ -53,7 +53,7 @@ impl Evidence {
     }
 
     async fn keep(&self, epoch: u64, statement: &Statement) -> Kept {
-        self.store.append(epoch, statement).await
+        self.store.append(epoch, statement, true).await
     }
 
     /// An epoch's seed and list of checkers, which never change.
@@ -72,18 +72,29 @@ impl Evidence {
     }
 }
 
-/// Keeps a report that was taken, for the epoch of its minute; the answer to who sent it.
-pub(super) async fn reported(indexer: &Indexer, minute: u64, statement: Statement) -> IndexReply {
+/// Keeps a report that was taken, for the epoch of its minute; the answer to who sent it. Of a container
+/// that is not listed here it is kept only if the epoch's evidence knows it.
+pub(super) async fn reported(
+    indexer: &Indexer,
+    minute: u64,
+    statement: Statement,
+    is_listed: bool,
+) -> IndexReply {
     let Ok(epoch_seconds) = indexer.reports.epoch_seconds().await else { return told(Kept::Later) };
     let epoch = welkin_check::epoch_of(minute, epoch_seconds);
-    told(indexer.evidence.keep(epoch, &statement).await)
+    told(indexer.evidence.store.append(epoch, &statement, is_listed).await)
 }
 
-const fn told(kept: Kept) -> IndexReply {
+fn told(kept: Kept) -> IndexReply {
     match kept {
         Kept::Written => IndexReply::Reported,
         Kept::NoRoom => IndexReply::NotKept { is_full: true },
         Kept::Later => IndexReply::NotKept { is_full: false },
+        Kept::Stranger => IndexReply::Refused(
+            "the container is not listed here and not known in this epoch: has its host announced \
+             itself?"
+                .to_owned(),
+        ),
     }
 }
 
@@ -177,7 +188,7 @@ const fn worst(so_far: Option<Kept>, kept: Kept) -> Kept {
     match (so_far, kept) {
         (Some(Kept::Later), _) | (_, Kept::Later) => Kept::Later,
         (Some(Kept::Written), _) | (_, Kept::Written) => Kept::Written,
-        (_, Kept::NoRoom) => Kept::NoRoom,
+        (_, Kept::NoRoom | Kept::Stranger) => Kept::NoRoom,
     }
 }
 

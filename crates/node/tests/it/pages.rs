@@ -1,14 +1,15 @@
-//! What checkers know of containers: all that are listed, also the dear ones.
+//! What checkers know of containers: all that are listed, also the dear ones, and those that were.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use welkin_node::Caller;
+use welkin_proto::check::{Finding, Report};
 use welkin_proto::index::{ContainersAsk, IndexHello, IndexReply, IndexRequest, Listing};
-use welkin_proto::{ALPN_INDEX, NodeAddr};
+use welkin_proto::{ALPN_INDEX, Domain, NodeAddr, NodeKey, Signed};
 use welkin_types::{ContainerId, NodeId};
 
-use crate::exams::stranger;
+use crate::exams::{checker, minute, stranger};
 use crate::regions::paper::PaperHost;
 use crate::world::World;
 
@@ -96,4 +97,34 @@ async fn the_dearest_of_more_than_a_page_is_visited() {
     assert_eq!(ids(&page.rows).intersection(&ids(&rows[..64])).count(), 64);
     world.checker(20).await;
     asker.until(dear.addr.node, |rows| rows.iter().any(|row| row.online_bp.is_some())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_listed_no_more_is_found_silent() {
+    let world = World::start().await;
+    let indexer = &world.network.indexers[0];
+    let asker = Asker::of(checker(&world, 20).await.endpoint, indexer);
+    let lasting = Duration::from_secs(4);
+    let paper = PaperHost::start_lasting(11, lasting, &[indexer]).await;
+    let (node, container) = (paper.addr.node, paper.capability.containers[0].id);
+    let tell = async |(host, container), minute: u64, finding: Finding| {
+        let key = NodeKey::from_secret(&[20; 32]);
+        let (checker, turn) = (key.id(), None);
+        let report = Report { checker, host, container, minute, finding, turn };
+        let signed = Signed::sign(&Domain::LOCAL, &key, &report).unwrap();
+        asker.ask(IndexRequest::Report(Box::new(signed))).await
+    };
+    asker.until(node, |rows| !rows.is_empty()).await;
+    let online = Finding::Online { rtt_us: 900 };
+    let place = (node, container);
+    // Two minutes of one epoch, which is an hour.
+    let first = if minute().is_multiple_of(60) { minute() } else { minute() - 1 };
+    assert_eq!(tell(place, first, online).await, IndexReply::Reported);
+    asker.until(node, <[Listing]>::is_empty).await;
+    let silent = Finding::Unreachable;
+    assert_eq!(tell(place, first + 1, silent).await, IndexReply::Reported);
+    // Who was never here is nobody's concern.
+    let never = (NodeId::from_bytes([9; 32]), ContainerId::from_bytes([9; 16]));
+    let reply = tell(never, first + 1, silent).await;
+    assert!(matches!(reply, IndexReply::Refused(_)), "{reply:?}");
 }

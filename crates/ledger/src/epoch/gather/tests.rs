@@ -15,6 +15,7 @@ use super::*;
 
 mod digests;
 mod matches;
+mod silence;
 
 const EPOCH: u64 = 1_000;
 const SECONDS: u64 = 180;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 use welkin_proto::epoch::Statement;
+use welkin_types::{ContainerId, NodeId};
 
 /// The most rolls of one node in an epoch: it makes a new one where it is started again with other
 /// containers.
@@ -52,6 +53,8 @@ pub(super) struct Subject {
     pub(super) matter: u64,
     /// The node whose room it takes, likewise.
     node: u64,
+    /// The container that is to be known to the log before, likewise.
+    pub(super) enrolled: Option<u64>,
 }
 
 impl Subject {
@@ -97,8 +100,39 @@ impl Subject {
                 (Kind::Digests, by, hash(6, &parts))
             }
         };
-        Some(Self { kind, matter: about, node: hash(4, &[node.as_bytes()]) })
+        let node = hash(4, &[node.as_bytes()]);
+        Some(Self { kind, matter: about, node, enrolled: None })
     }
+
+    /// The same of a probe of a container that this indexer does not list: it is to have been there in the
+    /// epoch, or on a roll.
+    pub(super) fn of_enrolled(statement: &Statement) -> Option<Self> {
+        let Statement::Probe(signed) = statement else { return None };
+        let report = signed.read_unverified().ok()?;
+        let enrolled = Some(place(report.host, report.container));
+        Some(Self { enrolled, ..Self::of(statement)? })
+    }
+}
+
+/// The containers that a roll names, or that a probe is about, each in 8 bytes of a hash: what a host
+/// shows of itself in an epoch, it is held to.
+pub(super) fn enrolled(statement: &Statement) -> Vec<u64> {
+    match statement {
+        Statement::Roll(signed) => {
+            let Ok(roll) = signed.read_unverified() else { return Vec::new() };
+            let containers = roll.containers.iter();
+            containers.map(|(container, _)| place(signed.signer(), *container)).collect()
+        }
+        Statement::Probe(signed) => {
+            let report = signed.read_unverified();
+            report.iter().map(|report| place(report.host, report.container)).collect()
+        }
+        Statement::Exam(_) | Statement::Lease(_) | Statement::Digests(_) => Vec::new(),
+    }
+}
+
+fn place(host: NodeId, container: ContainerId) -> u64 {
+    hash(5, &[host.as_bytes(), container.as_bytes()])
 }
 
 fn hash(kind: u8, parts: &[&[u8]]) -> u64 {
@@ -167,7 +201,7 @@ mod tests {
     const ALL: [Kind; 5] = [Kind::Roll, Kind::Probe, Kind::Exam, Kind::Lease, Kind::Digests];
 
     fn fill(budget: &mut Budget, kind: Kind, node: u64, bytes: u64) -> u32 {
-        let of = Subject { kind, matter: 0, node };
+        let of = Subject { kind, matter: 0, node, enrolled: None };
         let mut count = 0;
         while budget.has_room(of, bytes) {
             budget.take(of, bytes);
@@ -195,7 +229,7 @@ mod tests {
         assert!(host > 500, "{host}");
         // All others have their room.
         for kind in [Kind::Roll, Kind::Probe, Kind::Exam, Kind::Digests] {
-            let of = Subject { kind, matter: 0, node: 1 };
+            let of = Subject { kind, matter: 0, node: 1, enrolled: None };
             assert!(budget.has_room(of, 4_096), "{kind:?}");
         }
         assert_eq!(fill(&mut budget, Kind::Roll, 1, 300), ROLLS_OF_NODE);
@@ -210,7 +244,7 @@ mod tests {
         ) {
             let mut budget = Budget::default();
             for (kind, node, bytes) in all {
-                let of = Subject { kind: ALL[kind], matter: 0, node };
+                let of = Subject { kind: ALL[kind], matter: 0, node, enrolled: None };
                 if budget.has_room(of, bytes) {
                     budget.take(of, bytes);
                 }

@@ -11,19 +11,23 @@ use std::path::Path;
 use welkin_proto::decode;
 use welkin_proto::epoch::{PAGE_BYTES_MAX, STATEMENT_BYTES_MAX, Statement};
 
-use super::budget::{Budget, Subject};
+use super::budget::{self, Budget, Subject};
+use super::store::{Entry, Kept};
 
 /// One epoch's log.
 pub(super) struct Log {
     file: File,
     matters: BTreeSet<u64>,
+    /// The containers on its rolls and of its probes.
+    enrolled: BTreeSet<u64>,
     budget: Budget,
 }
 
 impl Log {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        let (mut matters, mut budget) = (BTreeSet::new(), Budget::default());
+        let (mut matters, mut enrolled) = (BTreeSet::new(), BTreeSet::new());
+        let mut budget = Budget::default();
         let mut reader = BufReader::new(&mut file);
         let mut bytes = 0_u64;
         while let Some(entry) = next_entry(&mut reader)? {
@@ -33,27 +37,34 @@ impl Log {
                 matters.insert(subject.matter);
                 budget.take(subject, length);
             }
+            enrolled.extend(statement.iter().flat_map(budget::enrolled));
             bytes += length;
         }
         file.set_len(bytes)?;
-        Ok(Self { file, matters, budget })
+        Ok(Self { file, matters, enrolled, budget })
     }
 
-    /// Whether it is there now; not where there is no room for it.
-    pub(super) fn append(&mut self, subject: Subject, bytes: &[u8]) -> io::Result<bool> {
+    /// Appends a statement, if it is not there; not where there is no room for it, or where its container
+    /// is to be known and is not.
+    pub(super) fn append(&mut self, entry: &Entry) -> io::Result<Kept> {
+        let Entry { subject, bytes, .. } = entry;
         if self.matters.contains(&subject.matter) {
-            return Ok(true);
+            return Ok(Kept::Written);
+        }
+        if subject.enrolled.is_some_and(|place| !self.enrolled.contains(&place)) {
+            return Ok(Kept::Stranger);
         }
         let length = 4 + bytes.len() as u64;
-        if !self.budget.has_room(subject, length) {
-            return Ok(false);
+        if !self.budget.has_room(*subject, length) {
+            return Ok(Kept::NoRoom);
         }
         let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         // One write, so that what is there is whole.
-        self.file.write_all(&[&count.to_le_bytes(), bytes].concat())?;
-        self.budget.take(subject, length);
+        self.file.write_all(&[&count.to_le_bytes(), &bytes[..]].concat())?;
+        self.budget.take(*subject, length);
         self.matters.insert(subject.matter);
-        Ok(true)
+        self.enrolled.extend(&entry.enrolled);
+        Ok(Kept::Written)
     }
 }
 

@@ -17,7 +17,7 @@ use tracing::warn;
 use welkin_proto::encode;
 use welkin_proto::epoch::{STATEMENT_BYTES_MAX, Statement};
 
-use super::budget::Subject;
+use super::budget::{self, Subject};
 use super::log::Log;
 
 /// Statements that wait to be written.
@@ -39,18 +39,39 @@ pub(super) enum Kept {
     Written,
     /// Its epoch has no more room for it.
     NoRoom,
+    /// Its container is not listed here and was not in the epoch.
+    Stranger,
     /// Not now: too many wait, or the disk fails.
     Later,
 }
 
-/// A statement on its way to the disk: its epoch, what it is about, its bytes, who waits.
-type Entry = (u64, Subject, Vec<u8>, oneshot::Sender<Kept>);
+/// A statement on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) subject: Subject,
+    pub(super) bytes: Vec<u8>,
+    /// The containers that it enrols.
+    pub(super) enrolled: Vec<u64>,
+}
+
+impl Entry {
+    /// Of a statement, where it can be one.
+    fn of(statement: &Statement, is_listed: bool) -> Option<Self> {
+        let bytes = encode(statement).ok().filter(|bytes| bytes.len() <= STATEMENT_BYTES_MAX)?;
+        let subject =
+            if is_listed { Subject::of(statement) } else { Subject::of_enrolled(statement) };
+        Some(Self { subject: subject?, bytes, enrolled: budget::enrolled(statement) })
+    }
+}
+
+/// With its epoch, and who waits.
+type Waiting = (u64, Entry, oneshot::Sender<Kept>);
 
 /// The logs.
 #[derive(Debug)]
 pub(super) struct Store {
     dir: PathBuf,
-    entries: Option<SyncSender<Entry>>,
+    entries: Option<SyncSender<Waiting>>,
     left_out: Arc<AtomicU64>,
 }
 
@@ -71,23 +92,21 @@ impl Store {
         Self { dir, entries: started.is_ok().then_some(sender), left_out }
     }
 
-    /// Appends a statement; what became of it, after at most [`WRITE_TIMEOUT`].
-    pub(super) async fn append(&self, epoch: u64, statement: &Statement) -> Kept {
-        let kept = self.write(epoch, statement).await;
-        if kept != Kept::Written {
+    /// Appends a statement; what became of it, after at most [`WRITE_TIMEOUT`]. What is about a container
+    /// that is not listed here is kept only if the epoch's log has a roll of it, or a probe.
+    pub(super) async fn append(&self, epoch: u64, statement: &Statement, is_listed: bool) -> Kept {
+        let kept = self.write(epoch, statement, is_listed).await;
+        if !matches!(kept, Kept::Written | Kept::Stranger) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
         kept
     }
 
-    async fn write(&self, epoch: u64, statement: &Statement) -> Kept {
-        let bytes = encode(statement).ok().filter(|bytes| bytes.len() <= STATEMENT_BYTES_MAX);
-        let (Some(bytes), Some(subject)) = (bytes, Subject::of(statement)) else {
-            return Kept::NoRoom;
-        };
+    async fn write(&self, epoch: u64, statement: &Statement, is_listed: bool) -> Kept {
+        let Some(entry) = Entry::of(statement, is_listed) else { return Kept::NoRoom };
         let Some(entries) = &self.entries else { return Kept::Later };
         let (told, kept) = oneshot::channel();
-        if entries.try_send((epoch, subject, bytes, told)).is_err() {
+        if entries.try_send((epoch, entry, told)).is_err() {
             return Kept::Later;
         }
         // What is written after that is found there when it is sent again.
@@ -119,9 +138,9 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, queue: &Receiver<Entry>) {
-        while let Ok((epoch, subject, bytes, told)) = queue.recv() {
-            let kept = self.write(epoch, subject, &bytes).unwrap_or_else(|error| {
+    fn run(mut self, queue: &Receiver<Waiting>) {
+        while let Ok((epoch, entry, told)) = queue.recv() {
+            let kept = self.write(epoch, &entry).unwrap_or_else(|error| {
                 warn!(%error, epoch, "a statement of an epoch's evidence is not kept");
                 // It is opened anew, and cut where the failed entry begins.
                 self.logs.remove(&epoch);
@@ -132,7 +151,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, epoch: u64, subject: Subject, bytes: &[u8]) -> io::Result<Kept> {
+    fn write(&mut self, epoch: u64, entry: &Entry) -> io::Result<Kept> {
         if !self.logs.contains_key(&epoch) {
             let is_full = self.logs.len() >= OPEN_MAX;
             if is_full && self.logs.keys().next().is_some_and(|oldest| epoch < *oldest) {
@@ -146,7 +165,7 @@ impl Writer {
             self.prune();
         }
         let Some(log) = self.logs.get_mut(&epoch) else { return Ok(Kept::NoRoom) };
-        Ok(if log.append(subject, bytes)? { Kept::Written } else { Kept::NoRoom })
+        log.append(entry)
     }
 
     /// Removes the oldest logs where there are too many; none that is appended to.
@@ -178,8 +197,11 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use welkin_proto::check::{Finding, Report};
-    use welkin_proto::{Domain, NodeKey, Signed};
-    use welkin_types::{ContainerId, NodeId};
+    use welkin_proto::epoch::Roll;
+    use welkin_proto::{
+        AccountKey, Delegation, Domain, NodeKey, Signed, SignedByAccount, container_id,
+    };
+    use welkin_types::{Class, ContainerId, NodeId, UnixMillis};
 
     use super::super::log::read_page;
     use super::*;
@@ -199,8 +221,7 @@ mod tests {
     }
 
     fn write(writer: &mut Writer, epoch: u64, statement: &Statement) -> bool {
-        let bytes = encode(statement).unwrap();
-        writer.write(epoch, Subject::of(statement).unwrap(), &bytes).unwrap() == Kept::Written
+        writer.write(epoch, &Entry::of(statement, true).unwrap()).unwrap() == Kept::Written
     }
 
     fn all(path: &Path) -> Vec<Statement> {
@@ -255,27 +276,63 @@ mod tests {
         assert_eq!(all(&log_path(dir.path(), 3)), [probe(1)]);
     }
 
+    /// Of a container that is listed no more: where the epoch knows it, also after a restart.
+    #[test]
+    fn who_is_listed_no_more_is_found_silent_where_the_epoch_knows_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, host) = (NodeKey::from_secret(&[1; 32]), NodeKey::from_secret(&[9; 32]));
+        let found = |minute, container, finding| {
+            let turn = None;
+            let (checker, host) = (key.id(), host.id());
+            let report = Report { checker, host, container, minute, finding, turn };
+            let signed = Signed::sign(&Domain::LOCAL, &key, &report).unwrap();
+            Statement::Probe(Box::new(signed))
+        };
+        let silent = |minute, container| {
+            Entry::of(&found(minute, container, Finding::Unreachable), false).unwrap()
+        };
+        let (here, other) = (container_id(host.id(), 0), container_id(host.id(), 1));
+        let mut first = writer(dir.path());
+        assert_eq!(first.write(7, &silent(1, here)).unwrap(), Kept::Stranger);
+        let message = Delegation { node: host.id(), expires: UnixMillis(u64::MAX) };
+        let account = AccountKey::from_secret(&[9; 32]).unwrap();
+        let account = SignedByAccount::sign(&Domain::LOCAL, &account, message).unwrap();
+        let containers = vec![(here, Class::cpu(1_000))];
+        let roll = Roll { epoch: 7, issued: UnixMillis(1), account, containers };
+        let roll = Signed::sign(&Domain::LOCAL, &host, &roll).unwrap();
+        assert!(write(&mut first, 7, &Statement::Roll(Box::new(roll))));
+        assert_eq!(first.write(7, &silent(1, here)).unwrap(), Kept::Written);
+        let mut second = writer(dir.path());
+        assert_eq!(second.write(7, &silent(2, here)).unwrap(), Kept::Written);
+        assert_eq!(second.write(7, &silent(2, other)).unwrap(), Kept::Stranger);
+        // Who puts its roll off until it is listed again has been seen all the same.
+        assert!(write(&mut second, 7, &found(1, other, Finding::Online { rtt_us: 900 })));
+        assert_eq!(second.write(7, &silent(2, other)).unwrap(), Kept::Written);
+        assert_eq!(second.write(8, &silent(2, here)).unwrap(), Kept::Stranger);
+        assert_eq!(all(&log_path(dir.path(), 7)).len(), 5);
+    }
+
     /// Who sends a statement is told the truth.
     #[tokio::test]
     async fn what_is_not_kept_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("evidence"));
-        assert_eq!(store.append(7, &probe(1)).await, Kept::Written);
-        assert_eq!(store.append(7, &probe(1)).await, Kept::Written);
+        assert_eq!(store.append(7, &probe(1), true).await, Kept::Written);
+        assert_eq!(store.append(7, &probe(1), true).await, Kept::Written);
         assert_eq!(all(&store.path(7)), [probe(1)]);
         // Older than all that are appended to.
         for epoch in 8..16 {
-            assert_eq!(store.append(epoch, &probe(1)).await, Kept::Written);
+            assert_eq!(store.append(epoch, &probe(1), true).await, Kept::Written);
         }
-        assert_eq!(store.append(3, &probe(1)).await, Kept::NoRoom);
+        assert_eq!(store.append(3, &probe(1), true).await, Kept::NoRoom);
         assert_eq!(store.left_out(), 1);
         // The disk fails.
         fs::create_dir(store.path(99)).unwrap();
-        assert_eq!(store.append(99, &probe(1)).await, Kept::Later);
+        assert_eq!(store.append(99, &probe(1), true).await, Kept::Later);
         let file = dir.path().join("file");
         fs::write(&file, b"no folder").unwrap();
         let broken = Store::open(file.join("evidence"));
-        assert_eq!(broken.append(7, &probe(1)).await, Kept::Later);
+        assert_eq!(broken.append(7, &probe(1), true).await, Kept::Later);
         assert_eq!(broken.left_out(), 1);
     }
 }

@@ -29,6 +29,15 @@ impl PaperHost {
         Self::start_with(n, indexers, |addr| capability(n, region, cents, addr)).await
     }
 
+    /// The same, which is listed for so long and then no more.
+    pub(crate) async fn start_lasting(n: u8, lasting: Duration, indexers: &[&NodeAddr]) -> Self {
+        Self::start_with(n, indexers, |addr| {
+            let capability = capability(n, "local", 4, addr);
+            Capability { expires: capability.issued.after(lasting), ..capability }
+        })
+        .await
+    }
+
     /// The same with as many containers as may be, of long words, and nowhere to be reached.
     pub(crate) async fn start_crowded(n: u8, indexers: &[&NodeAddr]) -> Self {
         Self::start_with(n, indexers, |addr| {
