@@ -3,7 +3,9 @@
 //! Each kind has a share of its own, so that what costs nothing to make fills no other's place: a
 //! stranger's receipts leave the room for probes untouched. Within the receipts no host takes the
 //! others' place: while less than half of the share is used, a host may have a sixteenth of it, and
-//! after that a 1 024th.
+//! after that a 1 024th. What checkers find is charged to the host that it is about, for its owner may
+//! have checkers, too: a host may have a quarter of what is left, so that there is always some for the
+//! next one. Of n hosts with as much each has nearly its nth: all together n of n + 4 parts.
 
 use std::collections::BTreeMap;
 
@@ -70,13 +72,13 @@ impl Subject {
                 let report = signed.read_unverified().ok()?;
                 let (checker, minute) = (report.checker, report.minute.to_be_bytes());
                 let parts: [&[u8]; 3] = [checker.as_bytes(), report.container.as_bytes(), &minute];
-                (Kind::Probe, checker, hash(1, &parts))
+                (Kind::Probe, report.host, hash(1, &parts))
             }
             Statement::Exam(signed) => {
                 let report = signed.read_unverified().ok()?;
                 let (checker, minute) = (report.checker, report.minute.to_be_bytes());
                 let parts: [&[u8]; 3] = [checker.as_bytes(), report.container.as_bytes(), &minute];
-                (Kind::Exam, checker, hash(2, &parts))
+                (Kind::Exam, report.host, hash(2, &parts))
             }
             Statement::Lease(file) => {
                 let order = &file.order.message;
@@ -153,7 +155,7 @@ struct Used {
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     kinds: BTreeMap<Kind, Used>,
-    /// By nodes, where a node has a bound of its own.
+    /// By nodes: each has a bound of its own.
     nodes: BTreeMap<(Kind, u64), Used>,
 }
 
@@ -174,8 +176,11 @@ impl Budget {
                 own.bytes + bytes <= share.bytes / 16
             }
             Kind::Lease | Kind::Digests => own.bytes + bytes <= share.bytes / 1_024,
-            // Only who is assigned says these, each once for its matter.
-            Kind::Probe | Kind::Exam => true,
+            // Only who is assigned says these, each once for its matter; and whose, they may be both.
+            Kind::Probe | Kind::Exam => {
+                let (left, others) = (share.bytes - used.bytes, share.statements - used.statements);
+                own.bytes + bytes <= left / 4 && own.statements < others / 4
+            }
         }
     }
 
@@ -186,9 +191,7 @@ impl Budget {
             used.statements += 1;
         };
         add(self.kinds.entry(of.kind).or_default());
-        if matches!(of.kind, Kind::Roll | Kind::Lease | Kind::Digests) {
-            add(self.nodes.entry((of.kind, of.node)).or_default());
-        }
+        add(self.nodes.entry((of.kind, of.node)).or_default());
     }
 }
 
@@ -234,6 +237,36 @@ mod tests {
         }
         assert_eq!(fill(&mut budget, Kind::Roll, 1, 300), ROLLS_OF_NODE);
         assert_eq!(fill(&mut budget, Kind::Roll, 2, 300), ROLLS_OF_NODE);
+    }
+
+    /// A host and a checker of one owner: whatever they say of each other, it takes nobody's place.
+    #[test]
+    fn what_is_found_of_one_host_leaves_room_for_what_is_found_of_others() {
+        for kind in [Kind::Probe, Kind::Exam] {
+            let (mut budget, report) = (Budget::default(), 270);
+            let whole =
+                u32::try_from(kind.share().bytes / report).unwrap().min(kind.share().statements);
+            // One host has a fifth of all, so that it has a quarter of what is left.
+            let first = fill(&mut budget, kind, 1, report);
+            assert!(first.abs_diff(whole / 5) < 4, "{first} of {whole}");
+            assert_eq!(fill(&mut budget, kind, 1, report), 0);
+            // Ten more that take all they can leave the next one a hundredth.
+            for host in 2..12 {
+                assert!(fill(&mut budget, kind, host, report) > 0);
+            }
+            let next = fill(&mut budget, kind, 12, report);
+            assert!(next > whole / 100, "{next} of {whole}");
+            // A hundred with as much each have nearly all of it together.
+            let mut budget = Budget::default();
+            let of = |node| Subject { kind, matter: 0, node, enrolled: None };
+            let each = (0..whole).find(|_| {
+                let has_room = (0..100).all(|host| budget.has_room(of(host), report));
+                (0..100).for_each(|host| budget.take(of(host), report));
+                !has_room
+            });
+            let all = each.unwrap() * 100;
+            assert!(all > whole / 100 * 94, "{all} of {whole}");
+        }
     }
 
     proptest! {
