@@ -18,6 +18,7 @@ use welkin_types::{ContainerId, NodeId, UnixMillis};
 mod adopt;
 mod directory;
 mod dump;
+mod leases;
 mod row;
 
 pub use adopt::SessionRecord;
@@ -99,6 +100,11 @@ pub struct Taken {
     pub was: Standing,
     /// Whether its key is so old that the host should enrol again.
     pub has_old_key: bool,
+    /// Whether it shows that an earlier one with other leases was never heard.
+    pub has_missed: bool,
+    /// Whether something is missed for which the host is to be asked to announce itself; see
+    /// [`Presence::asked`].
+    pub is_asking: bool,
     /// What [`Presence::set_place`] gave the session, if anything.
     pub place: Option<u32>,
 }
@@ -108,6 +114,8 @@ pub struct Taken {
 struct Owner {
     host: NodeId,
     container: ContainerId,
+    /// What the session's key follows from, beside the names and the epoch.
+    salt: u32,
     next: u32,
 }
 
@@ -115,6 +123,7 @@ impl Owner {
     const NOBODY: Self = Self {
         host: NodeId::from_bytes([0; 32]),
         container: ContainerId::from_bytes([0; 16]),
+        salt: 0,
         next: NONE,
     };
 }
@@ -185,8 +194,8 @@ impl Presence {
         let mut enrolled = Vec::with_capacity(containers.len());
         for (container, kept) in containers.iter().copied().zip(kept) {
             let key = self.secret.session_key(epoch, salt, host, container);
-            let row = Row::new(now, epoch, salt, key.clone());
-            let owner = Owner { host, container, next };
+            let row = Row::new(now, epoch, key.clone());
+            let owner = Owner { host, container, salt, next };
             let session = self.place(kept, row, owner);
             next = session;
             enrolled.push(Enrolment { container, session, key });
@@ -291,19 +300,40 @@ impl Presence {
         if counter <= row.counter {
             return Err(BeatDropped::Old);
         }
-        let Owner { host, container, .. } = self.owners[session as usize];
+        let Owner { host, container, salt, .. } = self.owners[session as usize];
         if row.is_keyless() {
-            row.key = self.secret.session_key(row.epoch, row.salt, host, container);
+            row.key = self.secret.session_key(row.epoch, salt, host, container);
         }
         let vitals = Vitals::open(&row.key, datagram)?;
         row.learn(now);
         row.counter = counter;
         row.heard = row.heard.max(now);
         row.standing = Some(Standing::Alive);
+        let has_missed = row.leases.hear(&vitals);
+        let is_asking = row.leases.is_asking(now);
         let has_old_key = row.epoch.saturating_add(1) < epoch_of(now);
         let place = Some(row.place).filter(|place| *place != NONE);
         self.suspects -= usize::from(was == Standing::Suspect);
-        Ok(Taken { session, counter, host, container, vitals, was, has_old_key, place })
+        Ok(Taken {
+            session,
+            counter,
+            host,
+            container,
+            vitals,
+            was,
+            has_old_key,
+            has_missed,
+            is_asking,
+            place,
+        })
+    }
+
+    /// The host of a session was asked to announce itself: for what it has missed it is not to be
+    /// asked again in this minute.
+    pub fn asked(&mut self, now: UnixMillis, session: u32) {
+        if let Some(row) = self.rows.get_mut(session as usize) {
+            row.leases.asked(now);
+        }
     }
 
     /// Reads a little of what each of these beats will need, and returns something of it. Nothing here

@@ -37,6 +37,7 @@ mod spot;
 mod stdio;
 mod streams;
 mod terms;
+mod told;
 mod unsure;
 
 use std::path::PathBuf;

@@ -275,7 +275,8 @@ pub struct Vitals {
     pub price_sequence: u32,
     /// The capability that it belongs to.
     pub revision: u32,
-    /// How often the set of leases has changed.
+    /// How often beats of this session have told another set of leases than the one before. Who hears
+    /// a count that neither is the last one nor follows it has missed one of them.
     pub lease_epoch: u32,
     /// The leases it carries: the exclusive or of the first 8 bytes of their ids. Who knows of
     /// another set has lost something.
@@ -373,7 +374,7 @@ pub enum Note {
     /// The beat was taken.
     Ack,
     /// The host is to announce itself again: the indexer knows another revision of it, or none, or
-    /// its keys are old.
+    /// its keys are old, or it has missed a beat that told of other leases.
     Poke,
 }
 

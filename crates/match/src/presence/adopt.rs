@@ -24,7 +24,12 @@ impl Presence {
     pub fn records_of(&self, host: NodeId) -> Vec<SessionRecord> {
         let record = |session: u32| {
             let (row, owner) = (&self.rows[session as usize], &self.owners[session as usize]);
-            SessionRecord { container: owner.container, session, epoch: row.epoch, salt: row.salt }
+            SessionRecord {
+                container: owner.container,
+                session,
+                epoch: row.epoch,
+                salt: owner.salt,
+            }
         };
         self.sessions_of(host).map(record).collect()
     }
@@ -67,8 +72,8 @@ impl Presence {
         // The key is found with the first beat.
         let keyless = SessionKey::from_bytes([0; 16]);
         let next = self.directory.get(&self.owners, host).unwrap_or(NONE);
-        self.rows[number] = Row::new(now, record.epoch, record.salt, keyless);
-        self.owners[number] = Owner { host, container: record.container, next };
+        self.rows[number] = Row::new(now, record.epoch, keyless);
+        self.owners[number] = Owner { host, container: record.container, salt: record.salt, next };
         self.directory.set(&self.owners, record.session);
     }
 }

@@ -118,13 +118,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
-    use welkin_types::ContainerId;
 
     use super::*;
 
     fn owner(host: u8) -> Owner {
         let host = NodeId::from_bytes([host; 32]);
-        Owner { host, container: ContainerId::from_bytes([0; 16]), next: super::super::NONE }
+        Owner { host, ..Owner::NOBODY }
     }
 
     proptest! {

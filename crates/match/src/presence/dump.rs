@@ -7,6 +7,7 @@
 use welkin_proto::heartbeat::{Secret, SessionKey};
 use welkin_types::{ContainerId, NodeId, UnixMillis};
 
+use super::leases::Leases;
 use super::row::Row;
 use super::{NONE, Owner, Presence, SESSIONS_MAX, Standing};
 
@@ -43,7 +44,7 @@ impl Presence {
             bytes.extend_from_slice(owner.host.as_bytes());
             bytes.extend_from_slice(owner.container.as_bytes());
             bytes.extend_from_slice(&row.counter.to_le_bytes());
-            bytes.extend_from_slice(&row.salt.to_le_bytes());
+            bytes.extend_from_slice(&owner.salt.to_le_bytes());
             bytes.extend_from_slice(&row.epoch.to_le_bytes());
             bytes.extend_from_slice(&row.mean_ms.to_le_bytes());
             bytes.extend_from_slice(&row.deviation_ms.to_le_bytes());
@@ -86,22 +87,24 @@ impl Presence {
         }
         let host = NodeId::from_bytes(take(&mut rest)?);
         let container = ContainerId::from_bytes(take(&mut rest)?);
+        let counter = u64::from_le_bytes(take(&mut rest)?);
+        let salt = u32::from_le_bytes(take(&mut rest)?);
         let row = Row {
             place: NONE,
             key: SessionKey::from_bytes([0; 16]),
-            counter: u64::from_le_bytes(take(&mut rest)?),
+            counter,
             heard: now,
-            salt: u32::from_le_bytes(take(&mut rest)?),
             epoch: u16::from_le_bytes(take(&mut rest)?),
             mean_ms: u16::from_le_bytes(take(&mut rest)?),
             deviation_ms: u16::from_le_bytes(take(&mut rest)?).max(super::DEVIATION_MS_MIN),
+            leases: Leases::UNKNOWN,
             standing: Some(Standing::Alive),
         };
         let next = self.directory.get(&self.owners, host).unwrap_or(super::NONE);
         self.rows.resize(number, Row::vacant());
         self.owners.resize(number, Owner::NOBODY);
         self.rows.push(row);
-        self.owners.push(Owner { host, container, next });
+        self.owners.push(Owner { host, container, salt, next });
         self.directory.set(&self.owners, session);
         Some(())
     }

@@ -3,6 +3,7 @@
 use welkin_proto::heartbeat::SessionKey;
 use welkin_types::UnixMillis;
 
+use super::leases::Leases;
 use super::{
     DEVIATION_MS_MIN, GONE_DEVIATIONS, GONE_PERIODS, NONE, PERIOD_MS, SUSPECT_DEVIATIONS,
     SUSPECT_PERIODS, Standing,
@@ -18,29 +19,28 @@ pub(super) struct Row {
     pub(super) counter: u64,
     /// When it was last heard.
     pub(super) heard: UnixMillis,
-    /// What the key follows from, beside the owner.
-    pub(super) salt: u32,
     /// Where the caller has its container.
     pub(super) place: u32,
     pub(super) epoch: u16,
     /// Mean and mean deviation of the times between regular beats, in milliseconds.
     pub(super) mean_ms: u16,
     pub(super) deviation_ms: u16,
+    pub(super) leases: Leases,
     /// `None`: the number is nobody's.
     pub(super) standing: Option<Standing>,
 }
 
 impl Row {
-    pub(super) fn new(now: UnixMillis, epoch: u16, salt: u32, key: SessionKey) -> Self {
+    pub(super) fn new(now: UnixMillis, epoch: u16, key: SessionKey) -> Self {
         Self {
             key,
             counter: 0,
             heard: now,
-            salt,
             place: NONE,
             epoch,
             mean_ms: clamped(PERIOD_MS),
             deviation_ms: DEVIATION_MS_MIN,
+            leases: Leases::UNKNOWN,
             standing: Some(Standing::Alive),
         }
     }
@@ -50,11 +50,11 @@ impl Row {
             key: SessionKey::from_bytes(KEYLESS),
             counter: 0,
             heard: UnixMillis(0),
-            salt: 0,
             place: NONE,
             epoch: 0,
             mean_ms: 0,
             deviation_ms: 0,
+            leases: Leases::UNKNOWN,
             standing: None,
         }
     }

@@ -268,6 +268,91 @@ fn a_dump_that_is_none_is_refused() {
     assert_eq!(load(&alien), Some(DumpError::Form));
 }
 
+/// A beat of host 0 that tells of these leases.
+fn tell(
+    presence: &mut Presence,
+    now: u64,
+    counter: u64,
+    (lease_epoch, lease_digest): (u32, u64),
+) -> Taken {
+    let vitals = Vitals { free: 1, lease_epoch, lease_digest, ..Vitals::default() };
+    presence.beat(UnixMillis(now), &vitals.seal(&key(0), 0, counter)).unwrap()
+}
+
+/// One session of which a beat has come that told of the second set of leases.
+fn told() -> Presence {
+    let mut presence = Presence::new(secret());
+    presence.enrol(UnixMillis(START), host(0), &[container(0)], 5).unwrap();
+    let first = tell(&mut presence, START, 1, (2, 0x1111));
+    assert!(!first.has_missed && !first.is_asking, "the first beat is believed");
+    presence
+}
+
+#[test]
+fn a_beat_that_does_not_follow_shows_that_one_was_missed() {
+    let is_missed = |leases| tell(&mut told(), START, 2, leases).has_missed;
+    // The same; the next; the next after a set that came back.
+    assert!(![(2, 0x1111), (3, 0x2222), (3, 0x1111)].into_iter().any(is_missed));
+    // One left out; one of before; another set under the same count.
+    assert!([(4, 0x2222), (1, 0x1111), (2, 0x2222)].into_iter().all(is_missed));
+    // The count's lower bits begin anew, and nothing is missed.
+    let mut presence = told();
+    for count in 3..600 {
+        let taken = tell(&mut presence, START, count.into(), (count, u64::from(count) << 40));
+        assert!(!taken.has_missed, "{count}");
+    }
+}
+
+#[test]
+fn for_what_was_missed_a_host_is_asked_once_a_minute_until_it_enrols() {
+    let mut presence = told();
+    let now = START;
+    let first = tell(&mut presence, now, 2, (7, 0x7777));
+    assert!(first.has_missed && first.is_asking);
+    // Not asked yet, as when many are: it stays so, though all that follows is in order.
+    let second = tell(&mut presence, now + 10_000, 3, (8, 0x8888));
+    assert!(!second.has_missed && second.is_asking);
+    presence.asked(UnixMillis(now + 10_000), 0);
+    assert!(!tell(&mut presence, now + 20_000, 4, (8, 0x8888)).is_asking);
+    assert!(!tell(&mut presence, now + 59_000, 5, (99, 0x9999)).is_asking);
+    let later = tell(&mut presence, now + 60_000, 6, (99, 0x9999));
+    assert!(later.is_asking && !later.has_missed, "the question was lost: asked again");
+    presence.enrol(UnixMillis(now + 61_000), host(0), &[container(0)], 5).unwrap();
+    let healed = tell(&mut presence, now + 61_000, 1, (1, 0x9999));
+    assert!(!healed.has_missed && !healed.is_asking);
+}
+
+#[test]
+fn what_is_not_taken_tells_of_no_leases() {
+    let mut presence = told();
+    let now = UnixMillis(START);
+    let old = Vitals { lease_epoch: 9, ..Vitals::default() }.seal(&key(0), 0, 1);
+    assert_eq!(presence.beat(now, &old), Err(BeatDropped::Old));
+    let forged = Vitals { lease_epoch: 9, ..Vitals::default() }.seal(&key(1), 0, 9);
+    assert_eq!(presence.beat(now, &forged), Err(BeatDropped::Bad(HeartbeatError::Tag)));
+    let next = tell(&mut presence, START, 2, (3, 0x2222));
+    assert!(!next.has_missed && !next.is_asking);
+    presence.asked(now, 0);
+    presence.asked(now, 77);
+    assert!(tell(&mut presence, START, 3, (5, 0x2222)).is_asking, "asked for nothing: no matter");
+}
+
+#[test]
+fn after_a_restart_no_host_is_asked_for_what_changed_meanwhile() {
+    let (presence, now) = settled(40);
+    let mut loaded = Presence::load(secret(), UnixMillis(now), &presence.dump()).unwrap();
+    let mut adopted = Presence::new(secret());
+    adopted.adopt(UnixMillis(now), (0..40).map(|n| (host(n), presence.records_of(host(n)))));
+    for presence in [&mut loaded, &mut adopted] {
+        for number in 0..40 {
+            let vitals = Vitals { lease_epoch: 900 + number, lease_digest: 9, ..Vitals::default() };
+            let datagram = vitals.seal(&key(number), number, 1_000);
+            let taken = presence.beat(UnixMillis(now), &datagram).unwrap();
+            assert!(!taken.has_missed && !taken.is_asking);
+        }
+    }
+}
+
 #[test]
 fn a_session_is_small() {
     assert!(size_of::<Row>() + size_of::<Owner>() <= 104);

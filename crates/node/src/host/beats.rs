@@ -23,6 +23,7 @@ use welkin_types::ContainerId;
 use super::Host;
 use super::health::GpuLoad;
 use super::pulse::{Fire, Pulse};
+use super::told::Told;
 use crate::outside;
 
 /// Periods that are taken from an indexer, in milliseconds.
@@ -109,6 +110,7 @@ struct Session {
     asked: Option<u64>,
     /// Answered by a poke up to here.
     poked: u64,
+    told: Told,
 }
 
 /// Beats to one indexer.
@@ -121,24 +123,13 @@ pub(super) struct Beater {
     sessions: Vec<Session>,
     pulse: Pulse,
     began: Instant,
-    /// How often something changed.
-    changes: u32,
 }
 
 impl Beater {
     pub(super) fn new(host: Arc<Host>, link: Arc<Link>) -> Self {
         let pulse = Pulse::new(0, *PERIODS_MS.end(), false);
         let began = Instant::now();
-        Self {
-            host,
-            link,
-            socket: None,
-            given: None,
-            sessions: Vec::new(),
-            pulse,
-            began,
-            changes: 0,
-        }
+        Self { host, link, socket: None, given: None, sessions: Vec::new(), pulse, began }
     }
 
     /// Beats for ever.
@@ -162,7 +153,6 @@ impl Beater {
                 () = &mut changed => {
                     changed.set(host.changed.notified());
                     changed.as_mut().enable();
-                    self.changes = self.changes.wrapping_add(1);
                     self.pulse.changed(self.now());
                 }
                 () = tokio::time::sleep_until(due) => self.fire().await,
@@ -190,6 +180,7 @@ impl Beater {
             counter: 0,
             asked: None,
             poked: 0,
+            told: Told::default(),
         };
         self.sessions = given.welcome.sessions.iter().map(session).collect();
         let is_other = self.socket_is_v4() != given.addrs.first().map(SocketAddr::is_ipv4);
@@ -253,11 +244,14 @@ impl Beater {
         if asks && session.asked.is_none() {
             session.asked = Some(session.counter);
         }
-        let vitals = Vitals { wants_note: asks, ..vitals.get(index).copied().unwrap_or_default() };
+        let vitals = vitals.get(index).copied().unwrap_or_default();
+        let lease_epoch = session.told.tell(vitals.lease_digest);
+        let vitals = Vitals { wants_note: asks, lease_epoch, ..vitals };
         vitals.seal(&session.key, session.number, session.counter)
     }
 
-    /// How each container stands, in the order of the sessions.
+    /// How each container stands, in the order of the sessions, except for what is counted when it is
+    /// said.
     fn vitals(&self) -> Vec<Vitals> {
         let loads = self.host.health.loads();
         let (free, spot, digests, gpus) = {
@@ -280,7 +274,6 @@ impl Beater {
                 spot_used: of_its(&spot),
                 #[expect(clippy::cast_possible_truncation, reason = "its lower half is compared")]
                 revision: revision as u32,
-                lease_epoch: self.changes,
                 lease_digest: digests.get(&session.container).copied().unwrap_or(0),
                 ..gpus
             }

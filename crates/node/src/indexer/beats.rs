@@ -33,19 +33,19 @@ use crate::outside;
 
 mod apply;
 mod kept;
+mod pokes;
 mod serve;
 mod standby;
 mod tally;
 
 pub use tally::BeatCounters;
 
+use pokes::{Pokes, Reason};
 use tally::Tally;
 
 /// The receive buffer: what comes in a tenth of a second from a million hosts, with the kernel's own
 /// needs for each packet.
 const BUFFER_BYTES: usize = 16 << 20;
-/// The most hosts that are asked to announce themselves anew in one second: each costs a handshake.
-const POKES_PER_SECOND_MAX: u32 = 500;
 /// A host whose stream has ended is there all the same if it has beaten so lately.
 const BEATEN_LATELY_MS: u64 = PERIOD_MS * 5 / 4;
 
@@ -93,8 +93,7 @@ struct Shared {
     socket: Mutex<Option<DatagramSocket>>,
     port: u16,
     tally: Tally,
-    /// The present second, and who was poked in it.
-    pokes: Mutex<(u64, u32)>,
+    pokes: Mutex<Pokes>,
     /// Whether it may answer, of several with one key.
     lead: Lead,
     /// Whether hosts are still taken up that are not to be asked to announce themselves.
@@ -262,7 +261,12 @@ impl Beats {
             std::hint::black_box(presence.fetch(datagrams.clone().map(|(_, datagram)| datagram)));
             for (way, datagram) in datagrams {
                 match presence.beat(now, datagram) {
-                    Ok(taken) => work.push(Heard { way, taken, note: None, is_moved: false }),
+                    Ok(taken) => {
+                        if taken.has_missed {
+                            self.0.tally.missed.add(1);
+                        }
+                        work.push(Heard { way, taken, note: None, is_moved: false });
+                    }
                     Err(why) => self.0.tally.dropped(why),
                 }
             }
@@ -295,6 +299,9 @@ impl Beats {
             if *is_moved {
                 presence.set_place(taken.session, taken.place);
             }
+            if taken.is_asking && *note == Some(Note::Poke) {
+                presence.asked(now, taken.session);
+            }
             let sealed = note.and_then(|note| presence.answer(taken, note));
             if let Some(note) = sealed {
                 self.0.tally.answered.add(1);
@@ -309,25 +316,24 @@ impl Beats {
 
     /// What is said to a beat.
     fn note(&self, now: UnixMillis, taken: &Taken, is_known: bool) -> Option<Note> {
-        let should_return = (!is_known || taken.has_old_key) && !taken.vitals.is_leaving;
-        if should_return && self.may_poke(now) {
+        let reason = match (is_known && !taken.has_old_key, taken.is_asking) {
+            (false, _) => Some(Reason::Unknown),
+            (true, true) => Some(Reason::Leases),
+            (true, false) => None,
+        };
+        let reason = reason.filter(|_| !taken.vitals.is_leaving);
+        if reason.is_some_and(|reason| self.may_poke(now, reason)) {
             self.0.tally.poked.add(1);
             return Some(Note::Poke);
         }
         taken.vitals.wants_note.then_some(Note::Ack)
     }
 
-    fn may_poke(&self, now: UnixMillis) -> bool {
+    fn may_poke(&self, now: UnixMillis, reason: Reason) -> bool {
         if self.0.is_taking_up.load(Ordering::Acquire) {
             return false;
         }
-        let mut pokes = self.0.pokes.lock().unwrap_or_else(PoisonError::into_inner);
-        let second = now.0 / 1_000;
-        if pokes.0 != second {
-            *pokes = (second, 0);
-        }
-        pokes.1 += 1;
-        pokes.1 <= POKES_PER_SECOND_MAX
+        self.0.pokes.lock().unwrap_or_else(PoisonError::into_inner).take(now, reason)
     }
 
     /// Looks at the next `count` sessions. Who is suspect is not offered, by the same silence; who is

@@ -20,7 +20,7 @@ use crate::world::{World, account, beats, endpoint, neighbourhood, settle};
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// Waits for a condition that other tasks bring about.
-async fn eventually<F: AsyncFnMut() -> bool>(is_so: F) {
+pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(is_so: F) {
     eventually_for(WITHIN, is_so).await.unwrap();
 }
 
@@ -65,6 +65,10 @@ impl Indexer {
         Self { addr, beats, endpoint, shutdown }
     }
 
+    pub(crate) fn counters(&self) -> indexer::BeatCounters {
+        self.beats.counters()
+    }
+
     pub(crate) async fn stop(self) -> SocketAddr {
         let bound = self.endpoint.bound()[0];
         assert!(self.shutdown.finish(Duration::from_secs(10)).await);
@@ -96,47 +100,35 @@ pub(crate) async fn world(streams_max: usize) -> (World, Indexer) {
     (world, indexer)
 }
 
-/// A host by hand: it has one container with four slots and leases nothing.
+/// A host by hand: its containers have four slots each, and it leases nothing.
 pub(crate) struct ByHand {
     _endpoint: Endpoint,
     _connection: Connection,
     send: SendStream,
     recv: RecvStream,
-    welcome: Welcome,
-    to: SocketAddr,
+    pub(crate) welcome: Welcome,
+    pub(crate) to: SocketAddr,
     counter: u64,
+    announcement: Signed<Capability>,
 }
 
 impl ByHand {
     pub(crate) async fn enrol(indexer: &NodeAddr, n: u8) -> Self {
+        Self::enrol_with(indexer, n, 1).await
+    }
+
+    /// With so many containers.
+    pub(crate) async fn enrol_with(indexer: &NodeAddr, n: u8, containers: u32) -> Self {
         let endpoint = endpoint([n; 32], &[]).await;
         let key = NodeKey::from_secret(&[n; 32]);
         let now = outside::now();
         let lasting = Duration::from_secs(600);
         let delegation = identity::delegate(&Domain::LOCAL, &account(n), key.id(), lasting);
-        let gib = 1 << 30;
         let capability = Capability {
             addr: wire::from_net(&endpoint.addr()),
             operator: delegation.unwrap(),
             region: "local".parse().unwrap(),
-            containers: vec![ContainerOffer {
-                id: container_id(key.id(), 0),
-                class: "cpu-1".parse().unwrap(),
-                resources: Resources {
-                    cpu_milli: 1_000,
-                    memory_bytes: 8 * gib,
-                    disk_bytes: 64 * gib,
-                    gpus: Vec::new(),
-                },
-                slots: 4,
-                price: Price::per_hour(Usd::from_micros(1_000)),
-                tier: Tier::Container,
-                features: Vec::new(),
-                driver: None,
-                apps: Vec::new(),
-                spot: None,
-                reserved: None,
-            }],
+            containers: (0..containers).map(|index| offer(container_id(key.id(), index))).collect(),
             revision: 1,
             issued: now,
             expires: now.after(lasting),
@@ -145,27 +137,40 @@ impl ByHand {
         let connection =
             endpoint.connect(&wire::to_net(indexer), ALPN_INDEX, WITHIN).await.unwrap();
         let (mut send, mut recv) = connection.open().await.unwrap();
-        wire::send(&mut send, &IndexHello::Host(Box::new(signed))).await.unwrap();
-        let answer = wire::expect(&mut recv, WITHIN).await.unwrap();
-        let IndexerToHost::Welcome(welcome) = answer else { panic!("{answer:?}") };
+        let hello = IndexHello::Host(Box::new(signed.clone()));
+        wire::send(&mut send, &hello).await.unwrap();
+        let welcome = welcomed(&mut recv).await;
         let to = SocketAddr::new([127, 0, 0, 1].into(), welcome.port);
-        let welcome = *welcome;
         let (_endpoint, _connection) = (endpoint, connection);
-        Self { _endpoint, _connection, send, recv, welcome, to, counter: 0 }
+        let announcement = signed;
+        Self { _endpoint, _connection, send, recv, welcome, to, counter: 0, announcement }
     }
 
-    fn vitals(free: u16) -> Vitals {
+    /// Announces itself over its open stream, as one that was poked does.
+    pub(crate) async fn announce_again(&mut self) {
+        let announcement = HostToIndexer::Announce(Box::new(self.announcement.clone()));
+        wire::send(&mut self.send, &announcement).await.unwrap();
+        self.welcome = welcomed(&mut self.recv).await;
+        self.counter = 0;
+    }
+
+    pub(crate) fn vitals(free: u16) -> Vitals {
         Vitals { free, revision: 1, wants_note: true, ..Vitals::default() }
     }
 
-    fn seal(&mut self, vitals: &Vitals) -> [u8; BEAT_BYTES] {
+    pub(crate) fn seal(&mut self, vitals: &Vitals) -> [u8; BEAT_BYTES] {
+        self.seal_of(0, vitals)
+    }
+
+    /// A beat of one of its containers.
+    pub(crate) fn seal_of(&mut self, container: usize, vitals: &Vitals) -> [u8; BEAT_BYTES] {
         self.counter += 1;
-        let session = &self.welcome.sessions[0];
+        let session = &self.welcome.sessions[container];
         vitals.seal(&session.key, session.session, self.counter)
     }
 
     /// Beats from this socket and waits for the answer.
-    fn beat(&mut self, socket: &UdpSocket, vitals: &Vitals) -> Note {
+    pub(crate) fn beat(&mut self, socket: &UdpSocket, vitals: &Vitals) -> Note {
         let beat = self.seal(vitals);
         socket.send_to(&beat, self.to).unwrap();
         let mut answer = [0; 256];
@@ -175,7 +180,35 @@ impl ByHand {
     }
 }
 
-fn socket() -> UdpSocket {
+async fn welcomed(recv: &mut RecvStream) -> Welcome {
+    let answer = wire::expect(recv, WITHIN).await.unwrap();
+    let IndexerToHost::Welcome(welcome) = answer else { panic!("{answer:?}") };
+    *welcome
+}
+
+fn offer(id: ContainerId) -> ContainerOffer {
+    let gib = 1 << 30;
+    ContainerOffer {
+        id,
+        class: "cpu-1".parse().unwrap(),
+        resources: Resources {
+            cpu_milli: 1_000,
+            memory_bytes: 8 * gib,
+            disk_bytes: 64 * gib,
+            gpus: Vec::new(),
+        },
+        slots: 4,
+        price: Price::per_hour(Usd::from_micros(1_000)),
+        tier: Tier::Container,
+        features: Vec::new(),
+        driver: None,
+        apps: Vec::new(),
+        spot: None,
+        reserved: None,
+    }
+}
+
+pub(crate) fn socket() -> UdpSocket {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
     socket.set_read_timeout(Some(WITHIN)).unwrap();
     socket
@@ -183,7 +216,7 @@ fn socket() -> UdpSocket {
 
 /// Slots that are offered of each host, in the order of their numbers.
 /// The fewest first.
-async fn free(buyer: &Buyer) -> Vec<u32> {
+pub(crate) async fn free(buyer: &Buyer) -> Vec<u32> {
     let rows = buyer.offers(None).await.unwrap();
     let mut free: Vec<_> = rows.iter().map(|row| row.free).collect();
     free.sort_unstable();

@@ -15,6 +15,7 @@ mod exams;
 mod genesis;
 mod kept;
 mod market;
+mod missed;
 mod ops;
 mod pages;
 mod queue;

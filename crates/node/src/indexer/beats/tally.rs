@@ -18,6 +18,8 @@ pub struct BeatCounters {
     pub answered: u64,
     /// Of these, requests to announce anew.
     pub poked: u64,
+    /// Sessions of which a beat with other leases was never heard, each time.
+    pub missed: u64,
     /// Hosts that were given up.
     pub gone: u64,
     /// Dropped: a later beat was known.
@@ -59,6 +61,7 @@ pub(super) struct Tally {
     pub(super) framed: Count,
     pub(super) answered: Count,
     pub(super) poked: Count,
+    pub(super) missed: Count,
     pub(super) gone: Count,
     old: Count,
     unknown: Count,
@@ -84,6 +87,7 @@ impl Tally {
             framed: self.framed.read(),
             answered: self.answered.read(),
             poked: self.poked.read(),
+            missed: self.missed.read(),
             gone: self.gone.read(),
             old: self.old.read(),
             unknown: self.unknown.read(),
