@@ -20,23 +20,22 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use welkin_match::synth::{Chance, Demand, MODELS, Purpose, SITES, Wanted};
-use welkin_match::{Fleet, State, index::Row, synth};
-use welkin_net::{Endpoint, EndpointConfig};
+use welkin_match::synth::{Chance, Demand, Wanted};
+use welkin_match::{Fleet, State, synth};
 use welkin_node::indexer::{Beats, BeatsConfig};
 use welkin_node::settlement::{EvmConfig, EvmSettlement, Line, Settle};
 use welkin_node::{Caller, Shutdown, identity, indexer, outside, wire};
 use welkin_proto::check::{Finding, Report};
-use welkin_proto::index::{Beat, IndexHello, IndexReply, IndexRequest, MatchRequest};
+use welkin_proto::index::{Beat, IndexHello, IndexReply, IndexRequest};
 use welkin_proto::{
-    ALPN_INDEX, AccountKey, AccountSignature, Capability, ContainerOffer, Delegation, Domain,
-    NodeAddr, NodeKey, SignedByAccount,
+    ALPN_INDEX, AccountKey, Delegation, Domain, NodeAddr, NodeKey, SignedByAccount,
 };
-use welkin_types::task::Needs;
-use welkin_types::{
-    AccountId, AppId, ContainerId, Feature, Gpu, NodeId, Policy, Price, Region, Resources, Tier,
-    UnixMillis, Usd,
-};
+use welkin_types::{NodeId, Region, UnixMillis};
+
+#[path = "parts/hosts.rs"]
+mod hosts;
+
+use hosts::{CONTAINER, HOUR, capability, endpoint, node_of, request};
 
 /// As the program's.
 #[global_allocator]
@@ -53,9 +52,6 @@ const BEATS_PER_SECOND: u64 = 100_000;
 const STARTS: usize = 5;
 /// Checks of each container before a measurement: without any, none would be told from another.
 const CHECKS: u8 = 8;
-/// One hour: announcements of a measurement outlast it.
-const LASTING_MS: u64 = 3_600_000;
-
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let word = |place: usize| arguments.get(place).map(String::as_str);
@@ -74,71 +70,6 @@ fn main() {
         }
         other => eprintln!("no measurement is called `{other}`: indexer-restart or match-e2e"),
     }
-}
-
-fn node_of(number: u32) -> NodeId {
-    let mut chance = Chance::new(u64::from(number) << 8 | 1);
-    let mut bytes = [0; 32];
-    bytes.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&chance.word().to_le_bytes()));
-    NodeId::from_bytes(bytes)
-}
-
-const CONTAINER: ContainerId = ContainerId::from_bytes([1; 16]);
-
-fn app_of(number: u16) -> AppId {
-    let mut bytes = [0; 16];
-    bytes[..2].copy_from_slice(&number.to_le_bytes());
-    AppId::from_bytes(bytes)
-}
-
-/// What the host of a synthetic row would announce.
-fn capability(number: u32, row: &Row, now: UnixMillis) -> (AccountId, Capability, u32) {
-    let model = &MODELS[usize::from(row.class)];
-    let slots = if model.is_multiple { 4 } else { 1 };
-    let gpu = Gpu {
-        model: model.name.to_owned(),
-        form: "pcie".to_owned(),
-        vram_bytes: u64::from(model.vram_gb) << 30,
-        uuid: format!("GPU-{number:08x}-5f6e-4c1b-9d3a-000000000000"),
-    };
-    let container = ContainerOffer {
-        id: CONTAINER,
-        class: model.name.parse().unwrap(),
-        resources: Resources {
-            cpu_milli: u32::from(row.cpu) * 10,
-            memory_bytes: u64::from(row.memory) << 16,
-            disk_bytes: u64::from(row.disk) << 20,
-            gpus: vec![gpu],
-        },
-        slots,
-        price: Price::per_hour(Usd::from_micros(row.price.into())),
-        tier: Tier::Vm,
-        features: if row.ring.is_multiple_of(2) {
-            vec![Feature::H264, Feature::Av1]
-        } else {
-            vec![]
-        },
-        driver: Some(550),
-        apps: row.apps.iter().map(|app| app_of(*app)).collect(),
-        spot: None,
-        reserved: None,
-    };
-    let node = node_of(number);
-    let mut operator = [0; 20];
-    operator[..4].copy_from_slice(&row.operator.to_le_bytes());
-    let signature = AccountSignature { r: [0; 32], s: [0; 32], v: 27 };
-    let expires = UnixMillis(now.0 + LASTING_MS);
-    let ip = (0x0a00_0000 | number).to_be_bytes();
-    let capability = Capability {
-        addr: NodeAddr { node, relay: None, direct: vec![(ip, 4_433).into()] },
-        operator: SignedByAccount { message: Delegation { node, expires }, signature },
-        region: SITES[usize::from(row.location)].name.parse().unwrap(),
-        containers: vec![container],
-        revision: 1,
-        issued: now,
-        expires,
-    };
-    (AccountId::from_bytes(operator), capability, u32::from(row.free).min(slots))
 }
 
 /// A snapshot of a synthetic fleet; a fresh one for each measurement, for it ages.
@@ -178,19 +109,12 @@ fn check(fleet: &mut Fleet, now: UnixMillis, (number, host): (u32, NodeId), onli
     }
 }
 
-async fn endpoint(secret: [u8; 32], alpns: &[&[u8]]) -> Endpoint {
-    let mut config = EndpointConfig::new(secret);
-    config.listen = vec![([127, 0, 0, 1], 0).into()];
-    config.alpns = alpns.iter().map(|alpn| alpn.to_vec()).collect();
-    Endpoint::bind(config).await.unwrap()
-}
-
 /// The role in this process, until its standard input ends.
 async fn serve(dir: PathBuf, count: u64, per_second: u64) {
     let shutdown = Shutdown::default();
     let key = NodeKey::from_secret(&[2; 32]);
     let account = AccountKey::from_secret(&[2; 32]).unwrap();
-    let endpoint = endpoint([2; 32], &indexer::ALPNS).await;
+    let endpoint = endpoint([2; 32], 0, &indexer::ALPNS).await;
     let delegation = identity::delegate(&Domain::LOCAL, &account, key.id(), HOUR).unwrap();
     // Nobody settles here: no report is sent.
     let line = Line::remote(endpoint.clone(), wire::from_net(&endpoint.addr()), delegation.clone());
@@ -209,8 +133,6 @@ async fn serve(dir: PathBuf, count: u64, per_second: u64) {
     }
     tokio::task::spawn_blocking(|| std::io::stdin().lines().count()).await.unwrap();
 }
-
-const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Heartbeats at a rate, in batches as a socket gives them: of ten one says that something has
 /// changed.
@@ -281,7 +203,7 @@ impl Asker {
         let account = AccountKey::from_secret(&[100 + number; 32]).unwrap();
         let node = NodeKey::from_secret(&secret).id();
         let buyer = identity::delegate(&Domain::LOCAL, &account, node, HOUR).unwrap();
-        let endpoint = endpoint(secret, &[]).await;
+        let endpoint = endpoint(secret, 0, &[]).await;
         Self { caller: Caller::new(endpoint, indexer.clone(), ALPN_INDEX), buyer }
     }
 
@@ -297,40 +219,6 @@ impl Asker {
                 0
             }
         }
-    }
-}
-
-/// A synthetic search as a buyer would send it.
-fn request(buyer: SignedByAccount<Delegation>, wanted: &Wanted) -> MatchRequest {
-    let search = wanted.search();
-    let models: Vec<_> =
-        search.classes.iter().map(|class| MODELS[usize::from(class)].name).collect();
-    let gpu = models.iter().take(16).copied().collect::<Vec<_>>().join("|");
-    let needs = Needs {
-        cpu_milli_min: u32::from(search.cpu) * 10,
-        memory_bytes_min: u64::from(search.memory) << 16,
-        disk_bytes_min: u64::from(search.disk) << 20,
-        shm_bytes: 0,
-        gpu: gpu.parse().ok(),
-        max_per_hour: Some(Usd::from_micros(search.price_max.into())),
-        rtt_us_max: (wanted.purpose == Purpose::Game).then_some(40_000),
-        app: search.app.map(app_of),
-        policy: Policy::Best,
-        ..Needs::default()
-    };
-    let trips = SITES.iter().zip(search.latency);
-    let trips = trips
-        .map(|(site, tenths)| (site.name.parse::<Region>().unwrap(), u32::from(*tenths) * 100));
-    MatchRequest {
-        buyer,
-        needs,
-        count: 3,
-        hold: true,
-        exclude: Vec::new(),
-        from: None,
-        round_trips_us: trips.collect(),
-        gang: None,
-        receipt: true,
     }
 }
 
