@@ -18,8 +18,8 @@ use welkin_proto::settle::{EpochView, Listed};
 use welkin_proto::{Seating, Turn, TurnProof};
 use welkin_types::{ContainerId, NodeId};
 
-use super::fallback::heaviest;
 use super::lot::{self, Lot};
+use super::rendezvous::heaviest;
 use super::{Proof, Ticket, VrfPublic};
 
 /// Who checks in an epoch, and how it is told who checks what.
@@ -78,6 +78,11 @@ impl Committees {
         self.size.min(self.checkers.len())
     }
 
+    /// How many checkers there are.
+    pub fn checkers(&self) -> u32 {
+        u32::try_from(self.checkers.len()).unwrap_or(u32::MAX)
+    }
+
     /// When the epoch is.
     pub const fn span(&self) -> &Span {
         &self.span
@@ -121,7 +126,7 @@ impl Committees {
             .chain_update(container.as_bytes());
         // Twice a committee less one: as many may be silent as leave it a majority and more.
         let wanted = (2 * self.size).saturating_sub(1);
-        let places = heaviest(&self.hashes, lot::first(hash), wanted, |_| true);
+        let places = heaviest(&self.hashes, lot::first(hash), wanted);
         places.into_iter().filter_map(|place| self.numbered.get(place).copied()).collect()
     }
 

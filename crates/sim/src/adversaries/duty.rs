@@ -1,26 +1,31 @@
-//! Who checks a container when, by the real assignments: the public one of each minute, and
-//! private sortition with its public fall-back.
+//! Who checks a container when: by what each checker draws in private, with the real committees, and by
+//! a public assignment of each minute, to compare it with.
+
+use std::collections::BTreeSet;
 
 use welkin_check::randomness::Randomness;
-use welkin_check::sortition::{Licence, Plan, VrfKey};
+use welkin_check::sortition::{Committees, Lot, VrfKey};
 use welkin_check::{assignment, second_of_minute};
 use welkin_match::synth::Chance;
-use welkin_types::{AccountId, ContainerId, NodeId};
+use welkin_proto::settle::{EpochView, Listed};
+use welkin_types::{ContainerId, NodeId};
 
-/// Containers of the network of which one is looked at; they matter for sortition only.
-const CONTAINERS: u32 = 64;
 /// Members whose reveals make an epoch's seed.
 const MEMBERS: u32 = 7;
 const MINUTES_A_DAY: u64 = 1_440;
-/// The first minute of the simulation, since 1970: a multiple of a day.
-pub(super) const FIRST_MINUTE: u64 = 20_000 * MINUTES_A_DAY;
+/// The first day of the simulation, since 1970: an epoch is a day.
+const FIRST_DAY: u64 = 20_000;
+/// Its first minute.
+pub(super) const FIRST_MINUTE: u64 = FIRST_DAY * MINUTES_A_DAY;
+/// With how many of a hundred probes a challenge goes, as checkers have it by default.
+pub(super) const EXAM_PERCENT: u32 = 5;
 
 /// How checks are assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Assigned {
     /// By the public seed, a committee each minute: the host knows when.
     Publicly,
-    /// By private sortition, a committee each hour on average: nobody knows before.
+    /// As nodes do: each draws in private, a committee each minute on average; nobody knows before.
     Privately,
 }
 
@@ -30,14 +35,6 @@ impl Assigned {
         match self {
             Self::Publicly => "public",
             Self::Privately => "private",
-        }
-    }
-
-    /// With how many of a hundred checks a challenge goes.
-    pub(super) const fn exam_percent(self) -> u32 {
-        match self {
-            Self::Publicly => 5,
-            Self::Privately => 100,
         }
     }
 }
@@ -79,7 +76,7 @@ impl Duties {
         id.copy_from_slice(&bytes(&mut chance)[..16]);
         let container = ContainerId::from_bytes(id);
         let keys: Vec<_> =
-            (0..licences).filter_map(|_| VrfKey::from_seed(&bytes(&mut chance))).collect();
+            (0..MEMBERS).filter_map(|_| VrfKey::from_seed(&bytes(&mut chance))).collect();
         let (mut checks, mut last_seed) = (Vec::new(), bytes(&mut chance));
         for day in 0..days {
             last_seed = seed_of(day, &last_seed, &keys, &mut chance);
@@ -89,8 +86,8 @@ impl Duties {
                     publicly(&last_seed, day, licences, committee, container, &mut checks);
                 }
                 Assigned::Privately => {
-                    let plan = plan(last_seed, day, licences, committee);
-                    privately(&plan, &keys, container, committee, &mut chance, &mut checks);
+                    let committees = committees(last_seed, day, licences, committee);
+                    privately(&committees, day, container, &mut chance, &mut checks);
                 }
             }
             checks[from..].sort_unstable();
@@ -133,59 +130,50 @@ fn publicly(
     }
 }
 
-fn plan(seed: [u8; 32], day: u32, licences: u32, committee: u8) -> Plan {
-    Plan {
+fn committees(seed: [u8; 32], day: u32, licences: u32, committee: u8) -> Committees {
+    // The keys prove draws to others; who draws what is made up below.
+    let listed = |number| Listed { node: node(number), number, vrf: [0; 32] };
+    let view = EpochView {
+        epoch: FIRST_DAY + u64::from(day),
         seed,
-        epoch: u64::from(day) + 1,
-        containers: CONTAINERS,
-        licences,
-        checks: u32::from(committee),
-        periods: 24,
-        period_seconds: 3_600,
-    }
+        checkers: (0..licences).map(listed).collect(),
+        epoch_seconds: 86_400,
+    };
+    Committees::new(&view, usize::from(committee))
 }
 
-/// The target is the first container of the list. Where fewer than a committee had it among their
-/// tasks, licences of the public fall-back check it in the next period.
+/// The outputs of verifiable random functions are random numbers: they are drawn here without the
+/// proofs, which would take hours. Where fewer than a committee have come in a period, those who stand
+/// in count, as many as are missing.
 fn privately(
-    plan: &Plan,
-    keys: &[VrfKey],
+    committees: &Committees,
+    day: u32,
     container: ContainerId,
-    committee: u8,
     chance: &mut Chance,
     checks: &mut Vec<Check>,
 ) {
-    let day = u32::try_from(plan.epoch.saturating_sub(1)).unwrap_or(0);
-    let mut by_period: Vec<Vec<Check>> = vec![Vec::new(); usize::from(plan.periods)];
-    for (licence, key) in (0..).zip(keys) {
-        let (_, output) = key.prove(&plan.ticket(licence), bytes(chance));
-        plan.for_each_task(&output, |task| {
-            if task.container == 0 {
-                let second = day * 86_400 + u32::from(task.period) * 3_600 + u32::from(task.second);
-                by_period[usize::from(task.period)].push(Check { second, licence });
-            }
-        });
-    }
-    let owner = AccountId::from_bytes([1; 20]);
-    let licences: Vec<_> = (0..)
-        .zip(keys)
-        .map(|(number, key)| {
-            let owner = AccountId::from_bytes([2; 20]);
-            Licence { number, owner, key: key.public(), registered: 0 }
-        })
-        .collect();
-    let weights = plan.weights(&licences);
-    for period in 0..plan.periods {
-        let reported: Vec<_> = match period.checked_sub(1) {
-            Some(before) => by_period[usize::from(before)].iter().map(|c| c.licence).collect(),
-            None => vec![0; usize::from(committee)],
-        };
-        let wanted = usize::from(committee).saturating_sub(reported.len());
-        let named = plan.fallback(&weights, container, owner, period, wanted, &reported);
-        for licence in named {
-            let second = day * 86_400 + u32::from(period) * 3_600 + chance.below(3_600);
-            by_period[usize::from(period)].push(Check { second, licence: licence.number });
+    let (mut licences, mut period) = (BTreeSet::new(), None);
+    for minute in 0..1_440_u32 {
+        let at = FIRST_MINUTE + u64::from(day) * MINUTES_A_DAY + u64::from(minute);
+        if committees.span().period_of(at) != period {
+            period = committees.span().period_of(at);
+            licences.clear();
         }
+        let named = committees.stand_ins(at, container);
+        let mut standing = Vec::new();
+        for licence in 0..committees.checkers() {
+            let lot = Lot::new(bytes(chance));
+            let second = day * 86_400 + minute * 60 + u32::from(lot.second(container));
+            if committees.visits(&lot, at, container) {
+                checks.push(Check { second, licence });
+                licences.insert(licence);
+            } else if let Some(rank) = named.iter().position(|of| *of == node(licence)) {
+                standing.push((rank, Check { second, licence }));
+            }
+        }
+        standing.sort_unstable();
+        let missing = committees.size().saturating_sub(licences.len());
+        let of_new = standing.into_iter().map(|(_, check)| check);
+        checks.extend(of_new.filter(|check| !licences.contains(&check.licence)).take(missing));
     }
-    checks.extend(by_period.into_iter().flatten());
 }

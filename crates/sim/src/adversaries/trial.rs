@@ -12,7 +12,7 @@ use welkin_match::synth::Chance;
 use welkin_types::{AccountId, Class, ContainerId};
 
 use super::attack::{Attack, Move};
-use super::duty::{Check, Duties, bytes};
+use super::duty::{Check, Duties, EXAM_PERCENT, bytes};
 use super::exam::{Asked, Deed, Word, examine};
 use super::hardware::{MILLI, PENDING_PERCENT, capacity, kdays, number, rate, stake};
 use super::network::{Network, is_out};
@@ -144,8 +144,7 @@ impl<'a> Trial<'a> {
             let told = own.periods.entry(period).or_default();
             told.0 += u32::from(is_online);
             told.1 += 1;
-            let percent = self.attack.assigned.exam_percent();
-            if is_online && self.chance.below(100) < percent {
+            if is_online && self.chance.below(100) < EXAM_PERCENT {
                 let colluders = self.scene.licences * self.attack.colluders_percent / 100;
                 let word = match check.licence < colluders {
                     true => Word::Proved(Some(self.claimed.clone())),
@@ -251,7 +250,7 @@ impl<'a> Trial<'a> {
 
     fn exams_a_day(&self) -> u32 {
         let checks = u32::try_from(self.duties.checks.len()).unwrap_or(u32::MAX);
-        checks / self.scene.days.max(1) * self.attack.assigned.exam_percent() / 100
+        checks / self.scene.days.max(1) * EXAM_PERCENT / 100
     }
 
     /// Notes a checker's last word; whether it may change what is concluded.
