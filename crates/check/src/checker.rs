@@ -316,12 +316,17 @@ impl Checker {
     }
 
     fn poll_probe(&mut self) -> Option<Output> {
-        let (_, target) = *self.due.first().filter(|(at, _)| *at <= self.now)?;
-        if self.under_way.len() >= self.config.probes_max {
-            return None;
-        }
-        self.due.pop_first();
-        let addr = self.targets.addr(target)?.clone();
+        let (target, addr) = loop {
+            let (_, target) = *self.due.first().filter(|(at, _)| *at <= self.now)?;
+            if self.under_way.len() >= self.config.probes_max {
+                return None;
+            }
+            self.due.pop_first();
+            // One that was forgotten meanwhile keeps no other one waiting.
+            if let Some(addr) = self.targets.addr(target) {
+                break (target, addr.clone());
+            }
+        };
         let deadline = UnixMillis(self.now.0.saturating_add(self.config.deadline_ms));
         let (minute, turn) = (self.minute, self.turn(target.1));
         self.begun.insert(target);

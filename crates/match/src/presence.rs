@@ -25,6 +25,7 @@ pub use adopt::SessionRecord;
 pub use dump::DumpError;
 
 use directory::Directory;
+use leases::Leases;
 use row::Row;
 
 /// The most sessions.
@@ -105,6 +106,8 @@ pub struct Taken {
     /// Whether something is missed for which the host is to be asked to announce itself; see
     /// [`Presence::asked`].
     pub is_asking: bool,
+    /// Whether the host may be asked for another reason: it was not just now.
+    pub may_be_asked: bool,
     /// What [`Presence::set_place`] gave the session, if anything.
     pub place: Option<u32>,
 }
@@ -190,11 +193,13 @@ impl Presence {
             self.vacate(*session);
         }
         let epoch = epoch_of(now);
+        let leases = before.first().map_or(Leases::UNKNOWN, |old| self.rows[*old as usize].leases);
+        let leases = leases.anew();
         let mut next = NONE;
         let mut enrolled = Vec::with_capacity(containers.len());
         for (container, kept) in containers.iter().copied().zip(kept) {
             let key = self.secret.session_key(epoch, salt, host, container);
-            let row = Row::new(now, epoch, key.clone());
+            let row = Row { leases, ..Row::new(now, epoch, key.clone()) };
             let owner = Owner { host, container, salt, next };
             let session = self.place(kept, row, owner);
             next = session;
@@ -311,6 +316,7 @@ impl Presence {
         row.standing = Some(Standing::Alive);
         let has_missed = row.leases.hear(&vitals);
         let is_asking = row.leases.is_asking(now);
+        let may_be_asked = row.leases.may_be_asked(now);
         let has_old_key = row.epoch.saturating_add(1) < epoch_of(now);
         let place = Some(row.place).filter(|place| *place != NONE);
         self.suspects -= usize::from(was == Standing::Suspect);
@@ -324,15 +330,20 @@ impl Presence {
             has_old_key,
             has_missed,
             is_asking,
+            may_be_asked,
             place,
         })
     }
 
-    /// The host of a session was asked to announce itself: for what it has missed it is not to be
-    /// asked again in this minute.
-    pub fn asked(&mut self, now: UnixMillis, session: u32) {
-        if let Some(row) = self.rows.get_mut(session as usize) {
-            row.leases.asked(now);
+    /// A host was asked to announce itself: for what it has missed, in whichever of its sessions, it is not
+    /// to be asked again in this minute.
+    pub fn asked(&mut self, now: UnixMillis, host: NodeId) {
+        let mut next = self.directory.get(&self.owners, host).unwrap_or(NONE);
+        while let Some(owner) = self.owners.get(next as usize) {
+            if let Some(row) = self.rows.get_mut(next as usize) {
+                row.leases.asked(now);
+            }
+            next = owner.next;
         }
     }
 

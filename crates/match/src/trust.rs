@@ -161,14 +161,16 @@ fn shares(tally: &Tally) -> [(Ppm, u32); 5] {
     // A container that is taken since is half a failure: seconds pass between offer and lease.
     let wrong = tally.wrong.saturating_mul(WRONG_COUNTS);
     let bad = sum(&[tally.dead, wrong]);
-    // The share is exact: rounded, one of an hour with few requests would be a whole failure.
-    let [good, halves] = [tally.good, bad].map(|count| u64::from(count) * 2);
-    let good_share = Ppm::of(good, good + halves + u64::from(tally.stale));
+    // An odd half is rounded up to a whole one, of which half is good: what is bad is exact.
+    let count = sum(&[tally.good, bad, tally.stale.div_ceil(2)]);
+    let halves = u64::from(count) * 2;
+    let bad_halves = u64::from(bad) * 2 + u64::from(tally.stale);
+    let good_share = Ppm::of(halves.saturating_sub(bad_halves), halves);
     let disproved = tally.disproved.saturating_mul(DISPROVED_COUNTS);
     let compared = u64::from(tally.compared);
     let expected = Ppm::of(tally.own_expected_milli.into(), compared * 1_000);
     [
-        (good_share, sum(&[tally.good, bad, tally.stale.div_ceil(2)])),
+        (good_share, count),
         of(tally.shown, sum(&[tally.shown, tally.hidden])),
         of(tally.proved, sum(&[tally.proved, disproved])),
         of(tally.own, tally.compared),

@@ -88,7 +88,7 @@ impl Default for Config {
         Self {
             listen: "127.0.0.1:0".to_owned(),
             exam_percent: 5,
-            cosign_statements_max: 0,
+            cosign_statements_max: 10_000,
             mystery: MysteryConfig::default(),
             region: String::new(),
         }
@@ -229,8 +229,8 @@ impl Role {
             let wait = wake.since(outside::now()).min(LISTING_EVERY);
             let input = tokio::select! {
                 Some(Ok(input)) = self.probes.join_next() => input,
-                rows = self.walk.next() => {
-                    let evasive = self.exams.list(&rows);
+                (rows, is_answer) = self.walk.next() => {
+                    let evasive = self.exams.list(&rows, is_answer);
                     evasive.iter().for_each(|report| self.report_exam(report));
                     Input::Listings(rows)
                 }

@@ -58,6 +58,8 @@ pub use gossip::Neighbourhood;
 const OFFER_LASTING: Duration = Duration::from_secs(5);
 /// How long a question may take to arrive.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long whoever asked may take to read the answer.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often stale state is cleared …
 const EXPIRE_EVERY: Duration = Duration::from_millis(200);
 /// … and while there is more of it: with a million hosts that is most of the time, and whoever asks
@@ -336,7 +338,9 @@ async fn stream(
             if !indexer.kept.lead.is_held() {
                 return Ok(());
             }
-            wire::send(&mut send, &reply).await?;
+            // Who does not read holds no answer for ever.
+            let sent = tokio::time::timeout(REPLY_TIMEOUT, wire::send(&mut send, &reply)).await;
+            sent.map_err(|_| WireError::Late(REPLY_TIMEOUT))??;
             let _ = send.finish();
             Ok(())
         }

@@ -10,6 +10,7 @@ mod start;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::Notify;
 use welkin_node::buyer::{BuyerError, Keeper, KeptGang, KeptLease, PlaceProgress, place_gang};
 use welkin_node::outside;
 use welkin_proto::Offer;
@@ -160,12 +161,14 @@ async fn lease(
         }
         PlaceProgress::Queued(indexer, event) => waiting.event(indexer, event),
     };
+    let is_stopped = Notify::new();
     let stopped = async {
         no_longer_wanted(context, stopped).await;
-        say(context, "nodes that were accepted are let go; once more to leave at once");
+        say(context, "nodes that were accepted are let go; Ctrl-C to leave at once");
+        is_stopped.notify_one();
     };
     let twice = async {
-        let _ = roles::stop_signal().await;
+        is_stopped.notified().await;
         let _ = roles::stop_signal().await;
     };
     let placed = tokio::select! {

@@ -192,7 +192,15 @@ async fn lease(
         None => Keeper::new(buyer, placed, job.name.clone(), job.command.clone()),
     };
     if let Some(files) = files {
-        let sent = keeper.files(&mut tokio::fs::File::from_std(files)).await;
+        let mut files = tokio::fs::File::from_std(files);
+        let sent = tokio::select! {
+            sent = keeper.files(&mut files) => sent,
+            stop = roles::stop_signal() => {
+                stop?;
+                keeper.stop(Duration::ZERO).await;
+                return Err(Quit(CANCELLED).into());
+            }
+        };
         keeper.files_sent(sent).await?;
     }
     Ok(keeper)

@@ -156,6 +156,18 @@ pub fn unfit(heading: &Heading, statement: &Statement) -> Option<Unfit> {
 }
 
 type Seated<T> = BTreeMap<Seat, BTreeMap<Vec<u8>, T>>;
+
+/// Keeps those that are so; how many were not.
+fn keep<T>(seated: &mut Seated<T>, mut is_so: impl FnMut(&T) -> bool) -> usize {
+    let mut left_out = 0;
+    for said in seated.values_mut() {
+        let before = said.len();
+        said.retain(|_, report| is_so(report));
+        left_out += before - said.len();
+    }
+    seated.retain(|_, said| !said.is_empty());
+    left_out
+}
 /// Receipts of one lease, the best last: by seconds that the buyer stands for, by whether it signed, and
 /// by digest.
 type Receipts = BTreeMap<(u64, bool, [u8; 32]), Receipt>;
@@ -328,25 +340,23 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
             }
         }
         let checkers = self.checkers(&rolls);
-        let probes = std::mem::take(&mut self.probes);
-        let probes = self.single(probes);
-        let exams = std::mem::take(&mut self.exams);
-        let exams = self.single(exams);
         let containers = containers(&rolls);
+        // Before what contradicts falls: of a container at another host a checker may have been told
+        // something untrue, and its word about the right one is none the worse.
         let takes_part = |checker: &NodeId, host: NodeId, container: &ContainerId| {
             let is_there = containers.get(container).is_some_and(|(at, ..)| *at == host);
             checkers.contains_key(checker) && is_there
         };
-        let (all_probes, all_exams) = (probes.len(), exams.len());
-        let probes: Vec<_> = probes
-            .into_iter()
-            .filter(|report| takes_part(&report.checker, report.host, &report.container))
-            .collect();
-        let exams: Vec<_> = exams
-            .into_iter()
-            .filter(|report| takes_part(&report.checker, report.host, &report.container))
-            .collect();
-        self.refuse(Unfit::Stranger, all_probes - probes.len() + all_exams - exams.len());
+        let (mut probes, mut exams) =
+            (std::mem::take(&mut self.probes), std::mem::take(&mut self.exams));
+        let strangers =
+            keep(&mut probes, |report| takes_part(&report.checker, report.host, &report.container));
+        self.refuse(Unfit::Stranger, strangers);
+        let strangers =
+            keep(&mut exams, |report| takes_part(&report.checker, report.host, &report.container));
+        self.refuse(Unfit::Stranger, strangers);
+        let probes = self.single(probes);
+        let exams = self.single(exams);
         let checkers_all = u8::try_from(self.heading.view.checkers.len()).unwrap_or(u8::MAX);
         let committee = checkers_all.clamp(1, COMMITTEE);
         let (probes, spare) = committee::filled(probes, &self.stand_ins, &self.span, committee);

@@ -10,18 +10,28 @@
 //! Nothing of it is written down: after a restart and for a standby the first beat is believed. So a
 //! million hosts that went on meanwhile are asked for nothing.
 
+use std::num::NonZeroU8;
+
 use welkin_proto::heartbeat::Vitals;
 use welkin_types::UnixMillis;
 
-const MINUTE_MS: u64 = 60_000;
+/// When a host was asked is known to so many milliseconds.
+const TICK_MS: u64 = 8_000;
+/// For what was missed a host is asked again after so many ticks: a minute.
+const ASKED_TICKS: u8 = 8;
+/// Ticks are counted up to here and from the beginning again: who was asked half an hour ago may be
+/// taken for one that was asked just now, and waits a minute.
+const TICKS: u8 = 255;
 
-/// What is known of one session's leases; five bytes, for there are a million of them.
+/// What is known of one session's leases, and when its host was asked to announce itself; five
+/// bytes, for there are a million of them.
 ///
 /// Of the count and the digest lower bits are kept: one mismatch of 256, or of 65 536, is not seen
 /// before the next change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leases {
     known: Known,
+    asked: Option<NonZeroU8>,
     count: u8,
     digest: [u8; 2],
 }
@@ -33,14 +43,18 @@ enum Known {
     All,
     /// Something was missed.
     Missed,
-    /// The same, and the host was asked to announce itself in this minute, of which the lower bits
-    /// are kept.
-    Asked(u8),
 }
 
 impl Leases {
     /// Before the first beat.
-    pub(super) const UNKNOWN: Self = Self { known: Known::Nothing, count: 0, digest: [0; 2] };
+    pub(super) const UNKNOWN: Self =
+        Self { known: Known::Nothing, asked: None, count: 0, digest: [0; 2] };
+
+    /// The same where the host has announced itself: when it was asked is not forgotten, or it could be
+    /// asked at once again.
+    pub(super) const fn anew(self) -> Self {
+        Self { asked: self.asked, ..Self::UNKNOWN }
+    }
 
     /// Takes what a beat says. Returns whether something was missed that was not known yet.
     pub(super) fn hear(&mut self, vitals: &Vitals) -> bool {
@@ -51,30 +65,37 @@ impl Leases {
         match self.known {
             Known::Nothing => self.known = Known::All,
             Known::All if !follows => self.known = Known::Missed,
-            Known::All | Known::Missed | Known::Asked(_) => return false,
+            Known::All | Known::Missed => return false,
         }
         self.known == Known::Missed
     }
 
-    /// Whether the host is to be asked to announce itself: once in a minute.
+    /// Whether the host is to be asked to announce itself for what was missed: once in a minute.
     pub(super) fn is_asking(&self, now: UnixMillis) -> bool {
-        match self.known {
-            Known::Nothing | Known::All => false,
-            Known::Missed => true,
-            Known::Asked(minute) => minute != minute_of(now),
-        }
+        self.known == Known::Missed
+            && self.ticks_since(now).is_none_or(|ticks| ticks >= ASKED_TICKS)
+    }
+
+    /// Whether the host may be asked for another reason: not twice in a tick.
+    pub(super) fn may_be_asked(&self, now: UnixMillis) -> bool {
+        self.ticks_since(now) != Some(0)
     }
 
     /// The host was asked.
     pub(super) fn asked(&mut self, now: UnixMillis) {
-        if matches!(self.known, Known::Missed | Known::Asked(_)) {
-            self.known = Known::Asked(minute_of(now));
-        }
+        self.asked = NonZeroU8::new(tick(now) + 1);
+    }
+
+    fn ticks_since(&self, now: UnixMillis) -> Option<u8> {
+        let asked = self.asked?.get() - 1;
+        let ticks = (u16::from(tick(now)) + u16::from(TICKS) - u16::from(asked)) % u16::from(TICKS);
+        u8::try_from(ticks).ok()
     }
 }
 
-const fn minute_of(now: UnixMillis) -> u8 {
-    lowest(now.0 / MINUTE_MS)
+/// From 0 to [`TICKS`] less one.
+fn tick(now: UnixMillis) -> u8 {
+    lowest(now.0 / TICK_MS % u64::from(TICKS))
 }
 
 const fn lowest(number: u64) -> u8 {

@@ -312,14 +312,39 @@ fn for_what_was_missed_a_host_is_asked_once_a_minute_until_it_enrols() {
     // Not asked yet, as when many are: it stays so, though all that follows is in order.
     let second = tell(&mut presence, now + 10_000, 3, (8, 0x8888));
     assert!(!second.has_missed && second.is_asking);
-    presence.asked(UnixMillis(now + 10_000), 0);
-    assert!(!tell(&mut presence, now + 20_000, 4, (8, 0x8888)).is_asking);
-    assert!(!tell(&mut presence, now + 59_000, 5, (99, 0x9999)).is_asking);
-    let later = tell(&mut presence, now + 60_000, 6, (99, 0x9999));
+    presence.asked(UnixMillis(now + 10_000), host(0));
+    assert!(!tell(&mut presence, now + 12_000, 4, (8, 0x8888)).is_asking);
+    assert!(!tell(&mut presence, now + 65_000, 5, (99, 0x9999)).is_asking);
+    let later = tell(&mut presence, now + 82_000, 6, (99, 0x9999));
     assert!(later.is_asking && !later.has_missed, "the question was lost: asked again");
-    presence.enrol(UnixMillis(now + 61_000), host(0), &[container(0)], 5).unwrap();
-    let healed = tell(&mut presence, now + 61_000, 1, (1, 0x9999));
+    presence.asked(UnixMillis(now + 82_000), host(0));
+    presence.enrol(UnixMillis(now + 83_000), host(0), &[container(0)], 5).unwrap();
+    let healed = tell(&mut presence, now + 83_000, 1, (1, 0x9999));
     assert!(!healed.has_missed && !healed.is_asking);
+    // However often something is missed, it is asked once a minute, whether it has announced itself or not.
+    let again = tell(&mut presence, now + 85_000, 2, (7, 0x7777));
+    assert!(again.has_missed && !again.is_asking);
+    assert!(tell(&mut presence, now + 155_000, 3, (7, 0x7777)).is_asking);
+}
+
+#[test]
+fn a_host_is_not_asked_for_each_of_its_containers() {
+    let mut presence = Presence::new(secret());
+    let now = UnixMillis(START);
+    presence.enrol(now, host(0), &[container(0), container(1)], 5).unwrap();
+    let beat = |presence: &mut Presence, at, number: u8, counter| {
+        let of = secret().session_key(epoch_of(now), 5, host(0), container(number));
+        let session = presence
+            .sessions_of(host(0))
+            .find(|it| presence.owners[*it as usize].container == container(number));
+        let datagram = Vitals::default().seal(&of, session.unwrap(), counter);
+        presence.beat(UnixMillis(at), &datagram).unwrap()
+    };
+    assert!(beat(&mut presence, START, 0, 1).may_be_asked);
+    presence.asked(now, host(0));
+    assert!(!beat(&mut presence, START + 1, 0, 2).may_be_asked);
+    assert!(!beat(&mut presence, START + 1, 1, 1).may_be_asked);
+    assert!(beat(&mut presence, START + 8_000, 1, 2).may_be_asked);
 }
 
 #[test]
@@ -332,9 +357,8 @@ fn what_is_not_taken_tells_of_no_leases() {
     assert_eq!(presence.beat(now, &forged), Err(BeatDropped::Bad(HeartbeatError::Tag)));
     let next = tell(&mut presence, START, 2, (3, 0x2222));
     assert!(!next.has_missed && !next.is_asking);
-    presence.asked(now, 0);
-    presence.asked(now, 77);
-    assert!(tell(&mut presence, START, 3, (5, 0x2222)).is_asking, "asked for nothing: no matter");
+    presence.asked(now, host(77));
+    assert!(tell(&mut presence, START, 3, (5, 0x2222)).is_asking, "another one was asked");
 }
 
 #[test]

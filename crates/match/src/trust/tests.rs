@@ -346,7 +346,9 @@ proptest! {
         let (mut chance, mut ledger) = (Stream::new(seed), Ledger::default());
         let natures = [HONEST, HONEST, Nature { dead, stale, ..HONEST }];
         let mut last = [0; 3];
-        for hour in 0..8 {
+        // As many as tell: some hundred questions each.
+        let hours = 4 + (1_000 / (60 * per_minute)).max(4);
+        for hour in 0..hours {
             let asked = ordinary_traffic(
                 (&mut ledger, hour * 60), (60, per_minute), &natures, &mut chance,
             );

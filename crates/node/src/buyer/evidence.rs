@@ -22,9 +22,12 @@ const INDEXERS_MAX: usize = 16;
 /// Pages of one indexer: more than its log may have.
 const PAGES_MAX: usize = 4_096;
 /// More than the logs of indexers hold.
-const ROOM: Room = Room { statements: 1 << 23, each: 1 << 21, bytes_each: 512 << 20 };
-/// How long one indexer is heard in all.
-const INDEXER_TIMEOUT: Duration = Duration::from_secs(300);
+const ROOM: Room = Room {
+    statements: 1 << 23,
+    each: 1 << 21,
+    bytes_each: 512 << 20,
+    within: Duration::from_secs(300),
+};
 
 /// How much is collected at most. An indexer that shows more than its part is not heard at all: of a part
 /// of its evidence another root would come out, and none fills the place of the others.
@@ -36,6 +39,8 @@ pub(crate) struct Room {
     pub(crate) each: usize,
     /// Their bytes as they are encoded.
     pub(crate) bytes_each: usize,
+    /// How long one indexer is heard in all.
+    pub(crate) within: Duration,
 }
 
 /// What indexers showed.
@@ -111,8 +116,8 @@ pub(crate) async fn collect(callers: &[&Caller], heading: &Heading, room: Room) 
     // Two indexers have the same statement with the same bytes.
     let mut seen = BTreeSet::new();
     for caller in callers.iter().take(INDEXERS_MAX) {
-        let pages = tokio::time::timeout(INDEXER_TIMEOUT, pages(caller, heading, room)).await;
-        let late = |_| Err(Unheard::Why(format!("it took over {} s", INDEXER_TIMEOUT.as_secs())));
+        let pages = tokio::time::timeout(room.within, pages(caller, heading, room)).await;
+        let late = |_| Err(Unheard::Why(format!("it took over {} s", room.within.as_secs())));
         let said = match pages.unwrap_or_else(late) {
             Ok((statements, left_out)) => {
                 found.left_out = found.left_out.saturating_add(left_out);

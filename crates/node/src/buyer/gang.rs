@@ -149,8 +149,8 @@ pub async fn place_gang(
 
 /// What became of one try.
 enum Tried {
-    /// All have accepted.
-    Placed(Vec<Placed>),
+    /// All have accepted: see [`Search::take_accepted`].
+    Placed,
     /// These hosts have not.
     Refused(Vec<NodeId>),
 }
@@ -219,7 +219,7 @@ impl Search<'_> {
                     }
                 }
                 GangStep::Try(offers) => match self.open_all(offers).await? {
-                    Tried::Placed(members) => return Ok(members),
+                    Tried::Placed => return Ok(self.take_accepted()),
                     Tried::Refused(hosts) => {
                         for host in hosts {
                             // What no other host would take is an error already.
@@ -283,9 +283,14 @@ impl Search<'_> {
             self.release_all();
             return Ok(Tried::Refused(Vec::new()));
         }
+        Ok(Tried::Placed)
+    }
+
+    /// The leases of a try in which all have accepted, by rank.
+    fn take_accepted(&mut self) -> Vec<Placed> {
         let mut accepted = std::mem::take(&mut self.accepted);
         accepted.sort_by_key(|(rank, _)| *rank);
-        Ok(Tried::Placed(accepted.into_iter().map(|(_, member)| member).collect()))
+        accepted.into_iter().map(|(_, member)| member).collect()
     }
 
     /// Lets this try go: what has accepted at once, and those that are still asked when they answer.
@@ -323,9 +328,10 @@ impl Search<'_> {
             match place.next().await? {
                 QueueEvent::Offers(offers) if self.admits(&offers) => {
                     match self.open_all(offers).await {
-                        Ok(Tried::Placed(members)) => {
+                        Ok(Tried::Placed) => {
+                            // Until that is said the leases are the search's, which may be stopped.
                             place.placed().await;
-                            return Ok(Some(members));
+                            return Ok(Some(self.take_accepted()));
                         }
                         Ok(Tried::Refused(hosts)) => place.refused(&hosts).await,
                         Err(error) => {

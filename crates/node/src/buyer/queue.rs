@@ -29,6 +29,8 @@ const SILENCE_MAX: Duration = Duration::from_millis(3 * STANDING_EVERY_MS);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// So long the indexer that the place is at is tried before another one is.
 const LOYALTY: Duration = Duration::from_secs(15);
+/// How long an indexer may take to read an answer: what is leased is not kept waiting for it.
+const ANSWER: Duration = Duration::from_secs(1);
 /// How long giving the place up may take.
 const FAREWELL: Duration = Duration::from_millis(200);
 /// Events that wait to be looked at.
@@ -241,10 +243,11 @@ impl QueuePlace<'_> {
     }
 
     async fn answer(&mut self, answer: WaitAnswer) {
-        if let Some(line) = &mut self.line
-            && let Err(error) = wire::send(&mut line.send, &answer).await
-        {
-            debug!(%error, "the indexer does not hear the answer");
+        let Some(line) = &mut self.line else { return };
+        match timeout(ANSWER, wire::send(&mut line.send, &answer)).await {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => debug!(%error, "the indexer does not hear the answer"),
+            Err(_) => debug!("the indexer does not read answers"),
         }
     }
 

@@ -55,13 +55,15 @@ pub(super) async fn run(deps: Arc<Deps>, indexers: Arc<Vec<Caller>>) {
         epoch = epoch.max(last_closed(epoch_seconds));
         let closes = Span::of(epoch, epoch_seconds).closes().saturating_mul(1_000);
         let period = Duration::from_secs(Span::of(epoch, epoch_seconds).period_seconds.into());
-        let spread = period.min(SPREAD_MAX).mul_f64(f64::from(outside::random::<1>()[0]) / 512.0);
+        let spread = period.min(SPREAD_MAX).mul_f64(f64::from(outside::random::<1>()[0]) / 256.0);
         let wait = welkin_types::UnixMillis(closes).since(outside::now()) + SETTLED_AFTER + spread;
         tokio::time::sleep(wait).await;
         let next = Span::of(epoch + 1, epoch_seconds).closes().saturating_mul(1_000);
         pause = PAUSE;
         for attempt in 0_u32.. {
-            match sign(&deps, &indexers, epoch, attempt).await {
+            let left = next.saturating_sub(outside::now().0);
+            let is_last = Duration::from_millis(left) < within(epoch_seconds) + pause * 3;
+            match sign(&deps, &indexers, epoch, attempt >= ATTEMPTS_WHOLE || is_last).await {
                 Ok(()) => break,
                 Err(why) => debug!(epoch, why, "an epoch is not signed yet"),
             }
@@ -81,6 +83,12 @@ pub(super) async fn run(deps: Arc<Deps>, indexers: Arc<Vec<Caller>>) {
     }
 }
 
+/// How long one indexer may take to show its evidence: a slow one leaves time for the others and for
+/// another attempt before the next epoch closes.
+fn within(epoch_seconds: u64) -> Duration {
+    Duration::from_secs((epoch_seconds / 32).clamp(2, 300))
+}
+
 fn last_closed(epoch_seconds: u64) -> u64 {
     let now = outside::now().0 / 1_000;
     let is_open = |epoch: &u64| Span::of(*epoch, epoch_seconds).closes() > now;
@@ -94,7 +102,7 @@ async fn sign(
     deps: &Deps,
     indexers: &Arc<Vec<Caller>>,
     epoch: u64,
-    attempt: u32,
+    is_last: bool,
 ) -> Result<(), String> {
     let view = deps.settle.epoch(epoch).await.map_err(|error| crate::chain(&error))?;
     if view.listed(deps.key.id()).is_none() {
@@ -102,18 +110,22 @@ async fn sign(
     }
     let each = deps.cosign_statements_max;
     // Whoever fills its part, and some others, keep nobody from being heard.
-    let room = Room { statements: each.saturating_mul(4), each, bytes_each: BYTES_EACH_MAX };
+    let within = within(view.epoch_seconds);
+    let statements = each.saturating_mul(4);
+    let room = Room { statements, each, bytes_each: BYTES_EACH_MAX, within };
     let heading = Heading::new(deps.domain, view);
     let callers: Vec<_> = indexers.iter().collect();
     let found = collect(&callers, &heading, room).await;
     let failed = found.shown.iter().filter(|(_, shown)| shown.is_err()).count();
     let count = found.shown.len();
-    if (count > 0 && found.too_large == count) || found.statements.len() >= room.statements {
+    // Those that show less are not believed instead: all checkers would sign what one indexer left over.
+    let is_too_large = found.too_large > 0 && found.too_large * 2 >= count;
+    if is_too_large || found.statements.len() >= room.statements {
         warn!(epoch, each, "the evidence is more than `checker.cosign_statements_max`: not signed");
         return Ok(());
     }
     // With a part of the evidence another root may come out: those that fail are waited for, a while.
-    if failed == count || (failed > 0 && attempt < ATTEMPTS_WHOLE) {
+    if failed == count || (failed > 0 && !is_last) {
         let why = found.shown.into_iter().find_map(|(_, shown)| shown.err());
         return Err(why.unwrap_or_default());
     }
@@ -123,7 +135,7 @@ async fn sign(
     let root = alloy_primitives::hex::encode_prefixed(said.root);
     let signed = Signed::sign(&deps.domain, &deps.key, &said).map_err(|error| error.to_string())?;
     let hello = IndexHello::Ask(Box::new(IndexRequest::Cosign(Box::new(signed))));
-    if !deliver(Arc::clone(indexers), hello).await && attempt < ATTEMPTS_WHOLE {
+    if !deliver(Arc::clone(indexers), hello).await && !is_last {
         return Err("not all indexers have taken it".to_owned());
     }
     info!(epoch, root, "an epoch is settled and signed");

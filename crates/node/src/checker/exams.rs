@@ -24,7 +24,7 @@ const SAMPLES_MAX: usize = 1_024;
 /// The most containers that are asked again, and refusals that wait for a list.
 const UNMET_MAX: usize = 4_096;
 /// The most containers whose refusals are counted.
-const REFUSALS_MAX: usize = 1 << 16;
+const REFUSALS_MAX: usize = TARGETS_MAX;
 /// Of 256 challenges so many ask whether memory is there, instead of what the devices compute.
 const LOOKS_OF_256: u8 = 32;
 /// The most looks at memory at once: they wait most of the time.
@@ -142,8 +142,9 @@ impl Exams {
 
     /// Takes in some of what is on offer: what has an idle slot may be examined. Where several indexers
     /// list a container, the fewest free slots count: a lease that one of them knows explains a refusal.
-    /// Returns what is found of those of them that refused.
-    pub(super) fn list(&mut self, listings: &[Listing]) -> Vec<ExamReport> {
+    /// Returns what is found of those of them that refused, where this answers what was asked about a host:
+    /// a page of a walk may be of before the refusal.
+    pub(super) fn list(&mut self, listings: &[Listing], is_answer: bool) -> Vec<ExamReport> {
         let mut free = BTreeMap::<Place, &Listing>::new();
         for row in listings {
             let known = free.entry((row.addr.node, row.container.id)).or_insert(row);
@@ -160,6 +161,9 @@ impl Exams {
             }
         }
         self.forget(minute);
+        if !is_answer {
+            return Vec::new();
+        }
         let doubts = std::mem::take(&mut self.doubts).into_iter();
         let (told, open) = doubts.partition(|doubt: &Doubt| free.contains_key(&doubt.place));
         self.doubts = open;

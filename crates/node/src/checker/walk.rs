@@ -4,12 +4,14 @@
 //! what was listed stays known for as long (`welkin_check`), and nobody asks for everything at once.
 //! No indexer is asked for what is to be visited: it would know whom, and could tell.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::debug;
+use welkin_proto::container_ids;
 use welkin_proto::index::{
     ContainersAsk, ContainersPage, IndexHello, IndexReply, IndexRequest, Listing,
 };
@@ -80,7 +82,10 @@ impl Walk {
             let mut told = Vec::new();
             for (place, reply) in ask(&indexers, asks.collect()).await {
                 match reply {
-                    IndexReply::Containers(page) => told.push((place, *page)),
+                    IndexReply::Containers(mut page) => {
+                        page.rows = sound(page.rows);
+                        told.push((place, *page));
+                    }
                     _ => debug!("an indexer gave no list of containers"),
                 }
             }
@@ -100,18 +105,19 @@ impl Walk {
             let mut rows = Vec::new();
             for (_, reply) in ask(&indexers, asks).await {
                 if let IndexReply::Listing(listed) = reply {
-                    rows.extend(listed.into_iter().filter(|row| row.addr.node == host));
+                    rows.extend(sound(listed).into_iter().filter(|row| row.addr.node == host));
                 }
             }
             rows
         });
     }
 
-    /// The next rows of all indexers together; pending while nothing is asked.
-    pub(super) async fn next(&mut self) -> Vec<Listing> {
+    /// The next rows of all indexers together, and whether they answer what was asked about one host;
+    /// pending while nothing is asked.
+    pub(super) async fn next(&mut self) -> (Vec<Listing>, bool) {
         tokio::select! {
-            Some(Ok(told)) = self.pages.join_next() => self.took(told),
-            Some(Ok(rows)) = self.hosts.join_next() => rows,
+            Some(Ok(told)) = self.pages.join_next() => (self.took(told), false),
+            Some(Ok(rows)) = self.hosts.join_next() => (rows, true),
             else => std::future::pending().await,
         }
     }
@@ -128,6 +134,18 @@ impl Walk {
         }
         rows
     }
+}
+
+/// Rows that can be true: of a container that its host can have, with a few addresses. An indexer that
+/// lists a container at another host would have a checker say two things of it.
+fn sound(mut rows: Vec<Listing>) -> Vec<Listing> {
+    let mut names = BTreeMap::new();
+    rows.retain(|row| {
+        let host = row.addr.node;
+        let own = names.entry(host).or_insert_with(|| container_ids(host));
+        row.addr.is_bounded() && own.contains(&row.container.id)
+    });
+    rows
 }
 
 /// Asks each indexer its question, all at once; what those said that answered.

@@ -120,6 +120,7 @@ async fn session(
         IndexerToHost::Welcome(welcome) => {
             host.welcomed.send_modify(|count| *count = count.saturating_add(1));
             info!(indexer = %caller.addr().node, "announced");
+            link.take_poke();
             welcome
         }
         IndexerToHost::Refused(why) => {
@@ -247,7 +248,8 @@ impl Stream<'_> {
                         let _ = self.link.notes.try_send(notes);
                     }
                     Some(IndexerToHost::Welcome(welcome)) => {
-                        is_awaited = false;
+                        (is_awaited, is_poked) = (false, false);
+                        self.link.take_poke();
                         self.give(*welcome);
                     }
                     Some(IndexerToHost::Refused(why)) => {

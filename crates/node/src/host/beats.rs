@@ -75,6 +75,13 @@ struct Given {
 }
 
 impl Link {
+    /// Takes a poke that has come: the announcement that was answered just now answers it, too.
+    pub(super) fn take_poke(&self) {
+        let poked = self.poked.notified();
+        tokio::pin!(poked);
+        let _ = poked.as_mut().enable();
+    }
+
     pub(super) fn new() -> (Self, Ends) {
         let (frames, framed) = mpsc::channel(FRAMES_MAX);
         let (notes, noted) = mpsc::channel(FRAMES_MAX);

@@ -281,11 +281,17 @@ impl Beats {
                 taken.place.map(|place| (place, apply::state_of(taken)))
             });
             std::hint::black_box(fleet.fetch(places));
+            // Of one batch no host is asked twice.
+            let mut poked = Vec::new();
             for Heard { taken, note, is_moved, .. } in work.iter_mut() {
                 let before = taken.place;
                 let is_known = apply::beat(&mut fleet, now, taken);
                 *is_moved = taken.place != before;
-                *note = self.note(now, taken, is_known);
+                let is_poked = poked.contains(&taken.host);
+                *note = self.note(now, taken, (is_known, is_poked));
+                if *note == Some(Note::Poke) {
+                    poked.push(taken.host);
+                }
             }
         }
         let is_over = |heard: &Heard<P>| {
@@ -299,8 +305,8 @@ impl Beats {
             if *is_moved {
                 presence.set_place(taken.session, taken.place);
             }
-            if taken.is_asking && *note == Some(Note::Poke) {
-                presence.asked(now, taken.session);
+            if *note == Some(Note::Poke) {
+                presence.asked(now, taken.host);
             }
             let sealed = note.and_then(|note| presence.answer(taken, note));
             if let Some(note) = sealed {
@@ -315,13 +321,18 @@ impl Beats {
     }
 
     /// What is said to a beat.
-    fn note(&self, now: UnixMillis, taken: &Taken, is_known: bool) -> Option<Note> {
+    fn note(
+        &self,
+        now: UnixMillis,
+        taken: &Taken,
+        (is_known, is_poked): (bool, bool),
+    ) -> Option<Note> {
         let reason = match (is_known && !taken.has_old_key, taken.is_asking) {
-            (false, _) => Some(Reason::Unknown),
+            (false, _) => Some(Reason::Unknown).filter(|_| taken.may_be_asked),
             (true, true) => Some(Reason::Leases),
             (true, false) => None,
         };
-        let reason = reason.filter(|_| !taken.vitals.is_leaving);
+        let reason = reason.filter(|_| !taken.vitals.is_leaving && !is_poked);
         if reason.is_some_and(|reason| self.may_poke(now, reason)) {
             self.0.tally.poked.add(1);
             return Some(Note::Poke);

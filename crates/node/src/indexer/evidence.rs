@@ -26,6 +26,7 @@ use welkin_types::NodeId;
 use super::Indexer;
 use crate::outside;
 use crate::settlement::Settle;
+use budget::{Released, Subject};
 use store::{Kept, Store};
 
 /// Pages that are read at once.
@@ -53,7 +54,7 @@ impl Evidence {
     }
 
     async fn keep(&self, epoch: u64, statement: &Statement) -> Kept {
-        self.store.append(epoch, statement, true).await
+        self.store.append(epoch, statement, Subject::of(statement)).await
     }
 
     /// An epoch's seed and list of checkers, which never change.
@@ -82,7 +83,12 @@ pub(super) async fn reported(
 ) -> IndexReply {
     let Ok(epoch_seconds) = indexer.reports.epoch_seconds().await else { return told(Kept::Later) };
     let epoch = welkin_check::epoch_of(minute, epoch_seconds);
-    told(indexer.evidence.store.append(epoch, &statement, is_listed).await)
+    let span = Span::of(epoch, epoch_seconds);
+    let parts = span.period_of(minute).map_or(span.periods, |period| period.saturating_add(1));
+    let subject =
+        if is_listed { Subject::of(&statement) } else { Subject::of_enrolled(&statement) };
+    let subject = subject.map(|subject| subject.when(Released { parts, of: span.periods }));
+    told(indexer.evidence.store.append(epoch, &statement, subject).await)
 }
 
 fn told(kept: Kept) -> IndexReply {

@@ -77,7 +77,7 @@ struct Many {
 }
 
 impl Many {
-    const CONTAINERS: u32 = 64;
+    const CONTAINERS: u32 = 4;
 
     async fn enrol(indexer: &Indexer, count: u8) -> Self {
         let mut hosts = Vec::new();
@@ -107,27 +107,29 @@ impl Many {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_missed_changes_asks_a_few_hosts_a_second() {
     let (_world, indexer) = world(4_096).await;
-    let mut many = Many::enrol(&indexer, 4).await;
-    let sessions = 4 * u64::from(Many::CONTAINERS);
+    let hosts = 20;
+    let mut many = Many::enrol(&indexer, hosts).await;
+    let (hosts, sessions) = (u64::from(hosts), u64::from(hosts) * u64::from(Many::CONTAINERS));
     assert_eq!(many.beat(&told(4, 1)), 0);
     // Of all of them a change is lost, as when this indexer was cut off for a while.
     let began = Instant::now();
     let mut asked = many.beat(&told(3, 9));
-    let most = PER_SECOND_MAX * (began.elapsed().as_secs() + 2);
     assert_eq!(indexer.counters().missed, sessions);
-    assert!((1..=most).contains(&asked), "{asked} of {most}");
     // A host that is not known as it stands need not wait for them.
-    let mut other = ByHand::enrol(&indexer.addr, 40).await;
+    let mut other = ByHand::enrol(&indexer.addr, 70).await;
     let unknown = Vitals { revision: 2, ..ByHand::vitals(4) };
     assert_eq!(other.beat(&many.own, &unknown), Note::Poke);
-    // The others have their turn with later beats, and those that were asked are not asked again.
+    assert_eq!(other.beat(&many.own, &unknown), Note::Ack, "not twice at once");
+    // The others have their turn with later beats. A host is asked once, not for each container.
     eventually(async || {
         asked += many.beat(&told(3, 9));
-        asked >= sessions
+        asked >= hosts
     })
     .await;
-    let (seconds, counters) = (began.elapsed().as_secs() + 2, indexer.counters());
-    assert!(counters.poked <= 1 + PER_SECOND_MAX * seconds, "{seconds} s: {counters:?}");
+    asked += many.beat(&told(3, 9));
+    let (took, counters) = (began.elapsed().as_secs(), indexer.counters());
+    assert!(asked == hosts || took > 50, "{asked} of {hosts} in {took} s");
+    assert!(counters.poked <= 1 + PER_SECOND_MAX * (took + 2), "{took} s: {counters:?}");
     assert_eq!(counters.missed, sessions, "each is noticed once");
 }
 

@@ -104,7 +104,7 @@ async fn who_is_listed_no_more_is_found_silent() {
     let world = World::start().await;
     let indexer = &world.network.indexers[0];
     let asker = Asker::of(checker(&world, 20).await.endpoint, indexer);
-    let lasting = Duration::from_secs(4);
+    let lasting = Duration::from_secs(12);
     let paper = PaperHost::start_lasting(11, lasting, &[indexer]).await;
     let (node, container) = (paper.addr.node, paper.capability.containers[0].id);
     let tell = async |(host, container), minute: u64, finding: Finding| {

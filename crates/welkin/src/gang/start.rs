@@ -14,6 +14,9 @@ use tokio::task::JoinSet;
 use welkin_node::buyer::{Ask, Keeper, pack};
 use welkin_types::{GangId, LeaseState};
 
+use crate::run::CANCELLED;
+use crate::{Quit, roles};
+
 /// The longest piece that is read at once.
 const PIECE_BYTES_MAX: usize = 64 << 10;
 
@@ -85,15 +88,20 @@ impl AsyncRead for Reader {
     }
 }
 
-/// Starts all nodes at the same time; gives them back by rank.
+/// Starts all nodes at the same time; gives them back by rank. A signal that comes meanwhile stops all.
 pub(super) async fn send(members: Vec<Keeper>, files: &Files) -> anyhow::Result<Vec<Keeper>> {
     let mut sending = JoinSet::new();
     let (sent_so_far, _) = watch::channel(0);
+    let (stopped, _) = watch::channel(false);
     let nodes = members.len();
     for (rank, mut keeper) in members.into_iter().enumerate() {
         let (files, so_far) = (files.clone(), sent_so_far.clone());
+        let mut is_stopped = stopped.subscribe();
         sending.spawn(async move {
-            let sent = files.send_to(&mut keeper).await;
+            let sent = tokio::select! {
+                sent = files.send_to(&mut keeper) => sent,
+                _ = is_stopped.wait_for(|is| *is) => Err(Quit(CANCELLED).into()),
+            };
             so_far.send_modify(|count| *count += 1);
             let mut counted = so_far.subscribe();
             // Whose files are there runs already: it is paid while the others' are on their way.
@@ -111,10 +119,20 @@ pub(super) async fn send(members: Vec<Keeper>, files: &Files) -> anyhow::Result<
         });
     }
     let (mut sent, mut failed) = (Vec::new(), None);
-    while let Some(done) = sending.join_next().await {
-        let (rank, keeper, result) = done?;
-        failed = failed.or(result.err());
-        sent.push((rank, keeper));
+    let signal = roles::stop_signal();
+    tokio::pin!(signal);
+    loop {
+        tokio::select! {
+            done = sending.join_next() => {
+                let Some(done) = done else { break };
+                let (rank, keeper, result) = done?;
+                failed = failed.or(result.err());
+                sent.push((rank, keeper));
+            }
+            _ = &mut signal, if !*stopped.borrow() => {
+                stopped.send_replace(true);
+            }
+        }
     }
     sent.sort_by_key(|(rank, _)| *rank);
     let mut members: Vec<_> = sent.into_iter().map(|(_, keeper)| keeper).collect();

@@ -14,8 +14,7 @@ const TWO_MINUTES: Duration = Duration::from_secs(150);
 /// An epoch and as long again until its evidence is closed, and some time to settle it.
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 
-const CONFIG: &str = "[checker]\nexam_percent = 100\ncosign_statements_max = 10000\n\
-                      [settlement]\nepoch_seconds = 120\n";
+const CONFIG: &str = "[checker]\nexam_percent = 100\n[settlement]\nepoch_seconds = 120\n";
 
 /// A command of somebody with a folder of their own.
 fn by(services: &Services, who: &str, args: &[&str]) -> Output {

@@ -144,7 +144,7 @@ fn ctrl_c_while_nodes_are_placed_lets_go_of_those_that_have_accepted() {
     one.wait_stderr("state=pulling");
     job.signal(Signal::INT);
     one.wait_stderr("state=stopped");
-    job.wait_stderr("let go");
+    job.wait_stderr("nodes that were accepted are let go");
     other.signal(Signal::CONT);
     job.ended().expect(130);
     let left = services.run(&["--json", "ps"]).expect(0).text();

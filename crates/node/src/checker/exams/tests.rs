@@ -73,14 +73,16 @@ async fn told(why: ExamRefusal, before: u32, after: u32) -> Vec<u64> {
     let mut told = Vec::new();
     for number in 0..9 {
         // Another indexer knows of no lease: the fewest free slots count.
-        exams.list(&[listing(&addr, before), listing(&addr, 2)]);
+        exams.list(&[listing(&addr, before), listing(&addr, 2)], false);
         exams.begin(addr.node, ContainerId::from_bytes([3; 16]), 100 + number, None);
         assert_eq!(exams.next().await, None);
         // What is said of another one does not tell whether a lease explains it: its host is asked about.
         assert_eq!(exams.doubted().len(), usize::from(before == 2));
         let elsewhere = NodeAddr { node: NodeId::from_bytes([6; 32]), ..addr.clone() };
-        assert_eq!(exams.list(&[listing(&elsewhere, 2)]), []);
-        let reports = exams.list(&[listing(&addr, 2), listing(&addr, after)]);
+        assert_eq!(exams.list(&[listing(&elsewhere, 2)], true), []);
+        // Nor does a page, which may be of before.
+        assert_eq!(exams.list(&[listing(&addr, before)], false), []);
+        let reports = exams.list(&[listing(&addr, 2), listing(&addr, after)], true);
         assert!(reports.iter().all(|report| report.verdict == Verdict::Evasive));
         told.extend(reports.iter().map(|_| number));
     }
@@ -112,10 +114,10 @@ async fn who_refuses_only_beside_others_evades_too() {
         let mut exams = Exams::new(who, 0);
         let mut told = 0;
         for (minute, why) in (100..).zip(said) {
-            exams.list(&[listing(&addr, 2)]);
+            exams.list(&[listing(&addr, 2)], false);
             let refusals: Vec<_> = why.iter().map(|why| (other, *why)).collect();
             exams.heard_beside(host, (minute, None), &[(other, had_lease)], &refusals);
-            told += exams.list(&[listing(&addr, 2)]).len();
+            told += exams.list(&[listing(&addr, 2)], true).len();
         }
         told
     };

@@ -5,11 +5,14 @@
 //! others' place: while less than half of the share is used, a host may have a sixteenth of it, and
 //! after that a 1 024th. What checkers find is charged to the host that it is about, for its owner may
 //! have checkers, too: a host may have a quarter of what is left, so that there is always some for the
-//! next one. Of n hosts with as much each has nearly its nth: all together n of n + 4 parts.
+//! next one. Of n hosts with as much each has nearly its nth: all together n of n + 4 parts. And all of
+//! it is there only in the epoch's last period, of the n-th of 24 a share of n / 24: else who has spent
+//! its part in the morning could not be found silent in the evening.
 
 use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
+use welkin_proto::check::Finding;
 use welkin_proto::epoch::Statement;
 use welkin_types::{ContainerId, NodeId};
 
@@ -57,6 +60,23 @@ pub(super) struct Subject {
     node: u64,
     /// The container that is to be known to the log before, likewise.
     pub(super) enrolled: Option<u64>,
+    /// How much of the share of findings is there already.
+    released: Released,
+}
+
+/// So many of so many parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Released {
+    pub(super) parts: u8,
+    pub(super) of: u8,
+}
+
+impl Released {
+    pub(super) const ALL: Self = Self { parts: 1, of: 1 };
+
+    fn of(self, whole: u64) -> u64 {
+        whole / u64::from(self.of.max(1)) * u64::from(self.parts.min(self.of.max(1)))
+    }
 }
 
 impl Subject {
@@ -103,14 +123,22 @@ impl Subject {
             }
         };
         let node = hash(4, &[node.as_bytes()]);
-        Some(Self { kind, matter: about, node, enrolled: None })
+        Some(Self { kind, matter: about, node, enrolled: None, released: Released::ALL })
+    }
+
+    /// The same in a period in which not all of the share is there.
+    pub(super) const fn when(self, released: Released) -> Self {
+        Self { released, ..self }
     }
 
     /// The same of a probe of a container that this indexer does not list: it is to have been there in the
-    /// epoch, or on a roll.
+    /// epoch, or on a roll, and to be found silent. Who is to earn by being found is to be listed.
     pub(super) fn of_enrolled(statement: &Statement) -> Option<Self> {
         let Statement::Probe(signed) = statement else { return None };
         let report = signed.read_unverified().ok()?;
+        if matches!(report.finding, Finding::Online { .. }) {
+            return None;
+        }
         let enrolled = Some(place(report.host, report.container));
         Some(Self { enrolled, ..Self::of(statement)? })
     }
@@ -178,8 +206,10 @@ impl Budget {
             Kind::Lease | Kind::Digests => own.bytes + bytes <= share.bytes / 1_024,
             // Only who is assigned says these, each once for its matter; and whose, they may be both.
             Kind::Probe | Kind::Exam => {
-                let (left, others) = (share.bytes - used.bytes, share.statements - used.statements);
-                own.bytes + bytes <= left / 4 && own.statements < others / 4
+                let statements = of.released.of(share.statements.into());
+                let left = of.released.of(share.bytes).saturating_sub(used.bytes);
+                let others = statements.saturating_sub(used.statements.into());
+                own.bytes + bytes <= left / 4 && u64::from(own.statements) < others / 4
             }
         }
     }
@@ -204,7 +234,7 @@ mod tests {
     const ALL: [Kind; 5] = [Kind::Roll, Kind::Probe, Kind::Exam, Kind::Lease, Kind::Digests];
 
     fn fill(budget: &mut Budget, kind: Kind, node: u64, bytes: u64) -> u32 {
-        let of = Subject { kind, matter: 0, node, enrolled: None };
+        let of = Subject { kind, matter: 0, node, enrolled: None, released: Released::ALL };
         let mut count = 0;
         while budget.has_room(of, bytes) {
             budget.take(of, bytes);
@@ -232,7 +262,7 @@ mod tests {
         assert!(host > 500, "{host}");
         // All others have their room.
         for kind in [Kind::Roll, Kind::Probe, Kind::Exam, Kind::Digests] {
-            let of = Subject { kind, matter: 0, node: 1, enrolled: None };
+            let of = Subject { kind, matter: 0, node: 1, enrolled: None, released: Released::ALL };
             assert!(budget.has_room(of, 4_096), "{kind:?}");
         }
         assert_eq!(fill(&mut budget, Kind::Roll, 1, 300), ROLLS_OF_NODE);
@@ -258,7 +288,8 @@ mod tests {
             assert!(next > whole / 100, "{next} of {whole}");
             // A hundred with as much each have nearly all of it together.
             let mut budget = Budget::default();
-            let of = |node| Subject { kind, matter: 0, node, enrolled: None };
+            let of =
+                |node| Subject { kind, matter: 0, node, enrolled: None, released: Released::ALL };
             let each = (0..whole).find(|_| {
                 let has_room = (0..100).all(|host| budget.has_room(of(host), report));
                 (0..100).for_each(|host| budget.take(of(host), report));
@@ -266,6 +297,25 @@ mod tests {
             });
             let all = each.unwrap() * 100;
             assert!(all > whole / 100 * 94, "{all} of {whole}");
+        }
+    }
+
+    /// Who has spent its part is found silent all the same, in each later period.
+    #[test]
+    fn in_every_period_there_is_room_for_every_host() {
+        let mut budget = Budget::default();
+        for period in 1..=24 {
+            for host in 0..3 {
+                let released = Released { parts: period, of: 24 };
+                let of =
+                    Subject { kind: Kind::Probe, matter: 0, node: host, enrolled: None, released };
+                let mut count = 0;
+                while budget.has_room(of, 270) {
+                    budget.take(of, 270);
+                    count += 1;
+                }
+                assert!(count > 500, "{count} in period {period}");
+            }
         }
     }
 
@@ -277,7 +327,7 @@ mod tests {
         ) {
             let mut budget = Budget::default();
             for (kind, node, bytes) in all {
-                let of = Subject { kind: ALL[kind], matter: 0, node, enrolled: None };
+                let of = Subject { kind: ALL[kind], matter: 0, node, enrolled: None, released: Released::ALL };
                 if budget.has_room(of, bytes) {
                     budget.take(of, bytes);
                 }

@@ -55,12 +55,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Of a statement, where it can be one.
-    fn of(statement: &Statement, is_listed: bool) -> Option<Self> {
+    /// Of a statement about this, where it can be one.
+    fn of(statement: &Statement, subject: Subject) -> Option<Self> {
         let bytes = encode(statement).ok().filter(|bytes| bytes.len() <= STATEMENT_BYTES_MAX)?;
-        let subject =
-            if is_listed { Subject::of(statement) } else { Subject::of_enrolled(statement) };
-        Some(Self { subject: subject?, bytes, enrolled: budget::enrolled(statement) })
+        Some(Self { subject, bytes, enrolled: budget::enrolled(statement) })
     }
 }
 
@@ -92,18 +90,24 @@ impl Store {
         Self { dir, entries: started.is_ok().then_some(sender), left_out }
     }
 
-    /// Appends a statement; what became of it, after at most [`WRITE_TIMEOUT`]. What is about a container
-    /// that is not listed here is kept only if the epoch's log has a roll of it, or a probe.
-    pub(super) async fn append(&self, epoch: u64, statement: &Statement, is_listed: bool) -> Kept {
-        let kept = self.write(epoch, statement, is_listed).await;
+    /// Appends a statement; what became of it, after at most [`WRITE_TIMEOUT`]. Where it is about nothing
+    /// it is of a container that is not known.
+    pub(super) async fn append(
+        &self,
+        epoch: u64,
+        statement: &Statement,
+        subject: Option<Subject>,
+    ) -> Kept {
+        let Some(subject) = subject else { return Kept::Stranger };
+        let kept = self.write(epoch, statement, subject).await;
         if !matches!(kept, Kept::Written | Kept::Stranger) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
         kept
     }
 
-    async fn write(&self, epoch: u64, statement: &Statement, is_listed: bool) -> Kept {
-        let Some(entry) = Entry::of(statement, is_listed) else { return Kept::NoRoom };
+    async fn write(&self, epoch: u64, statement: &Statement, subject: Subject) -> Kept {
+        let Some(entry) = Entry::of(statement, subject) else { return Kept::NoRoom };
         let Some(entries) = &self.entries else { return Kept::Later };
         let (told, kept) = oneshot::channel();
         if entries.try_send((epoch, entry, told)).is_err() {
@@ -221,7 +225,10 @@ mod tests {
     }
 
     fn write(writer: &mut Writer, epoch: u64, statement: &Statement) -> bool {
-        writer.write(epoch, &Entry::of(statement, true).unwrap()).unwrap() == Kept::Written
+        writer
+            .write(epoch, &Entry::of(statement, Subject::of(statement).unwrap()).unwrap())
+            .unwrap()
+            == Kept::Written
     }
 
     fn all(path: &Path) -> Vec<Statement> {
@@ -289,7 +296,8 @@ mod tests {
             Statement::Probe(Box::new(signed))
         };
         let silent = |minute, container| {
-            Entry::of(&found(minute, container, Finding::Unreachable), false).unwrap()
+            let found = found(minute, container, Finding::Unreachable);
+            Entry::of(&found, Subject::of_enrolled(&found).unwrap()).unwrap()
         };
         let (here, other) = (container_id(host.id(), 0), container_id(host.id(), 1));
         let mut first = writer(dir.path());
@@ -317,22 +325,22 @@ mod tests {
     async fn what_is_not_kept_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("evidence"));
-        assert_eq!(store.append(7, &probe(1), true).await, Kept::Written);
-        assert_eq!(store.append(7, &probe(1), true).await, Kept::Written);
+        assert_eq!(store.append(7, &probe(1), Subject::of(&probe(1))).await, Kept::Written);
+        assert_eq!(store.append(7, &probe(1), Subject::of(&probe(1))).await, Kept::Written);
         assert_eq!(all(&store.path(7)), [probe(1)]);
         // Older than all that are appended to.
         for epoch in 8..16 {
-            assert_eq!(store.append(epoch, &probe(1), true).await, Kept::Written);
+            assert_eq!(store.append(epoch, &probe(1), Subject::of(&probe(1))).await, Kept::Written);
         }
-        assert_eq!(store.append(3, &probe(1), true).await, Kept::NoRoom);
+        assert_eq!(store.append(3, &probe(1), Subject::of(&probe(1))).await, Kept::NoRoom);
         assert_eq!(store.left_out(), 1);
         // The disk fails.
         fs::create_dir(store.path(99)).unwrap();
-        assert_eq!(store.append(99, &probe(1), true).await, Kept::Later);
+        assert_eq!(store.append(99, &probe(1), Subject::of(&probe(1))).await, Kept::Later);
         let file = dir.path().join("file");
         fs::write(&file, b"no folder").unwrap();
         let broken = Store::open(file.join("evidence"));
-        assert_eq!(broken.append(7, &probe(1), true).await, Kept::Later);
+        assert_eq!(broken.append(7, &probe(1), Subject::of(&probe(1))).await, Kept::Later);
         assert_eq!(broken.left_out(), 1);
     }
 }
