@@ -140,7 +140,7 @@ pub(crate) struct Checker {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum CheckerCommand {
-    /// Recomputes from the public seed who checks which container when.
+    /// Shows who has drawn which container when, by the proofs in the evidence, and who may stand in.
     Assignments(Assignments),
 }
 
