@@ -41,7 +41,7 @@ pub use crate::{
     addr::{DIRECT_ADDRS_MAX, NodeAddr, NodeAddrError, RelayAddr, RelayAddrError},
     connection::{Connection, ConnectionLost, PathInfo, PathKind, Traffic},
     counters::Counters,
-    datagrams::{DatagramBatch, DatagramPath, DatagramSocket},
+    datagrams::{DatagramAnswers, DatagramBatch, DatagramPath, DatagramSocket},
     endpoint::{BindError, ConnectError, Endpoint, EndpointConfig, RelayStatus},
     frame::{FrameError, FrameReader, read_frame, write_frame},
     incoming::{HandshakeError, Incoming},

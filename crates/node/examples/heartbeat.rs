@@ -44,7 +44,7 @@ async fn main() {
     let mut arguments = std::env::args().skip(1).filter_map(|word| word.parse::<usize>().ok());
     let hosts = arguments.next().unwrap_or(1_000_000);
     let rate = arguments.next().unwrap_or(100_000);
-    let rounds = arguments.next().unwrap_or(3);
+    let rounds = arguments.next().unwrap_or(5);
     let sources: Vec<_> =
         (0..SOURCES).map(|_| UdpSocket::bind(("127.0.0.1", 0)).unwrap()).collect();
 
