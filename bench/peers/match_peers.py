@@ -1,4 +1,5 @@
-"""The index beside PostgreSQL, SQLite, Redis and a columnar scan: the same fleet, searches, costs.
+"""The index beside PostgreSQL, SQLite, Redis and a columnar scan: the same fleet, searches, costs;
+and beside Slurm, which only allocates, on a hundredth of it.
 
     python3 bench/peers/match_peers.py PATH-OF-THE-EXAMPLE-`peers` [containers]
 
@@ -20,6 +21,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from postgres import Postgres
 from redis import Redis
+from slurm import NODES, Slurm
 from sqlite import Sqlite
 
 CONTAINERS = 1_000_000
@@ -110,6 +112,21 @@ def opened(folder):
     return peers
 
 
+def slurm_rate(folder):
+    """Allocations a second of Slurm, if it is installed."""
+    missing = Slurm.missing()
+    if missing:
+        say(f"slurm is left out: {missing}")
+        return None
+    slurm = Slurm(folder)
+    try:
+        rate = slurm.rate()
+    finally:
+        slurm.close()
+    say(f"slurm starts {rate:.0f} jobs a second on {NODES} nodes")
+    return rate
+
+
 def measured(ours, peers, searches):
     """Rates and medians by contestant, of all rounds."""
     variants = [(name, name, peer) for name, peer in peers.items()]
@@ -144,6 +161,7 @@ def main(words):
             searches = [json.loads(line) for line in file]
         peers = opened(folder)
         rates, medians, quality = measured(ours, peers, searches)
+        slurm = slurm_rate(folder)
     finally:
         for peer in peers.values():
             peer.close()
@@ -168,6 +186,8 @@ def main(words):
     values |= {f"{name}_per_s": rate[base] / ratios[name] for name, base in (
         ("scan", "process"), ("postgres", "tcp"), ("sqlite", "process"), ("redis", "tcp"))
         if name in ratios}
+    if slurm:
+        values |= {"ratio_vs_slurm": rate["tcp"] / slurm, "slurm_per_s": slurm}
     print("RESULT match-peers", " ".join(f"{key}={value:.4g}" for key, value in values.items()))
     return 0
 
