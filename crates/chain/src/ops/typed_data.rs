@@ -5,6 +5,7 @@
 
 use alloy_primitives::{Address, Bytes, U256};
 use serde_json::{Value, json};
+use welkin_proto::AccountSignature;
 
 use super::gov::{Proposal, Support};
 use super::{Act, Desk, OpsError};
@@ -64,6 +65,12 @@ impl std::str::FromStr for Signature {
             _ => return Err(SignatureError),
         };
         Ok(Self { r: *r, s: *s, v })
+    }
+}
+
+impl From<AccountSignature> for Signature {
+    fn from(AccountSignature { r, s, v }: AccountSignature) -> Self {
+        Self { r, s, v }
     }
 }
 
