@@ -93,6 +93,11 @@ pub(super) async fn typed(
 ) -> Result<Value, OpsError> {
     // All contracts answer alike; the token's types stand for all.
     let domain = desk.look(contract, Ath::eip712DomainCall {}).await?;
+    // Roles sign this without a person who reads it: a node must not have it sign for another chain.
+    let (chain_id, place) = (U256::from(desk.deployment().chain_id), desk.place(contract)?);
+    if domain.chainId != chain_id || domain.verifyingContract != place {
+        return Err(OpsError::Confused(contract.name()));
+    }
     Ok(json!({
         "types": {"EIP712Domain": fields(DOMAIN), name: fields(list)},
         "primaryType": name,

@@ -172,7 +172,9 @@ impl Role {
             info!(number, epoch, root = %page.root, "the root of an epoch is found");
             self.put_next(page).await?;
         }
-        Ok((self.bring(&standing).await?, self.look))
+        // Who is no member only watches.
+        let pause = if self.status.is_member { self.look } else { LOOK_MAX };
+        Ok((self.bring(&standing).await?, pause))
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
