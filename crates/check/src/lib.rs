@@ -12,6 +12,7 @@ mod checker;
 pub mod health;
 pub mod place;
 pub mod randomness;
+pub mod roots;
 pub mod score;
 pub mod site;
 pub mod sortition;

@@ -101,6 +101,7 @@ async fn child(indexers: &[String]) {
         exam_percent: 5,
         cosign_statements_max: 0,
         vrf: vrf(),
+        roots: None,
         mystery: None,
         region: None,
     };

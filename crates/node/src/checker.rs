@@ -4,10 +4,12 @@
 //! carries the machine's probes to hosts and its signed reports to indexers.
 
 mod cosign;
+mod evidence;
 mod exam;
 mod exams;
 mod mystery;
 mod residency;
+mod roots;
 mod site;
 mod sites;
 mod walk;
@@ -37,6 +39,7 @@ use welkin_types::{ContainerId, Region, UnixMillis};
 pub use exam::{ExamError, Target, Who, Window, examine, examine_all};
 pub use mystery::{MysteryBounds, MysteryConfig, MysteryDeps};
 pub use residency::{Pace, look};
+pub use roots::{CountedClaims, PageError, RootsDeps, RootsStatus};
 pub use site::measure;
 
 use crate::connect::Caller;
@@ -76,6 +79,9 @@ pub struct Config {
     /// It settles each epoch that it was listed in, and signs what came out, where the evidence has no
     /// more statements than this; 0: never.
     pub cosign_statements_max: usize,
+    /// It keeps the book of all epochs, and where its account is a member of the committee, signs each
+    /// epoch's root for the settlement contract, proposes it in its turn, and makes it count.
+    pub roots: bool,
     /// Sessions that it has as an ordinary buyer.
     pub mystery: MysteryConfig,
     /// The city where it stands, as `kr-seoul`: then its round trips tell where hosts can't be. Empty
@@ -89,6 +95,7 @@ impl Default for Config {
             listen: "127.0.0.1:0".to_owned(),
             exam_percent: 5,
             cosign_statements_max: 10_000,
+            roots: true,
             mystery: MysteryConfig::default(),
             region: String::new(),
         }
@@ -118,6 +125,8 @@ pub struct Deps {
     pub exam_percent: u8,
     /// An epoch is settled and signed where its evidence has no more statements; 0: never.
     pub cosign_statements_max: usize,
+    /// The book of epochs and the roots that are brought to the contract, if it does that.
+    pub roots: Option<RootsDeps>,
     /// Sessions that it has as an ordinary buyer, if it has any.
     pub mystery: Option<MysteryDeps>,
     /// Where it stands, if it says so.
@@ -126,7 +135,7 @@ pub struct Deps {
 
 /// Runs a checker until it is asked to stop.
 pub fn start(mut deps: Deps, shutdown: &Shutdown) {
-    let mystery = deps.mystery.take();
+    let (mystery, roots) = (deps.mystery.take(), deps.roots.take());
     let node = deps.key.id();
     let mind = Checker::new(node, MindConfig { committee: COMMITTEE, ..MindConfig::default() });
     let indexers = deps
@@ -152,6 +161,10 @@ pub fn start(mut deps: Deps, shutdown: &Shutdown) {
     if deps.cosign_statements_max > 0 {
         let cosigning = cosign::run(Arc::clone(&deps), Arc::clone(&indexers));
         shutdown.spawn_until_asked("cosign", cosigning);
+    }
+    if let Some(roots) = roots.filter(|_| deps.cosign_statements_max > 0) {
+        let bringing = roots::run(Arc::clone(&deps), roots, Arc::clone(&indexers));
+        shutdown.spawn_until_asked("roots", bringing);
     }
     let (endpoint, domain) = (deps.endpoint.clone(), deps.domain);
     let who = Who { endpoint, domain, checker: node, turn: None };

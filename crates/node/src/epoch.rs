@@ -11,6 +11,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Read as _, Write};
 
+use welkin_chain::ops::committee;
 use welkin_check::challenge::ClassTable;
 use welkin_check::sortition::{Committees, Lot};
 use welkin_ledger::epoch::{
@@ -227,6 +228,17 @@ pub fn outcome(gathered: Gathered, book: &Book) -> Result<Outcome, RosterError> 
     let (terms, mut evidence) = gathered.evidence(&capacities())?;
     let settled = settle(&terms, book, &mut evidence);
     Ok(Outcome { gathered, terms, evidence, settled })
+}
+
+/// A settled epoch as the settlement contract knows it, and the committee signs it.
+pub fn contract_epoch(settled: &Settled) -> committee::Epoch {
+    committee::Epoch {
+        number: settled.epoch,
+        root: settled.claims.root().into(),
+        data: settled.data.into(),
+        totals: settled.totals(),
+        units: settled.units,
+    }
 }
 
 #[cfg(test)]

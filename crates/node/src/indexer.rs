@@ -41,6 +41,7 @@ mod kept;
 mod matching;
 pub mod prices;
 mod queue;
+mod roots;
 mod sites;
 mod snapshot;
 pub mod standby;
@@ -169,6 +170,7 @@ struct Indexer {
     evidence: evidence::Evidence,
     containers: containers::Containers,
     cosigns: cosigns::Cosigns,
+    roots: roots::Roots,
     waiting: queue::Waiting,
     history: Arc<dyn prices::History>,
     neighbours: gossip::Neighbours,
@@ -211,6 +213,7 @@ pub fn start_kept(deps: Deps, kept: Kept, shutdown: &Shutdown) -> (NodeAddr, Arc
     let history = shared.map_or_else(|| prices::open(&dir), prices::in_directory);
     let fleet = Arc::new(Mutex::new(before.fleet));
     let evidence = evidence::Evidence::open(dir.join("evidence"), deps.settle.clone());
+    let roots = roots::Roots::new(deps.settle.contracts());
     let log = snapshot::keep(dir, before.scores, &fleet, shutdown);
     let (at, settle) = (deps.neighbourhood, deps.settle.clone());
     let account = at.operator.signer(&deps.domain).ok();
@@ -231,6 +234,7 @@ pub fn start_kept(deps: Deps, kept: Kept, shutdown: &Shutdown) -> (NodeAddr, Arc
         evidence,
         containers: containers::Containers::default(),
         cosigns: cosigns::Cosigns::default(),
+        roots,
         waiting: queue::Waiting::default(),
         history,
         neighbours,
@@ -380,6 +384,8 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
         IndexRequest::Epoch(ask) => evidence::page(indexer, ask).await,
         IndexRequest::Cosign(word) => cosigns::answer(indexer, peer.node, *word).await,
         IndexRequest::Cosigns(epoch) => IndexReply::Cosigns(indexer.cosigns.of(epoch)),
+        IndexRequest::RootWord(word) => roots::answer(indexer, peer.node, *word).await,
+        IndexRequest::RootWords(number) => IndexReply::RootWords(indexer.roots.of(number)),
         IndexRequest::Containers(ask) => containers::page(indexer, ask).await,
         IndexRequest::Host(node) => {
             IndexReply::Listing(indexer.fleet().listed_of(outside::now(), node))

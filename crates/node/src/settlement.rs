@@ -5,6 +5,7 @@
 //! a [`Line`]: the [`Service`] in this process or over the network, or any node by HTTP.
 
 mod access;
+mod contracts;
 mod evm;
 mod forward;
 mod history;
@@ -31,7 +32,9 @@ use welkin_proto::{Order, SignedByAccount, Voucher};
 use welkin_types::{AccountId, LeaseId, Usd};
 
 pub use access::{ChainConfig, ChainConfigError};
+pub use contracts::Contracts;
 pub use evm::{EvmConfig, EvmSettlement};
+pub(crate) use history::account;
 pub use line::Line;
 pub use local::{LocalChain, LocalChainError};
 pub use question::{Answer, Question};
@@ -86,6 +89,11 @@ impl SettlementError {
 pub trait Settlement: Send + Sync + fmt::Debug {
     /// Asks one question.
     fn call(&self, request: Question) -> BoxFuture<'_, Result<Answer, SettlementError>>;
+
+    /// The way to the contracts beside the escrow, where there is one.
+    fn contracts(&self) -> Option<Contracts> {
+        None
+    }
 }
 
 /// Named questions over [`Settlement::call`].
@@ -110,6 +118,11 @@ impl Settle {
 
     async fn call(&self, request: Question) -> Result<Answer, SettlementError> {
         self.0.call(request).await
+    }
+
+    /// The contracts beside the escrow, where it is known where they stand.
+    pub fn contracts(&self) -> Option<Contracts> {
+        self.0.contracts()
     }
 
     /// How an account stands.

@@ -120,6 +120,10 @@ pub enum IndexRequest {
     Containers(ContainersAsk),
     /// "What does this host list?"
     Host(NodeId),
+    /// A member's signature of an epoch's root, for the settlement contract.
+    RootWord(Box<Signed<crate::rooted::RootWord>>),
+    /// "Which members have signed this epoch's root?" It is counted as the contract does, from 1.
+    RootWords(u32),
 }
 
 /// Where to go on in the list of all containers. Hosts are numbered, and keep their numbers for as long
@@ -241,6 +245,8 @@ pub enum IndexReply {
     Cosigns(Vec<Signed<crate::cosign::Cosign>>),
     /// Some of all containers.
     Containers(Box<ContainersPage>),
+    /// What members have signed, at most [`crate::rooted::ROOT_WORDS_MAX`].
+    RootWords(Vec<Signed<crate::rooted::RootWord>>),
 }
 
 /// Who can run a task. An indexer signs all of it at once: a signature for each offer would cost

@@ -26,6 +26,7 @@ pub mod queue;
 mod receipt;
 mod recover;
 mod reservation;
+pub mod rooted;
 pub mod settle;
 mod signed;
 pub mod site;

@@ -4,6 +4,7 @@ mod assignments;
 mod committee;
 mod cosigns;
 mod explain;
+mod roots;
 mod score;
 
 use std::fs::File;
@@ -26,6 +27,7 @@ use cosigns::{Compared, Words};
 
 pub(crate) use assignments::assignments;
 pub(crate) use explain::explain;
+pub(crate) use roots::{counted_proofs, roots};
 pub(crate) use score::score;
 
 /// The largest book that is read, in bytes.

@@ -237,6 +237,12 @@ async fn command(context: Context, command: Command) -> anyhow::Result<()> {
         Command::Checker(cli::Checker {
             command: Some(cli::CheckerCommand::Assignments(args)),
         }) => epoch::assignments(&context, &args).await,
+        Command::Checker(cli::Checker { command: Some(cli::CheckerCommand::Status) }) => {
+            epoch::roots(&context)
+        }
+        Command::Checker(cli::Checker { command: Some(cli::CheckerCommand::Proofs { file }) }) => {
+            epoch::counted_proofs(&context, &file)
+        }
         Command::Relay => roles::relay(&context).await,
         Command::Settlement => roles::settlement(&context).await,
         Command::Agent(args) => agent::run(&context, &args).await,

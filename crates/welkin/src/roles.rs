@@ -418,6 +418,16 @@ pub(crate) fn mystery(
     }))
 }
 
+/// The book of epochs of a checker in this folder, where it keeps one.
+pub(crate) fn roots(
+    context: &Context,
+    account: AccountKey,
+    dir: &Path,
+) -> Option<checker::RootsDeps> {
+    let dir = dir.join("roots");
+    context.config.checker.roots.then_some(checker::RootsDeps { account, dir })
+}
+
 /// `welkin checker`
 pub(crate) async fn checker(context: &Context) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
@@ -441,6 +451,7 @@ pub(crate) async fn checker(context: &Context) -> anyhow::Result<()> {
         look_every: checker::LOOK_EVERY,
         exam_percent: context.config.checker.exam_percent,
         cosign_statements_max: context.config.checker.cosign_statements_max,
+        roots: roots(context, node.account, &dir),
         mystery,
         region: checker_region(context)?,
     };

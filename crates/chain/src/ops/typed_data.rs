@@ -5,6 +5,7 @@
 
 use alloy_primitives::{Address, Bytes, U256};
 use serde_json::{Value, json};
+use welkin_proto::AccountSignature;
 
 use super::gov::{Proposal, Support};
 use super::{Act, Desk, OpsError};
@@ -67,6 +68,12 @@ impl std::str::FromStr for Signature {
     }
 }
 
+impl From<AccountSignature> for Signature {
+    fn from(AccountSignature { r, s, v }: AccountSignature) -> Self {
+        Self { r, s, v }
+    }
+}
+
 impl Signature {
     pub(super) fn bytes(&self) -> Bytes {
         [&self.r[..], &self.s, &[self.v]].concat().into()
@@ -86,6 +93,11 @@ pub(super) async fn typed(
 ) -> Result<Value, OpsError> {
     // All contracts answer alike; the token's types stand for all.
     let domain = desk.look(contract, Ath::eip712DomainCall {}).await?;
+    // Roles sign this without a person who reads it: a node must not have it sign for another chain.
+    let (chain_id, place) = (U256::from(desk.deployment().chain_id), desk.place(contract)?);
+    if domain.chainId != chain_id || domain.verifyingContract != place {
+        return Err(OpsError::Confused(contract.name()));
+    }
     Ok(json!({
         "types": {"EIP712Domain": fields(DOMAIN), name: fields(list)},
         "primaryType": name,

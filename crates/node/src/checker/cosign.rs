@@ -12,41 +12,24 @@ use tracing::{debug, info, warn};
 use welkin_ledger::epoch::{Book, Emissions};
 use welkin_proto::Signed;
 use welkin_proto::cosign::Cosign;
-use welkin_proto::epoch::Heading;
 use welkin_proto::epoch::Span;
 use welkin_proto::index::{IndexHello, IndexRequest};
 
+use super::evidence::{
+    ATTEMPTS_WHOLE, PAUSE, PAUSE_MAX, SETTLED_AFTER, SPREAD_MAX, Unfound, epoch_seconds, published,
+    within,
+};
 use super::{Deps, deliver};
-use crate::buyer::{Room, collect};
 use crate::connect::Caller;
 use crate::epoch::{Published, TARGET_MICROS, outcome};
 use crate::outside;
 
-/// What indexers have taken up to the closing is on their disks after that.
-const SETTLED_AFTER: Duration = Duration::from_secs(5);
-/// The pause after what failed; it doubles up to the longest.
-const PAUSE: Duration = Duration::from_secs(5);
-const PAUSE_MAX: Duration = Duration::from_secs(300);
-/// After so many attempts it is settled from what there is, where some indexers show nothing.
-const ATTEMPTS_WHOLE: u32 = 3;
 /// The evidence of so many epochs may be open at once: of those of a second.
 const EPOCHS_OPEN_MAX: u64 = 256;
-/// Bytes of one indexer's evidence, encoded.
-const BYTES_EACH_MAX: usize = 16 << 20;
-/// Checkers come to the indexers spread over so much of a period.
-const SPREAD_MAX: Duration = Duration::from_secs(30);
 
 /// Signs for ever.
 pub(super) async fn run(deps: Arc<Deps>, indexers: Arc<Vec<Caller>>) {
-    let mut pause = PAUSE;
-    let epoch_seconds = loop {
-        match deps.settle.epoch(0).await {
-            Ok(view) => break view.epoch_seconds.max(1),
-            Err(error) => debug!(error = %crate::chain(&error), "no length of an epoch yet"),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
-    };
+    let epoch_seconds = epoch_seconds(&deps).await;
     // The last one whose evidence is closed: its word may be lost where an indexer was started again.
     let before = last_closed(epoch_seconds);
     let mut epoch = before;
@@ -59,7 +42,7 @@ pub(super) async fn run(deps: Arc<Deps>, indexers: Arc<Vec<Caller>>) {
         let wait = welkin_types::UnixMillis(closes).since(outside::now()) + SETTLED_AFTER + spread;
         tokio::time::sleep(wait).await;
         let next = Span::of(epoch + 1, epoch_seconds).closes().saturating_mul(1_000);
-        pause = PAUSE;
+        let mut pause = PAUSE;
         for attempt in 0_u32.. {
             let left = next.saturating_sub(outside::now().0);
             let is_last = Duration::from_millis(left) < within(epoch_seconds) + pause * 3;
@@ -83,12 +66,6 @@ pub(super) async fn run(deps: Arc<Deps>, indexers: Arc<Vec<Caller>>) {
     }
 }
 
-/// How long one indexer may take to show its evidence: a slow one leaves time for the others and for
-/// another attempt before the next epoch closes.
-fn within(epoch_seconds: u64) -> Duration {
-    Duration::from_secs((epoch_seconds / 32).clamp(2, 300))
-}
-
 fn last_closed(epoch_seconds: u64) -> u64 {
     let now = outside::now().0 / 1_000;
     let is_open = |epoch: &u64| Span::of(*epoch, epoch_seconds).closes() > now;
@@ -108,28 +85,14 @@ async fn sign(
     if view.listed(deps.key.id()).is_none() {
         return Ok(());
     }
-    let each = deps.cosign_statements_max;
-    // Whoever fills its part, and some others, keep nobody from being heard.
-    let within = within(view.epoch_seconds);
-    let statements = each.saturating_mul(4);
-    let room = Room { statements, each, bytes_each: BYTES_EACH_MAX, within };
-    let heading = Heading::new(deps.domain, view);
-    let callers: Vec<_> = indexers.iter().collect();
-    let found = collect(&callers, &heading, room).await;
-    let failed = found.shown.iter().filter(|(_, shown)| shown.is_err()).count();
-    let count = found.shown.len();
-    // Those that show less are not believed instead: all checkers would sign what one indexer left over.
-    let is_too_large = found.too_large > 0 && found.too_large * 2 >= count;
-    if is_too_large || found.statements.len() >= room.statements {
-        warn!(epoch, each, "the evidence is more than `checker.cosign_statements_max`: not signed");
-        return Ok(());
-    }
-    // With a part of the evidence another root may come out: those that fail are waited for, a while.
-    if failed == count || (failed > 0 && !is_last) {
-        let why = found.shown.into_iter().find_map(|(_, shown)| shown.err());
-        return Err(why.unwrap_or_default());
-    }
-    let published = Published { heading, statements: found.statements };
+    let published = match published(deps, indexers, view, is_last).await {
+        Ok(published) => published,
+        Err(why @ Unfound::TooLarge(_)) => {
+            warn!(epoch, %why, "an epoch is not signed");
+            return Ok(());
+        }
+        Err(Unfound::Later(why)) => return Err(why),
+    };
     let settling = tokio::task::spawn_blocking(move || settled(published, epoch));
     let said = settling.await.map_err(|error| error.to_string())??;
     let root = alloy_primitives::hex::encode_prefixed(said.root);

@@ -1,7 +1,7 @@
 //! What one epoch's settlement hands to the next, as a file of JSON.
 
 use serde::{Deserialize, Serialize};
-use welkin_ledger::epoch::{Book, Emissions, LicenceStanding, Standing, Stream};
+use welkin_ledger::epoch::{Book, Claim, Claims, Emissions, LicenceStanding, Standing, Stream};
 use welkin_types::{AccountId, ContainerId};
 
 /// Why a book does not fit.
@@ -43,6 +43,16 @@ impl BookFile {
             licences: book.licences.iter().map(|(id, standing)| (*id, *standing)).collect(),
             quarter_periods: book.quarter_periods,
         }
+    }
+
+    /// What everybody has earned since the beginning.
+    pub fn claims(&self) -> Claims {
+        let totals = self.totals.iter();
+        Claims::new(totals.map(|(account, stream, units)| Claim {
+            account: *account,
+            stream: *stream,
+            units: *units,
+        }))
     }
 
     /// The book to settle an epoch with.

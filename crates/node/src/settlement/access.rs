@@ -105,6 +105,7 @@ impl ChainConfig {
             first_block: network.first_block,
             batch: BatchConfig { share_max, ..BatchConfig::default() },
             coin: self.coin()?,
+            contracts: network.places(),
         })
     }
 

@@ -14,6 +14,8 @@ use tokio::sync::OnceCell;
 use welkin_chain::address;
 use welkin_chain::batch::{BatchConfig, Entry, Standing};
 use welkin_chain::contracts::{Ath, Escrow, IEscrow, LocalFaucet};
+use welkin_chain::deployment::{Deployment, Places};
+use welkin_chain::ops::Desk;
 use welkin_chain::outbox::OutboxConfig;
 use welkin_chain::rpc::{CallRequest, Receipt, Rpc};
 use welkin_chain::sender::{Sender, SenderConfig};
@@ -27,7 +29,7 @@ use super::history::{self, History, Parties, account, lease_word, micros};
 use super::refusal::{refusal, rpc_refusal, skipped};
 use super::teller::{NotRedeemed, Redeemed, Teller, TellerConfig};
 use super::words::{lease_id, order_of, signature, voucher_of};
-use super::{Answer, BoxFuture, Line, Question, Settlement, SettlementError};
+use super::{Answer, BoxFuture, Contracts, Line, Question, Settlement, SettlementError};
 use crate::{Shutdown, outside};
 
 /// How an account's settlement works.
@@ -47,6 +49,8 @@ pub struct EvmConfig {
     pub batch: BatchConfig,
     /// What one of the chain's coins costs.
     pub coin: Usd,
+    /// Where all of the contracts stand, where that is known.
+    pub contracts: Option<Places>,
 }
 
 impl EvmConfig {
@@ -57,7 +61,9 @@ impl EvmConfig {
         let faucet = is_local.then(|| account(welkin_chain::genesis::Places::local().faucet));
         let (outbox, is_gas_free) = (OutboxConfig::default(), is_local);
         let batch = BatchConfig::default();
-        Self { domain, faucet, outbox, is_gas_free, first_block: 0, batch, coin: Usd::ZERO }
+        let contracts = is_local.then(Places::local);
+        let (first_block, coin) = (0, Usd::ZERO);
+        Self { domain, faucet, outbox, is_gas_free, first_block, batch, coin, contracts }
     }
 }
 
@@ -525,5 +531,12 @@ impl EvmSettlement {
 impl Settlement for EvmSettlement {
     fn call(&self, question: Question) -> BoxFuture<'_, Result<Answer, SettlementError>> {
         Box::pin(self.answer(question))
+    }
+
+    fn contracts(&self) -> Option<Contracts> {
+        let (chain_id, first_block) = (self.config.domain.chain_id, self.config.first_block);
+        let deployment = Deployment { chain_id, first_block, contracts: self.config.contracts? };
+        let desk = Desk::new(self.rpc().clone(), deployment, address(self.account));
+        Some(Contracts::new(desk, self.sender.clone()))
     }
 }

@@ -100,7 +100,7 @@ pub(super) fn micros(amount: U256) -> Usd {
     Usd::from_micros(u64::try_from(amount).unwrap_or(u64::MAX).min(Usd::MAX.micros()))
 }
 
-pub(super) fn account(address: Address) -> AccountId {
+pub(crate) fn account(address: Address) -> AccountId {
     AccountId::from_bytes(address.0.0)
 }
 

@@ -21,6 +21,7 @@ mod pages;
 mod queue;
 mod regions;
 mod reorgs;
+mod roots;
 mod sites;
 mod standby;
 mod turns;

@@ -361,6 +361,61 @@ async fn what_was_settled_is_signed_proposed_and_claimed() {
     assert_eq!(rewards::standing(&host).await.unwrap()[0].claimed, claim.wei());
 }
 
+/// What each epoch had to give is reckoned back from what the next one has.
+#[tokio::test]
+async fn what_counts_is_told_with_its_root_and_emissions() {
+    use welkin_chain::ops::committee::{self, Proposed};
+    let town = Town::open();
+    let desk = town.desk(ADMIN);
+    let price = U256::from(50_000_000_000_000_000_u64);
+    let mut emissions = welkin_ledger::epoch::Emissions::new(5_000_000);
+    let same = |grants: committee::Grants, emissions: &welkin_ledger::epoch::Emissions| {
+        assert_eq!(
+            (grants.epoch, grants.pool, grants.granted, grants.pool_min, grants.target_micros),
+            (
+                emissions.epoch,
+                emissions.pool,
+                emissions.granted,
+                emissions.pool_min,
+                emissions.target_micros
+            )
+        );
+    };
+    let mut before = Vec::new();
+    for number in 1..=3 {
+        let root = B256::repeat_byte(u8::try_from(number).unwrap());
+        epoch(&town, number, root, [U256::ZERO; 3]).await;
+        before.push(emissions);
+        emissions.advance(100, price);
+    }
+    let standing = committee::standing(&desk).await.unwrap();
+    assert_eq!((standing.counted, standing.root), (3, B256::repeat_byte(3)));
+    assert_eq!((standing.next_ends, standing.proposed), (START + 4 * DAY, None));
+    assert_eq!((standing.members.clone(), standing.threshold), (vec![address(ADMIN)], 1));
+    same(standing.grants, &emissions);
+    let counted = committee::counted_after(&desk, &standing, 1).await.unwrap();
+    assert_eq!(counted.len(), 2);
+    for (epoch, emissions) in
+        committee::counted_after(&desk, &standing, 0).await.unwrap().into_iter().zip(&before)
+    {
+        let n = u8::try_from(epoch.number).unwrap();
+        assert_eq!((epoch.root, epoch.ends), (B256::repeat_byte(n), START + u64::from(n) * DAY));
+        same(epoch.grants, emissions);
+    }
+    assert_eq!(committee::counted(&desk).await.unwrap(), 3);
+    // The next one is proposed, and waits for its window.
+    let root = B256::repeat_byte(4);
+    let next =
+        committee::Epoch { number: 4, root, data: B256::ZERO, totals: [U256::ZERO; 3], units: 1 };
+    let signed = account(ADMIN).sign(&committee::digest(&desk, &next).await.unwrap()).unwrap();
+    let signatures = vec![(address(ADMIN), Signature::from(signed))];
+    town.send(ADMIN, &[committee::propose(&desk, &next, signatures).await.unwrap()]).await;
+    let proposed = committee::standing(&desk).await.unwrap().proposed;
+    let at = town.now() - 1 + DAY;
+    assert!(matches!(proposed, Some(Proposed { root: of, ready_at, is_contested: false })
+        if of == root && ready_at <= at + 1));
+}
+
 #[tokio::test]
 async fn rewards_are_claimed_and_paid_out_over_half_a_year() {
     let town = Town::open();

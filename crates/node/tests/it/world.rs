@@ -107,8 +107,17 @@ impl World {
     /// The same, where those check from the first epoch on who register so soon after the first one.
     pub(crate) async fn start_founded(region: &str, founding: std::time::Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let shutdown = Shutdown::default();
         let service = service_founded(dir.path(), founding).await;
+        Self::start_over(region, dir, service).await
+    }
+
+    /// Over this settlement service, with everything else in the same folder.
+    pub(crate) async fn start_over(
+        region: &str,
+        dir: tempfile::TempDir,
+        service: Arc<Service>,
+    ) -> Self {
+        let shutdown = Shutdown::default();
         let settle_endpoint = endpoint([1; 32], &[ALPN_SETTLE]).await;
         let settle_addr = wire::from_net(&settle_endpoint.addr());
         let serving = settlement::serve(Arc::clone(&service), settle_endpoint, shutdown.clone());
@@ -236,9 +245,15 @@ impl World {
 
     /// A checker that looks at indexers so often.
     pub(crate) async fn checker_that_looks(&self, n: u8, look_every: std::time::Duration) {
+        let deps = checker::Deps { look_every, ..self.checker_deps(n).await };
+        checker::start(deps, &self.shutdown);
+    }
+
+    /// What a checker is started with that neither challenges nor signs epochs.
+    pub(crate) async fn checker_deps(&self, n: u8) -> checker::Deps {
         let key = NodeKey::from_secret(&[n; 32]);
         let settle = settle(&self.service, n, &self.shutdown);
-        let deps = checker::Deps {
+        checker::Deps {
             endpoint: endpoint([n; 32], &[]).await,
             key,
             domain: Domain::LOCAL,
@@ -246,13 +261,13 @@ impl World {
             settle,
             indexers: self.network.indexers.clone(),
             delegation: neighbourhood(n, "local", Vec::new()).operator,
-            look_every,
+            look_every: checker::LOOK_EVERY,
             exam_percent: 0,
             cosign_statements_max: 0,
+            roots: None,
             mystery: None,
             region: None,
-        };
-        checker::start(deps, &self.shutdown);
+        }
     }
 
     pub(crate) async fn buyer(&self) -> Buyer {

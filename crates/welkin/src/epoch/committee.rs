@@ -1,9 +1,9 @@
 //! `welkin epoch sign`, `propose` and `accept`: from a root that anybody computes to one that counts.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::Address;
 use welkin_chain::ops::committee::{self, Epoch};
 use welkin_chain::ops::typed_data::{self, Signature};
-use welkin_node::epoch::Outcome;
+use welkin_node::epoch::{Outcome, contract_epoch};
 use welkin_node::outside;
 use welkin_proto::epoch::Heading;
 use welkin_proto::epoch::Span;
@@ -27,13 +27,7 @@ async fn settle(context: &Context, of: &EpochArgs) -> anyhow::Result<Epoch> {
     let published = published(context, &of.from).await?;
     check_heading(context, &published.heading).await?;
     let Outcome { settled, .. } = settled(&published, of)?;
-    Ok(Epoch {
-        number: settled.epoch,
-        root: B256::from(settled.claims.root()),
-        data: B256::from(settled.data),
-        totals: settled.totals(),
-        units: settled.units,
-    })
+    Ok(contract_epoch(&settled))
 }
 
 /// What a member signs is of this network and over: a file's heading says only what its author wrote.

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, U256};
 use welkin_chain::ath;
 use welkin_chain::ops::rewards::{self, Proof};
-use welkin_ledger::epoch::{Cause, Claim, Share, Stream, UNIT_WEI};
+use welkin_ledger::epoch::{Cause, Claim, Claims, Share, Stream, UNIT_WEI};
 use welkin_node::epoch::{Outcome, delivered_quality};
 use welkin_types::AccountId;
 
@@ -30,19 +30,23 @@ pub(crate) async fn explain(context: &Context, args: &RewardsExplain) -> anyhow:
 
 /// All claims with their proofs, as `welkin claim --file` reads them.
 pub(super) fn proofs(outcome: &Outcome) -> Vec<Proof> {
-    let claims = outcome.settled.claims.list();
-    claims.iter().filter_map(|claim| proof(outcome, claim)).collect()
+    proofs_of(&outcome.settled.claims, outcome.settled.epoch)
 }
 
-fn proof(outcome: &Outcome, claim: &Claim) -> Option<Proof> {
-    let (claim, proof) = outcome.settled.claims.proof(claim.account, claim.stream)?;
+/// All totals with their proofs, as of this epoch.
+pub(super) fn proofs_of(claims: &Claims, epoch: u32) -> Vec<Proof> {
+    claims.list().iter().filter_map(|claim| proof(claims, epoch, claim)).collect()
+}
+
+fn proof(claims: &Claims, epoch: u32, claim: &Claim) -> Option<Proof> {
+    let (claim, proof) = claims.proof(claim.account, claim.stream)?;
     let stream = match claim.stream {
         Stream::Hosts => rewards::Stream::Hosts,
         Stream::Checkers => rewards::Stream::Checkers,
         Stream::Indexers => rewards::Stream::Indexers,
     };
     Some(Proof {
-        epoch: outcome.settled.epoch,
+        epoch,
         account: Address::from(*claim.account.as_bytes()),
         stream,
         total: claim.wei(),
@@ -115,7 +119,7 @@ fn data(outcome: &Outcome, account: AccountId) -> serde_json::Value {
                 "before_wei": wei(explained.before),
                 "total_wei": wei(explained.total),
                 "shares": shares,
-                "proof": claim.and_then(|claim| proof(outcome, &claim)),
+                "proof": claim.and_then(|claim| proof(&outcome.settled.claims, outcome.settled.epoch, &claim)),
             })
         })
         .collect();
@@ -153,7 +157,7 @@ fn text(outcome: &Outcome, account: AccountId) -> String {
         text.push_str(&out::table(&["CAUSE", "OF", "AMOUNT", "WEIGHT", "WHICH IS"], &rows));
         let (before, total) = (ath::show(wei(explained.before)), ath::show(wei(explained.total)));
         text.push_str(&format!("before {before}, total {total}\n"));
-        let proof = proof(outcome, &claim);
+        let proof = proof(&outcome.settled.claims, outcome.settled.epoch, &claim);
         let proof = proof.iter().flat_map(|proof| &proof.proof);
         proof.for_each(|hash| text.push_str(&format!("proof  {hash}\n")));
     }

@@ -121,6 +121,7 @@ impl World {
             batch: BatchConfig::default(),
             // So that everything goes out at once.
             coin: Usd::ZERO,
+            contracts: Some(self.deployment.contracts),
         }
     }
 
