@@ -381,6 +381,7 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
         IndexRequest::Cosign(word) => cosigns::answer(indexer, peer.node, *word).await,
         IndexRequest::Cosigns(epoch) => IndexReply::Cosigns(indexer.cosigns.of(epoch)),
         IndexRequest::Containers(ask) => containers::page(indexer, ask).await,
+        IndexRequest::Words(hosts) => containers::words(indexer, hosts).await,
         IndexRequest::Host(node) => {
             IndexReply::Listing(indexer.fleet().listed_of(outside::now(), node))
         }

@@ -120,6 +120,8 @@ pub enum IndexRequest {
     Containers(ContainersAsk),
     /// "What does this host list?"
     Host(NodeId),
+    /// "What have these hosts signed?", of at most [`WORDS_HOSTS_MAX`]: a row is only the indexer's word.
+    Words(Vec<NodeId>),
 }
 
 /// Where to go on in the list of all containers. Hosts are numbered, and keep their numbers for as long
@@ -146,6 +148,8 @@ pub struct ContainersPage {
 
 /// The most bytes of the rows of a [`ContainersPage`], but for those of its first host.
 pub const CONTAINERS_BYTES_MAX: usize = 512 << 10;
+/// The most hosts of which is asked at once what they have signed.
+pub const WORDS_HOSTS_MAX: usize = 1_024;
 
 /// A wish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,6 +245,9 @@ pub enum IndexReply {
     Cosigns(Vec<Signed<crate::cosign::Cosign>>),
     /// Some of all containers.
     Containers(Box<ContainersPage>),
+    /// What hosts have signed, as they did: the first of those that were asked for, at most
+    /// [`CONTAINERS_BYTES_MAX`] but for the first. Who is not listed here is left out.
+    Words(Vec<Signed<Capability>>),
 }
 
 /// Who can run a task. An indexer signs all of it at once: a signature for each offer would cost

@@ -314,7 +314,7 @@ make_enum! {
     IndexHello [3] { 0 => Host(a), 1 => Ask(a), 2 => Wait(a) }
     HostToIndexer [2] { 0 => Announce(a), 1 => Beats(a) }
     IndexerToHost [4] { 0 => Welcome(a), 1 => Refused(a), 2 => Hold(a), 3 => Notes(a) }
-    IndexRequest [18] {
+    IndexRequest [19] {
         0 => Match(a),
         1 => Offers { needs },
         2 => Report(a),
@@ -333,12 +333,13 @@ make_enum! {
         15 => Cosigns(a),
         16 => Containers(a),
         17 => Host(a),
+        18 => Words(a),
     }
-    IndexReply [15] {
+    IndexReply [16] {
         0 => Candidates(a), 1 => WhyNot(a), 2 => Listing(a), 3 => Reported, 4 => Located(a),
         5 => Refused(a), 6 => Indexers(a), 7 => Gossip(a), 8 => Prices(a),
         9 => Verified(a), 10 => Epoch(a), 11 => NotKept { is_full }, 12 => Sites(a),
-        13 => Cosigns(a), 14 => Containers(a),
+        13 => Cosigns(a), 14 => Containers(a), 15 => Words(a),
     }
     Statement [5] {
         0 => Roll(a), 1 => Probe(a), 2 => Exam(a), 3 => Lease(a), 4 => Digests(a),
