@@ -336,11 +336,12 @@ impl Role {
             match self.mind.poll() {
                 Output::Idle { wake_at } => return wake_at,
                 Output::Report(report) => self.report(&report),
-                Output::Probe { addr, container, minute, deadline, turn } => {
+                Output::Probe { addr, container, minute, deadline, turn, is_silent } => {
                     let prober = Arc::clone(&self.prober);
                     let host = addr.node;
-                    // Who stands in is expected: a challenge is for those that are not.
-                    if turn.is_some() {
+                    // Who stands in is expected: a challenge is for those that are not, and for hosts that
+                    // are there.
+                    if turn.is_some() && !is_silent {
                         self.exams.begin(host, container, minute, turn);
                         if let Some(target) = self.exams.target(host, container) {
                             self.sites.begin(target, minute, turn);
