@@ -58,7 +58,7 @@ fn a_newer_announcement_is_shown_instead_and_one_without_signatures_not() {
     let node = capability.addr.node;
     let seal = Seal::of(&old, &capability);
     fleet.announce_signed(NOW, account(1), capability.clone(), &seal).unwrap();
-    let newer = Capability { revision: 10, containers: some(2), ..capability.clone() };
+    let newer = Capability { revision: 10, containers: some(2), ..capability };
     let key = NodeKey::from_secret(&[3; 32]);
     let again = Signed::sign(&Domain::LOCAL, &key, &newer).unwrap();
     // A seal of something else is none.
