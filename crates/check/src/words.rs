@@ -10,6 +10,9 @@
 //! 2. [`Word::open`] verifies what was shown, [`Words::take`] keeps it if it is newer.
 //! 3. The same rows are believed, or not, when they are listed again.
 //!
+//! A host that works for the checker's own account is not believed in: nobody judges what is its own, and
+//! such a report would not count.
+//!
 //! Of each host some 70 bytes are kept, not what it signed: its date and a hash of what checkers use.
 
 use std::collections::BTreeMap;
@@ -19,7 +22,7 @@ use welkin_proto::index::Listing;
 use welkin_proto::{
     Capability, CapabilityError, ContainerOffer, Domain, NodeAddr, SignatureError, Signed, encode,
 };
-use welkin_types::{NodeId, UnixMillis};
+use welkin_types::{AccountId, NodeId, UnixMillis};
 
 use crate::TARGETS_MAX;
 
@@ -77,6 +80,8 @@ type Print = [u8; 16];
 pub struct Word {
     date: Date,
     capability: Capability,
+    /// Who is paid.
+    account: Option<AccountId>,
 }
 
 impl Word {
@@ -98,7 +103,8 @@ impl Word {
             return Err(WordError::Ahead { ahead_ms });
         }
         let date = Date { issued: capability.issued, revision: capability.revision };
-        Ok(Self { date, capability })
+        let account = capability.operator.signer(domain).ok();
+        Ok(Self { date, capability, account })
     }
 
     /// Where the host says that it is.
@@ -135,6 +141,8 @@ struct Known {
     date: Date,
     print: Print,
     listed: UnixMillis,
+    /// Whether it works for the checker's own account.
+    is_own: bool,
 }
 
 /// Rows of an indexer, told apart.
@@ -151,6 +159,7 @@ pub struct Told {
 pub struct Words {
     hosts: BTreeMap<NodeId, Known>,
     max: usize,
+    own: Option<AccountId>,
     /// When it was last looked for what is to be forgotten.
     swept: UnixMillis,
 }
@@ -164,7 +173,13 @@ impl Default for Words {
 impl Words {
     /// Words of so many hosts at most.
     pub const fn with_room_for(max: usize) -> Self {
-        Self { hosts: BTreeMap::new(), max, swept: UnixMillis(0) }
+        Self { hosts: BTreeMap::new(), max, own: None, swept: UnixMillis(0) }
+    }
+
+    /// The same, for a checker of this account: hosts of it are left out.
+    #[must_use]
+    pub fn of_account(self, own: AccountId) -> Self {
+        Self { own: Some(own), ..self }
     }
 
     /// Tells rows apart, of which a host's are together.
@@ -178,7 +193,9 @@ impl Words {
             match self.hosts.get_mut(&host) {
                 Some(known) if print_of(&rows) == Some(known.print) => {
                     known.listed = known.listed.max(now);
-                    told.believed.extend(rows);
+                    if !known.is_own {
+                        told.believed.extend(rows);
+                    }
                 }
                 _ => drop(told.wanted.insert(host, rows)),
             }
@@ -206,7 +223,8 @@ impl Words {
             return Err(WordError::Full);
         }
         let Some(print) = word.print() else { return Err(WordError::Full) };
-        self.hosts.insert(host, Known { date: word.date, print, listed: now });
+        let is_own = self.own.is_some() && word.account == self.own;
+        self.hosts.insert(host, Known { date: word.date, print, listed: now, is_own });
         Ok(())
     }
 

@@ -156,7 +156,7 @@ pub fn start(mut deps: Deps, shutdown: &Shutdown) {
         shutdown.spawn_until_asked("cosign", cosigning);
     }
     let (endpoint, domain) = (deps.endpoint.clone(), deps.domain);
-    let lists = Lists::new(domain);
+    let lists = Lists::new(domain, deps.delegation.signer(&domain).ok());
     let finder = Finder::new(Arc::clone(&indexers), lists.clone());
     let prober = Prober { endpoint: endpoint.clone(), domain, checker: node, finder };
     let who = Who { endpoint, domain, checker: node, turn: None };

@@ -176,3 +176,21 @@ fn where_there_is_no_room_those_go_that_are_listed_no_more() {
     assert_eq!(tell(1, later), Err(WordError::Full));
     assert_eq!(tell(2, later), Ok(rows(&of(2), 1)));
 }
+
+#[test]
+fn a_host_of_its_own_account_is_left_out() {
+    let own = AccountKey::from_secret(&[1; 32]).unwrap().id();
+    let mut words = Words::default().of_account(own);
+    let (mine, other) = (word(1, 7_000, (2, 1_000), NOW), word(2, 7_000, (2, 1_000), NOW));
+    // Whatever account an indexer writes into a row.
+    assert_eq!(told(&mut words, NOW, rows(&mine, 1), &signed(1, &mine)), Ok(Vec::new()));
+    assert_eq!(told(&mut words, NOW, rows(&other, 1), &signed(2, &other)), Ok(rows(&other, 1)));
+    // It is not asked for again.
+    assert_eq!(words.list(NOW, rows(&mine, 1)), Told::default());
+    // Once it works for somebody else it is visited.
+    let Capability { operator, .. } = word(1, 7_000, (0, 0), NOW);
+    let account = AccountKey::from_secret(&[3; 32]).unwrap();
+    let operator = SignedByAccount::sign(&Domain::LOCAL, &account, operator.message).unwrap();
+    let sold = Capability { operator, revision: 2, ..word(1, 7_001, (2, 1_000), NOW) };
+    assert_eq!(told(&mut words, NOW, rows(&sold, 1), &signed(1, &sold)), Ok(rows(&sold, 1)));
+}

@@ -8,7 +8,7 @@ use tracing::debug;
 use welkin_check::{Told, Word, WordError, Words};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, Listing, WORDS_HOSTS_MAX};
 use welkin_proto::{Capability, Domain, Signed};
-use welkin_types::NodeId;
+use welkin_types::{AccountId, NodeId};
 
 use super::ASK_TIMEOUT;
 use crate::connect::Caller;
@@ -35,8 +35,11 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    pub(super) fn new(domain: Domain) -> Self {
-        Self { domain, words: Arc::default() }
+    /// For a checker of this account, if it has one: its own hosts are left out.
+    pub(super) fn new(domain: Domain, own: Option<AccountId>) -> Self {
+        let words = Words::default();
+        let words = own.map_or(words.clone(), |own| words.of_account(own));
+        Self { domain, words: Arc::new(Mutex::new(words)) }
     }
 
     fn words(&self) -> MutexGuard<'_, Words> {
