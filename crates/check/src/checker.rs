@@ -6,8 +6,10 @@
 //!   in; at most once in each.
 //! - What was listed is known until the end of the epoch, whether it is still listed or not: so who
 //!   falls silent is visited on, and found silent.
-//! - At most [`Config::probes_max`] probes are under way; what can't begin within its minute is
-//!   not made up.
+//! - At most [`Config::probes_max`] probes of hosts that answered lately are under way, and fewer of
+//!   those that have not answered yet, and of those that were silent: each has places of its own, so
+//!   that the dead keep nobody from visiting the living. What can't begin within its minute is not
+//!   made up.
 //! - Every probe ends in one report: with what was found, or unreachable at its deadline.
 
 mod targets;
@@ -23,7 +25,7 @@ use welkin_types::{ContainerId, NodeId, UnixMillis};
 use crate::assignment::{epoch_of, minute_of};
 use crate::sortition::{Committees, Lot, Ticket, VrfPublic};
 pub use targets::TARGETS_MAX;
-use targets::{KEPT_MS_MIN, Target, Targets};
+use targets::{KEPT_MS_MIN, Standing, Target, Targets};
 
 /// The most checkers of an epoch; an epoch with more is not used.
 pub const CHECKERS_MAX: usize = 100_000;
@@ -37,16 +39,31 @@ const LOTS_MAX: usize = 2;
 pub struct Config {
     /// How many checkers check a container in a minute.
     pub committee: usize,
-    /// The most probes under way.
+    /// The most probes under way of hosts that answered lately.
     pub probes_max: usize,
+    /// The most of hosts that have not answered yet.
+    pub new_max: usize,
+    /// The most of hosts that were silent when they were visited last.
+    pub silent_max: usize,
     /// How long a probe may take, in milliseconds.
     pub deadline_ms: u64,
 }
 
 impl Default for Config {
-    /// Three checkers a container, 32 probes at once of at most 5 s.
+    /// Three checkers a container, 32 probes at once of at most 5 s, as many more of new hosts and 16 of
+    /// silent ones.
     fn default() -> Self {
-        Self { committee: 3, probes_max: 32, deadline_ms: 5_000 }
+        Self { committee: 3, probes_max: 32, new_max: 32, silent_max: 16, deadline_ms: 5_000 }
+    }
+}
+
+impl Config {
+    const fn places(&self, standing: Standing) -> usize {
+        match standing {
+            Standing::Heard => self.probes_max,
+            Standing::New => self.new_max,
+            Standing::Silent => self.silent_max,
+        }
     }
 }
 
@@ -95,6 +112,9 @@ pub enum Output {
         deadline: UnixMillis,
         /// What was drawn for the minute; none where this checker stands in.
         turn: Option<Turn>,
+        /// Whether the host was silent when it was visited last: there will hardly be anybody to ask
+        /// for more.
+        is_silent: bool,
     },
     /// Sign this and send it to the indexers.
     Report(Report),
@@ -110,6 +130,16 @@ pub enum Output {
 struct Known {
     epoch_seconds: u64,
     committees: Committees,
+}
+
+/// A probe under way.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    deadline: UnixMillis,
+    /// What shows that it was drawn.
+    proof: Option<TurnProof>,
+    /// Whose places it takes one of.
+    standing: Standing,
 }
 
 /// The checker's machine. Handle once, then poll until [`Output::Idle`].
@@ -132,12 +162,11 @@ pub struct Checker {
     targets: Targets,
     /// The present minute.
     minute: u64,
-    /// When to begin which probe of this minute.
-    due: BTreeSet<(UnixMillis, Target)>,
+    /// When to begin which probe of this minute, by how its host stood then.
+    due: BTreeSet<(Standing, UnixMillis, Target)>,
     /// What was begun in this minute.
     begun: BTreeSet<Target>,
-    /// Deadlines of the probes under way, and what shows that they were drawn.
-    under_way: BTreeMap<(Target, u64), (UnixMillis, Option<TurnProof>)>,
+    under_way: BTreeMap<(Target, u64), Begun>,
     /// Reports to be polled; no more than there were probes under way.
     reports: VecDeque<Report>,
 }
@@ -265,20 +294,17 @@ impl Checker {
     }
 
     fn on_probe_done(&mut self, probe: (Target, u64), finding: Finding) {
-        let begun = self.under_way.remove(&probe);
+        let Some(begun) = self.under_way.remove(&probe) else { return };
         let ((host, container), minute) = probe;
         // After its deadline a probe has found nothing, whatever comes.
-        let finding = match begun {
-            Some((deadline, _)) if deadline < self.now => Finding::Unreachable,
-            _ => finding,
-        };
-        let checker = self.me;
-        let report = |turn| Report { checker, host, container, minute, finding, turn };
-        self.reports.extend(begun.map(|(_, turn)| report(turn)));
+        let finding = if begun.deadline < self.now { Finding::Unreachable } else { finding };
+        self.targets.visited(host, finding != Finding::Unreachable);
+        let (checker, turn) = (self.me, begun.proof);
+        self.reports.push_back(Report { checker, host, container, minute, finding, turn });
     }
 
     fn on_deadlines(&mut self) {
-        let over = self.under_way.iter().filter(|(_, (deadline, _))| *deadline < self.now);
+        let over = self.under_way.iter().filter(|(_, begun)| begun.deadline < self.now);
         let over: Vec<_> = over.map(|(probe, _)| *probe).collect();
         over.into_iter().for_each(|probe| self.on_probe_done(probe, Finding::Unreachable));
     }
@@ -296,15 +322,16 @@ impl Checker {
     }
 
     /// When to begin with a container in the present minute, if that is to be done.
-    fn due_of(&self, target: Target) -> Option<(UnixMillis, Target)> {
-        let (minute, container) = (self.minute, target.1);
+    fn due_of(&self, target: Target) -> Option<(Standing, UnixMillis, Target)> {
+        let (minute, (host, container)) = (self.minute, target);
         let Known { committees, .. } = self.known(minute)?;
         let (lot, _) = self.lots.get(&minute)?;
         let is_mine = committees.visits(lot, minute, container)
             || committees.stand_ins(minute, container).contains(&self.me);
         let second = u64::from(lot.second(container));
         let at = UnixMillis(minute.saturating_mul(60_000) + second * 1_000);
-        (is_mine && !self.begun.contains(&target)).then_some((at, target))
+        let standing = self.targets.standing(host);
+        (is_mine && !self.begun.contains(&target)).then_some((standing, at, target))
     }
 
     /// What shows that a container was drawn for the present minute; none where this checker stands in.
@@ -316,30 +343,52 @@ impl Checker {
     }
 
     fn poll_probe(&mut self) -> Option<Output> {
+        let mut next = || Standing::ALL.into_iter().find_map(|of| self.poll_probe_of(of));
+        // What is sorted anew may belong to those that were looked at before.
+        next().or_else(next)
+    }
+
+    fn poll_probe_of(&mut self, standing: Standing) -> Option<Output> {
         let (target, addr) = loop {
-            let (_, target) = *self.due.first().filter(|(at, _)| *at <= self.now)?;
-            if self.under_way.len() >= self.config.probes_max {
+            let next = self.next_due(standing)?;
+            let (_, at, target) = next;
+            let taken = self.under_way.values().filter(|begun| begun.standing == standing);
+            if at > self.now || taken.count() >= self.config.places(standing) {
                 return None;
             }
-            self.due.pop_first();
-            // One that was forgotten meanwhile keeps no other one waiting.
-            if let Some(addr) = self.targets.addr(target) {
-                break (target, addr.clone());
+            self.due.remove(&next);
+            match self.targets.place(target) {
+                Some((addr, now)) if now == standing => break (target, addr.clone()),
+                // It was visited since, beside another container of its host.
+                Some((_, now)) => drop(self.due.insert((now, at, target))),
+                // One that was forgotten meanwhile keeps no other one waiting.
+                None => (),
             }
         };
         let deadline = UnixMillis(self.now.0.saturating_add(self.config.deadline_ms));
         let (minute, turn) = (self.minute, self.turn(target.1));
         self.begun.insert(target);
-        self.under_way.insert((target, minute), (deadline, turn.map(|turn| turn.proof)));
-        Some(Output::Probe { addr, container: target.1, minute, deadline, turn })
+        let proof = turn.map(|turn| turn.proof);
+        self.under_way.insert((target, minute), Begun { deadline, proof, standing });
+        let is_silent = standing == Standing::Silent;
+        Some(Output::Probe { addr, container: target.1, minute, deadline, turn, is_silent })
+    }
+
+    /// What is due next of those that stood so.
+    fn next_due(&self, standing: Standing) -> Option<(Standing, UnixMillis, Target)> {
+        const LEAST: Target = (NodeId::from_bytes([0; 32]), ContainerId::from_bytes([0; 16]));
+        let next = self.due.range((standing, UnixMillis(0), LEAST)..).next();
+        next.copied().filter(|(of, ..)| *of == standing)
     }
 
     /// The next deadline, beginning of a probe or beginning of a minute.
     fn wake_at(&self) -> UnixMillis {
         let minute = UnixMillis((self.minute + 1).saturating_mul(60_000));
-        let deadline = self.under_way.values().map(|(at, _)| at.0.saturating_add(1)).min();
+        let deadline =
+            self.under_way.values().map(|begun| begun.deadline.0.saturating_add(1)).min();
         // What is due already waits for the end of another probe.
-        let due = self.due.first().map(|(at, _)| *at).filter(|at| *at > self.now);
+        let due = Standing::ALL.into_iter().filter_map(|standing| self.next_due(standing));
+        let due = due.map(|(_, at, _)| at).filter(|at| *at > self.now).min();
         [Some(minute), deadline.map(UnixMillis), due].into_iter().flatten().min().unwrap_or(minute)
     }
 }

@@ -17,6 +17,8 @@ pub mod score;
 pub mod site;
 pub mod sortition;
 mod way;
+mod words;
 
 pub use assignment::{PROBE_SECONDS, assignment, epoch_of, minute_of, second_of_minute};
 pub use checker::{CHECKERS_MAX, Checker, Config, EPOCHS_MAX, Input, Output, TARGETS_MAX};
+pub use words::{AHEAD_MS_MAX, Told, Word, WordError, Words};

@@ -20,6 +20,7 @@ mod numbers;
 mod restore;
 pub(crate) mod rows;
 mod scores;
+mod seal;
 mod slab;
 mod table;
 mod timers;
@@ -34,6 +35,7 @@ use welkin_types::{
 
 pub use block::{Block, BlockError, Head as BlockHead};
 pub use restore::{ReadHosts, Restoring};
+pub use seal::Seal;
 
 use crate::index::{Index, RowId};
 use crate::score::{ReportRefusal, Score};

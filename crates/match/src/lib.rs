@@ -32,7 +32,7 @@ pub use find::{Candidate, Found, Query};
 pub use fleet::{
     AnnounceRefusal, BeatRefusal, Block, BlockError, BlockHead, CONTAINERS_MAX, Fleet, HOLD_MS_MAX,
     HOLDS_MAX, HOLDS_PER_BUYER_MAX, HOST_BYTES_MAX, HOSTS_MAX, HoldRefusal, ReadHosts, Restoring,
-    SCORES_MAX, SILENT_MS, STALE_MS, State, UNCONFIRMED_CUT_BP, WORDS_BYTES_MAX,
+    SCORES_MAX, SILENT_MS, STALE_MS, Seal, State, UNCONFIRMED_CUT_BP, WORDS_BYTES_MAX,
 };
 pub use presence::{
     BeatDropped, DumpError, KEY_EPOCH_MS, PERIOD_MS, Presence, SESSIONS_MAX, SessionRecord,

@@ -16,6 +16,7 @@
     reason = "a measurement stops at the first surprise and prints what it found"
 )]
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,12 +25,13 @@ use std::time::Duration;
 use welkin_check::sortition::VrfKey;
 use welkin_net::{Endpoint, EndpointConfig};
 use welkin_node::settlement::{Answer, BoxFuture, Question, Settle, Settlement, SettlementError};
-use welkin_node::{Shutdown, checker, host, identity, wire};
+use welkin_node::{Shutdown, checker, host, identity, outside, wire};
 use welkin_proto::index::{
     ContainersPage, IndexHello, IndexReply, IndexRequest, LISTED_MAX, Listing,
 };
 use welkin_proto::settle::{EpochView, Listed};
-use welkin_proto::{ALPN_INDEX, AccountKey, Domain, NodeAddr, NodeKey};
+use welkin_proto::{ALPN_INDEX, AccountKey, Capability, Domain, NodeAddr, NodeKey, Signed};
+use welkin_types::NodeId;
 
 /// As the program's.
 #[global_allocator]
@@ -45,6 +47,9 @@ const SECONDS: u64 = 180;
 const WARM: Duration = Duration::from_secs(60);
 const CHECKER: [u8; 32] = [200; 32];
 const LASTING: Duration = Duration::from_secs(7_200);
+
+/// What hosts have signed.
+type Words = BTreeMap<NodeId, Signed<Capability>>;
 
 fn vrf() -> VrfKey {
     VrfKey::from_seed(&CHECKER).unwrap()
@@ -112,10 +117,12 @@ async fn child(indexers: &[String]) {
 async fn parent(containers: usize, seconds: u64) {
     let (dir, shutdown) = (tempfile::tempdir().unwrap(), Shutdown::default());
     let mut listings = Vec::new();
+    let mut words = BTreeMap::new();
     let mut hosts = Vec::new();
     for number in 0..containers.div_ceil(OF_HOST) {
         let count = OF_HOST.min(containers - number * OF_HOST);
         let host = start(dir.path().join(number.to_string()), number, count, &shutdown).await;
+        words.insert(host.addr().node, word(&host, number));
         listings.extend(host.containers().iter().map(|container| Listing {
             addr: host.addr(),
             operator: AccountKey::from_secret(&[9; 32]).unwrap().id(),
@@ -130,8 +137,10 @@ async fn parent(containers: usize, seconds: u64) {
     }
     let reports = Arc::new(AtomicU64::new(0));
     let mut indexers = Vec::new();
-    for (number, rows) in (100_u8..).zip(listings.chunks(LISTED_MAX)) {
-        indexers.push(list(number, rows.to_vec(), &reports, &shutdown).await.to_string());
+    let words = Arc::new(words);
+    for (number, rows) in (100_u8..).zip(listings.chunks(LISTED_MAX / OF_HOST * OF_HOST)) {
+        let shown = (rows.to_vec(), Arc::clone(&words));
+        indexers.push(list(number, shown, &reports, &shutdown).await.to_string());
     }
     // Each indexer is told of everything.
     let told_to = u64::try_from(indexers.len()).unwrap();
@@ -191,10 +200,28 @@ async fn start(
     host::start(config, deps, shutdown.clone()).await.unwrap()
 }
 
+/// What a host has signed of itself.
+fn word(host: &host::HostHandle, number: usize) -> Signed<Capability> {
+    let secret = [u8::try_from(number).unwrap() + 1; 32];
+    let (key, operator) =
+        (NodeKey::from_secret(&secret), AccountKey::from_secret(&secret).unwrap());
+    let issued = outside::now();
+    let capability = Capability {
+        addr: host.addr(),
+        operator: identity::delegate(&Domain::LOCAL, &operator, key.id(), LASTING).unwrap(),
+        region: "local".parse().unwrap(),
+        containers: host.containers().to_vec(),
+        revision: 1,
+        issued,
+        expires: issued.after(LASTING),
+    };
+    Signed::sign(&Domain::LOCAL, &key, &capability).unwrap()
+}
+
 /// Lists these rows to whoever asks, and counts reports.
 async fn list(
     number: u8,
-    rows: Vec<Listing>,
+    (rows, words): (Vec<Listing>, Arc<Words>),
     reports: &Arc<AtomicU64>,
     shutdown: &Shutdown,
 ) -> NodeAddr {
@@ -205,6 +232,7 @@ async fn list(
     shutdown.spawn_until_asked("lists", async move {
         while let Some(incoming) = endpoint.accept().await {
             let (rows, reports) = (Arc::clone(&rows), Arc::clone(&reports));
+            let words = Arc::clone(&words);
             serving.spawn_until_asked("list", async move {
                 let Ok(connection) = incoming.handshake().await else { return };
                 while let Ok((mut send, mut recv)) = connection.accept().await {
@@ -216,6 +244,9 @@ async fn list(
                             let page = ContainersPage { list: 1, rows: rows.to_vec(), next: None };
                             IndexReply::Containers(Box::new(page))
                         }
+                        IndexRequest::Words(hosts) => IndexReply::Words(
+                            hosts.iter().filter_map(|host| words.get(host).cloned()).collect(),
+                        ),
                         IndexRequest::Report(_) => {
                             reports.fetch_add(1, Ordering::Relaxed);
                             IndexReply::Reported

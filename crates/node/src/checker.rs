@@ -4,10 +4,13 @@
 //! carries the machine's probes to hosts and its signed reports to indexers.
 
 mod cosign;
+mod desk;
 mod evidence;
 mod exam;
 mod exams;
+mod lists;
 mod mystery;
+mod probe;
 mod residency;
 mod roots;
 mod site;
@@ -25,22 +28,26 @@ use tracing::{debug, error, info, warn};
 use welkin_check::sortition::{Lot, VrfKey};
 use welkin_check::{Checker, Config as MindConfig, Input, Output};
 use welkin_net::Endpoint;
-use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
+use welkin_proto::check::Report;
 use welkin_proto::epoch::{Roll, Statement};
 use welkin_proto::exam::ExamReport;
-use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
+use welkin_proto::index::{IndexHello, IndexRequest};
 use welkin_proto::settle::SettleRefusal;
 use welkin_proto::{
-    ALPN_CHECK, ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, Signable, Signed,
-    SignedByAccount, Turn, TurnProof,
+    ALPN_INDEX, Delegation, Domain, NodeAddr, NodeKey, Signable, Signed, SignedByAccount, Turn,
+    TurnProof,
 };
-use welkin_types::{ContainerId, Region, UnixMillis};
+use welkin_types::{NodeId, Region, UnixMillis};
 
 pub use exam::{ExamError, Target, Who, Window, examine, examine_all};
 pub use mystery::{MysteryBounds, MysteryConfig, MysteryDeps};
 pub use residency::{Pace, look};
 pub use roots::{CountedClaims, PageError, RootsDeps, RootsStatus};
 pub use site::measure;
+
+use desk::{Desk, deliver};
+use lists::Lists;
+use probe::{Finder, Probed, Prober};
 
 use crate::connect::Caller;
 use crate::settlement::{Settle, SettlementError};
@@ -54,17 +61,12 @@ const LISTING_EVERY: Duration = Duration::from_secs(10);
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often an epoch's seed and list are asked for that are not shown yet.
 const EPOCH_EVERY: Duration = Duration::from_secs(1);
-/// The most reports on their way.
-const REPORTS_MAX: usize = 1_024;
 /// How often two indexers are looked at, where nothing else is said.
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// The pause before it is said again for whom this checker takes part, where not all have heard it; it
 /// doubles up to the longest.
 const ENROL_PAUSE: Duration = Duration::from_secs(5);
 const ENROL_PAUSE_MAX: Duration = Duration::from_secs(60);
-/// What is not taken now is sent again after this, then after three times as long, so often.
-const SEND_PAUSE: Duration = Duration::from_secs(2);
-const SENDS: u32 = 4;
 /// Pause before a failed registration is tried again.
 const REGISTER_PAUSE: Duration = Duration::from_secs(2);
 
@@ -167,16 +169,20 @@ pub fn start(mut deps: Deps, shutdown: &Shutdown) {
         shutdown.spawn_until_asked("roots", bringing);
     }
     let (endpoint, domain) = (deps.endpoint.clone(), deps.domain);
+    let lists = Lists::new(domain, deps.delegation.signer(&domain).ok());
+    let finder = Finder::new(Arc::clone(&indexers), lists.clone());
+    let prober = Prober { endpoint: endpoint.clone(), domain, checker: node, finder };
     let who = Who { endpoint, domain, checker: node, turn: None };
     let role = Role {
         sites: sites::Sites::new(who.clone(), deps.exam_percent, deps.region.clone()),
         exams: exams::Exams::new(who, deps.exam_percent),
         deps,
         mind,
-        walk: walk::Walk::new(Arc::clone(&indexers)),
+        walk: walk::Walk::new(Arc::clone(&indexers), lists),
+        desk: Desk::start(&indexers, shutdown),
         indexers,
+        prober: Arc::new(prober),
         probes: JoinSet::new(),
-        reports: JoinSet::new(),
         enrolled: Enrolled::new(),
     };
     shutdown.spawn_until_asked("checker", role.run());
@@ -186,8 +192,10 @@ struct Role {
     deps: Arc<Deps>,
     mind: Checker,
     indexers: Arc<Vec<Caller>>,
-    probes: JoinSet<Input>,
-    reports: JoinSet<()>,
+    /// What was found, and whose host was found elsewhere than it was listed.
+    probes: JoinSet<(Input, Option<NodeId>)>,
+    prober: Arc<Prober>,
+    desk: Desk,
     walk: walk::Walk,
     exams: exams::Exams,
     sites: sites::Sites,
@@ -241,7 +249,10 @@ impl Role {
             let wake = self.drain();
             let wait = wake.since(outside::now()).min(LISTING_EVERY);
             let input = tokio::select! {
-                Some(Ok(input)) = self.probes.join_next() => input,
+                Some(Ok((input, moved))) = self.probes.join_next() => {
+                    moved.into_iter().for_each(|host| self.walk.ask_about(host));
+                    input
+                }
                 (rows, is_answer) = self.walk.next() => {
                     let evasive = self.exams.list(&rows, is_answer);
                     evasive.iter().for_each(|report| self.report_exam(report));
@@ -337,146 +348,43 @@ impl Role {
         loop {
             match self.mind.poll() {
                 Output::Idle { wake_at } => return wake_at,
-                Output::Report(report) => self.report(report),
-                Output::Probe { addr, container, minute, deadline, turn } => {
-                    let deps = Arc::clone(&self.deps);
+                Output::Report(report) => self.report(&report),
+                Output::Probe { addr, container, minute, deadline, turn, is_silent } => {
+                    let prober = Arc::clone(&self.prober);
                     let host = addr.node;
-                    // Who stands in is expected: a challenge is for those that are not.
-                    if turn.is_some() {
+                    // Who stands in is expected: a challenge is for those that are not, and for hosts that
+                    // are there.
+                    if turn.is_some() && !is_silent {
                         self.exams.begin(host, container, minute, turn);
                         if let Some(target) = self.exams.target(host, container) {
                             self.sites.begin(target, minute, turn);
                         }
                     }
                     self.probes.spawn(async move {
-                        let finding = probe(&deps, addr, container, minute, deadline).await;
-                        Input::ProbeDone { host, container, minute, finding }
+                        let Probed { finding, has_moved } =
+                            prober.probe(addr, container, minute, deadline).await;
+                        let done = Input::ProbeDone { host, container, minute, finding };
+                        (done, Some(host).filter(|_| has_moved))
                     });
                 }
             }
         }
     }
 
-    fn report(&mut self, report: Report) {
-        self.send(&report, IndexRequest::Report);
+    fn report(&self, report: &Report) {
+        self.send(report, IndexRequest::Report);
     }
 
-    fn report_exam(&mut self, report: &ExamReport) {
+    fn report_exam(&self, report: &ExamReport) {
         self.send(report, IndexRequest::Exam);
     }
 
     /// Sends a report, aside: a slow indexer must not make other probes late.
-    fn send<T: Signable>(
-        &mut self,
-        report: &T,
-        request: impl FnOnce(Box<Signed<T>>) -> IndexRequest,
-    ) {
-        while self.reports.try_join_next().is_some() {}
-        if self.reports.len() >= REPORTS_MAX {
-            warn!("indexers are too slow: a report is dropped");
-            return;
+    fn send<T: Signable>(&self, report: &T, request: impl FnOnce(Box<Signed<T>>) -> IndexRequest) {
+        match Signed::sign(&self.deps.domain, &self.deps.key, report) {
+            Ok(signed) => self.desk.send(IndexHello::Ask(Box::new(request(Box::new(signed))))),
+            Err(error) => warn!(%error, "a report can't be signed"),
         }
-        let signed = match Signed::sign(&self.deps.domain, &self.deps.key, report) {
-            Ok(signed) => signed,
-            Err(error) => {
-                warn!(%error, "a report can't be signed");
-                return;
-            }
-        };
-        let hello = IndexHello::Ask(Box::new(request(Box::new(signed))));
-        let delivered = deliver(Arc::clone(&self.indexers), hello);
-        self.reports.spawn(async move {
-            delivered.await;
-        });
-    }
-}
-
-/// Says something to all indexers, again to those that can't be reached or have no room now; whether
-/// all took it.
-async fn deliver(indexers: Arc<Vec<Caller>>, hello: IndexHello) -> bool {
-    let hello = Arc::new(hello);
-    let mut left: Vec<_> = (0..indexers.len()).collect();
-    let (mut is_taken, mut pause) = (true, SEND_PAUSE);
-    for send in 0..SENDS {
-        if send > 0 {
-            tokio::time::sleep(pause).await;
-            pause *= 3;
-        }
-        // All at once: one that is down keeps nothing from the others.
-        let mut asking = tokio::task::JoinSet::new();
-        for place in left.drain(..) {
-            let (indexers, hello) = (Arc::clone(&indexers), Arc::clone(&hello));
-            asking.spawn(async move { (place, indexers[place].ask(&hello, ASK_TIMEOUT).await) });
-        }
-        let mut again = Vec::new();
-        while let Some(Ok((place, said))) = asking.join_next().await {
-            match said {
-                Ok(IndexReply::Reported) => debug!("reported"),
-                Ok(IndexReply::NotKept { is_full: false }) => again.push(place),
-                Ok(IndexReply::NotKept { is_full: true }) => {
-                    warn!(indexer = %indexers[place].addr().node, "it has no room in this epoch");
-                }
-                Ok(IndexReply::Refused(why)) => {
-                    debug!(why, "a report is refused");
-                    is_taken = false;
-                }
-                Ok(_) => debug!("a report got no answer"),
-                Err(error) => {
-                    debug!(error = %crate::chain(&error), "a report was not delivered");
-                    again.push(place);
-                }
-            }
-        }
-        left = again;
-        if left.is_empty() {
-            break;
-        }
-    }
-    is_taken && left.is_empty()
-}
-
-async fn probe(
-    deps: &Deps,
-    addr: NodeAddr,
-    container: ContainerId,
-    minute: u64,
-    deadline: UnixMillis,
-) -> Finding {
-    let within = deadline.since(outside::now());
-    let asked = tokio::time::timeout(within, ask(deps, addr, container, minute, within));
-    asked.await.unwrap_or(Finding::Unreachable)
-}
-
-async fn ask(
-    deps: &Deps,
-    addr: NodeAddr,
-    container: ContainerId,
-    minute: u64,
-    within: Duration,
-) -> Finding {
-    let host = addr.node;
-    let caller = Caller::new(deps.endpoint.clone(), addr, ALPN_CHECK);
-    // The connection is made first: the round trip is that of the question alone.
-    let Ok(connection) = caller.connection().await else { return Finding::Unreachable };
-    let nonce = outside::random();
-    let sent = Instant::now();
-    let reply: Result<Signed<ProbeReply>, _> = caller.ask(&Probe { nonce, minute }, within).await;
-    let rtt = sent.elapsed();
-    connection.close(0, b"done");
-    let reply = match reply {
-        Ok(reply) => reply,
-        Err(crate::CallError::Wire(error)) if error.is_peers_fault() => {
-            return Finding::Malformed;
-        }
-        Err(_) => return Finding::Unreachable,
-    };
-    match reply.open_by(&deps.domain, host) {
-        Ok(reply) if reply.nonce != nonce || reply.checker != deps.key.id() => Finding::Malformed,
-        Ok(reply) if reply.free.iter().any(|(listed, _)| *listed == container) => {
-            Finding::Online { rtt_us: u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX) }
-        }
-        Ok(_) => Finding::NotListed,
-        Err(_) => Finding::Malformed,
     }
 }
 

@@ -387,6 +387,7 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
         IndexRequest::RootWord(word) => roots::answer(indexer, peer.node, *word).await,
         IndexRequest::RootWords(number) => IndexReply::RootWords(indexer.roots.of(number)),
         IndexRequest::Containers(ask) => containers::page(indexer, ask).await,
+        IndexRequest::Words(hosts) => containers::words(indexer, hosts).await,
         IndexRequest::Host(node) => {
             IndexReply::Listing(indexer.fleet().listed_of(outside::now(), node))
         }

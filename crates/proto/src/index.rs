@@ -124,6 +124,8 @@ pub enum IndexRequest {
     RootWord(Box<Signed<crate::rooted::RootWord>>),
     /// "Which members have signed this epoch's root?" It is counted as the contract does, from 1.
     RootWords(u32),
+    /// "What have these hosts signed?", of at most [`WORDS_HOSTS_MAX`]: a row is only the indexer's word.
+    Words(Vec<NodeId>),
 }
 
 /// Where to go on in the list of all containers. Hosts are numbered, and keep their numbers for as long
@@ -150,6 +152,8 @@ pub struct ContainersPage {
 
 /// The most bytes of the rows of a [`ContainersPage`], but for those of its first host.
 pub const CONTAINERS_BYTES_MAX: usize = 512 << 10;
+/// The most hosts of which is asked at once what they have signed.
+pub const WORDS_HOSTS_MAX: usize = 1_024;
 
 /// A wish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,6 +251,9 @@ pub enum IndexReply {
     Containers(Box<ContainersPage>),
     /// What members have signed, at most [`crate::rooted::ROOT_WORDS_MAX`].
     RootWords(Vec<Signed<crate::rooted::RootWord>>),
+    /// What hosts have signed, as they did: the first of those that were asked for, at most
+    /// [`CONTAINERS_BYTES_MAX`] but for the first. Who is not listed here is left out.
+    Words(Vec<Signed<Capability>>),
 }
 
 /// Who can run a task. An indexer signs all of it at once: a signature for each offer would cost

@@ -91,6 +91,20 @@ impl<T: Signable> Signed<T> {
         Ok(Self { body, signer: key.id(), signature, kind: PhantomData })
     }
 
+    /// Puts a statement and a signature together that were kept apart. Whether the signature is its
+    /// own is as unknown as of anything that was received: [`Self::open`] tells.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if it is too large.
+    pub fn from_parts(
+        statement: &T,
+        signer: NodeId,
+        signature: NodeSignature,
+    ) -> Result<Self, CodecError> {
+        Ok(Self { body: encode(statement)?, signer, signature, kind: PhantomData })
+    }
+
     /// Verifies the signature and returns the statement. Who signed is [`Self::signer`].
     ///
     /// # Errors
@@ -129,6 +143,11 @@ impl<T> Signed<T> {
     /// Who says that they signed; true only after [`Self::open`].
     pub const fn signer(&self) -> NodeId {
         self.signer
+    }
+
+    /// The signature, to be kept apart from its statement.
+    pub const fn signature(&self) -> NodeSignature {
+        self.signature
     }
 
     /// SHA-256 of the body: names this statement.
@@ -178,6 +197,15 @@ mod tests {
         assert!(matches!(taken.open(&domain), Err(SignatureError::Key(_))));
         let same: Signed<Note> = decode(&bytes).unwrap();
         assert_eq!(same.digest(), signed.digest());
+    }
+
+    #[test]
+    fn what_was_kept_apart_is_put_together_again() {
+        let key = NodeKey::from_secret(&[1; 32]);
+        let signed = Signed::sign(&Domain::LOCAL, &key, &Note(7)).unwrap();
+        let of = |note| Signed::from_parts(&note, key.id(), signed.signature()).unwrap();
+        assert_eq!(of(Note(7)), signed);
+        assert!(matches!(of(Note(8)).open(&Domain::LOCAL), Err(SignatureError::Key(_))));
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]

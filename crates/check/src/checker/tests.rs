@@ -91,7 +91,8 @@ struct World {
     under_way: BTreeMap<(Target, u64), UnixMillis>,
 }
 
-const CONFIG: Config = Config { committee: 2, probes_max: 3, deadline_ms: 5_000 };
+const CONFIG: Config =
+    Config { committee: 2, probes_max: 3, new_max: 2, silent_max: 1, deadline_ms: 5_000 };
 
 impl World {
     fn new() -> Self {
@@ -155,7 +156,7 @@ impl World {
     fn drain(&mut self, mut done: Option<((Target, u64), Finding)>) {
         loop {
             match self.checker.poll() {
-                Output::Probe { addr, container, minute, deadline, turn } => {
+                Output::Probe { addr, container, minute, deadline, turn, .. } => {
                     self.check_probe((addr.node, container), minute, deadline, turn.is_some());
                 }
                 Output::Report(report) => {
@@ -198,7 +199,7 @@ impl World {
         assert!(self.probed.insert((target, minute)), "once a minute");
         assert_eq!(deadline.0, self.now + 5_000);
         self.under_way.insert((target, minute), deadline);
-        assert!(self.under_way.len() <= CONFIG.probes_max);
+        assert!(self.under_way.len() <= CONFIG.probes_max + CONFIG.new_max + CONFIG.silent_max);
     }
 }
 
@@ -346,11 +347,89 @@ fn who_falls_silent_is_visited_until_the_epoch_ends() {
 /// More containers than a list has rows, learnt page by page: all are visited.
 #[test]
 fn what_comes_page_by_page_is_all_visited() {
-    let mut checker = Checker::new(node(0), Config { probes_max: 4_096, ..CONFIG });
+    let mut checker = Checker::new(node(0), Config { new_max: 4_096, silent_max: 4_096, ..CONFIG });
     checker.handle(UnixMillis(6_000_000), Input::Epoch(view(50, 1, 1)));
     for host in 100..112 {
         let page = (0..250).map(|number| listing(host, number)).collect();
         checker.handle(UnixMillis(6_000_000), Input::Listings(page));
     }
     assert_eq!(minute_of_probes(&mut checker, 100).len(), 3_000);
+}
+
+/// Ticks through a minute in which the dead answer nothing, and their probes last until their deadline;
+/// returns who was probed in it.
+fn minute_among_the_dead(checker: &mut Checker, minute: u64, live: &[u8]) -> BTreeSet<NodeId> {
+    let begin = minute * 60_000;
+    checker.handle(UnixMillis(begin), Input::Tick);
+    let (turn, lot) = lot(minute);
+    checker.handle(UnixMillis(begin), Input::Drawn { turn, lot });
+    let mut probed = BTreeSet::new();
+    for ms in (0..60_000).step_by(100) {
+        let now = UnixMillis(begin + ms);
+        checker.handle(now, Input::Tick);
+        loop {
+            match checker.poll() {
+                Output::Probe { addr, container, minute, is_silent, .. } => {
+                    let host = addr.node;
+                    probed.insert(host);
+                    if live.contains(&host.as_bytes()[0]) {
+                        assert!(!is_silent);
+                        let finding = Finding::Online { rtt_us: 900 };
+                        checker.handle(now, Input::ProbeDone { host, container, minute, finding });
+                    }
+                }
+                Output::Report(_) => (),
+                Output::Idle { .. } => break,
+            }
+        }
+    }
+    probed
+}
+
+/// Another 2,000 hosts, of which nobody answers.
+fn dead() -> Vec<Listing> {
+    let row = |number: u32| {
+        let mut bytes = [250; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        bytes[0] = 240;
+        let mut row = listing(240, 0);
+        row.addr.node = NodeId::from_bytes(bytes);
+        row.container.id = ContainerId::from_bytes(*bytes.first_chunk().unwrap());
+        row
+    };
+    (0..2_000).map(row).collect()
+}
+
+/// However many hosts are dead, those that answer are visited each in its minute, and the dead ones go
+/// on to be visited, as many as there are places for.
+#[test]
+fn the_dead_keep_nobody_from_visiting_the_living() {
+    let view = |epoch| EpochView { epoch_seconds: 86_400, ..view(epoch, 1, 1) };
+    let first = 1_440;
+    let mut checker = Checker::new(node(0), Config::default());
+    let begin = UnixMillis(first * 60_000);
+    checker.handle(begin, Input::Epoch(view(1)));
+    let live: Vec<u8> = (1..=50).collect();
+    checker.handle(begin, Input::Listings(live.iter().map(|host| listing(*host, *host)).collect()));
+    let is_live = |host: &NodeId| live.contains(&host.as_bytes()[0]);
+    assert_eq!(minute_among_the_dead(&mut checker, first, &live).len(), 50);
+    // The dead come, and all are new at first.
+    checker.handle(UnixMillis(begin.0 + 60_000), Input::Listings(dead()));
+    let mut visited = BTreeMap::<NodeId, usize>::new();
+    for minute in first + 1..first + 60 {
+        let probed = minute_among_the_dead(&mut checker, minute, &live);
+        assert_eq!(probed.iter().filter(|host| is_live(host)).count(), 50, "{minute}");
+        let dead: Vec<_> = probed.iter().filter(|host| !is_live(host)).collect();
+        // Each place is taken for five seconds, and the second is one of the first 55.
+        assert!((150..=600).contains(&dead.len()), "{minute}: {}", dead.len());
+        dead.into_iter().for_each(|host| *visited.entry(*host).or_default() += 1);
+    }
+    // Nobody is spared for ever.
+    assert_eq!(visited.len(), 2_000);
+    // Who comes now finds a place at once, and keeps it.
+    let live: Vec<u8> = (1..=51).collect();
+    checker.handle(UnixMillis((first + 60) * 60_000), Input::Listings(vec![listing(51, 51)]));
+    for minute in first + 60..first + 63 {
+        assert!(minute_among_the_dead(&mut checker, minute, &live).contains(&node(51)));
+    }
 }

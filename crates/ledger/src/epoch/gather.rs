@@ -51,11 +51,13 @@ pub enum Unfit {
     Unsound,
     /// Its author stands in where nobody is missing.
     Spare,
+    /// Its author works for the account whose container it is about.
+    Own,
 }
 
 impl Unfit {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Forged,
         Self::Malformed,
         Self::Late,
@@ -65,6 +67,7 @@ impl Unfit {
         Self::Contradicting,
         Self::Unsound,
         Self::Spare,
+        Self::Own,
     ];
 
     /// Its name.
@@ -79,6 +82,7 @@ impl Unfit {
             Self::Contradicting => "contradicting",
             Self::Unsound => "unsound",
             Self::Spare => "spare",
+            Self::Own => "own",
         }
     }
 }
@@ -355,6 +359,15 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
         let strangers =
             keep(&mut exams, |report| takes_part(&report.checker, report.host, &report.container));
         self.refuse(Unfit::Stranger, strangers);
+        // Nobody judges what is its own; who stands in may fill its place.
+        let is_others = |checker: &NodeId, container: &ContainerId| {
+            let account = checkers.get(checker).map(|(_, account)| account);
+            account != containers.get(container).map(|(_, account, _)| account)
+        };
+        let own = keep(&mut probes, |report| is_others(&report.checker, &report.container));
+        self.refuse(Unfit::Own, own);
+        let own = keep(&mut exams, |report| is_others(&report.checker, &report.container));
+        self.refuse(Unfit::Own, own);
         let probes = self.single(probes);
         let exams = self.single(exams);
         let checkers_all = u8::try_from(self.heading.view.checkers.len()).unwrap_or(u8::MAX);

@@ -5,24 +5,42 @@ use welkin_types::{AccountId, ContainerId, NodeId, UnixMillis};
 
 use super::hosts::{Container, Host, WAYS, Words, words_of};
 use super::rows::kind_of;
+use super::seal::Seal;
 use super::slab::NONE;
 use super::{
     AnnounceRefusal, CONTAINERS_MAX, Fleet, HOST_BYTES_MAX, HOSTS_MAX, WORDS_BYTES_MAX, rows,
 };
 
 impl Fleet {
-    /// Takes a host's announcement, which the caller has checked with [`Capability::check`].
+    /// Takes a host's announcement, which the caller has checked with [`Capability::check`], without
+    /// what is needed to show it as it was signed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::announce_signed`].
+    pub fn announce(
+        &mut self,
+        now: UnixMillis,
+        operator: AccountId,
+        capability: Capability,
+    ) -> Result<(), AnnounceRefusal> {
+        self.announce_signed(now, operator, capability, &Seal::default())
+    }
+
+    /// Takes a host's announcement, which the caller has checked with [`Capability::check`], and its
+    /// signatures.
     ///
     /// Until the first beat a container counts as free as far as it was before; a new one, wholly.
     ///
     /// # Errors
     ///
     /// [`AnnounceRefusal`] saying why not.
-    pub fn announce(
+    pub fn announce_signed(
         &mut self,
         now: UnixMillis,
         operator: AccountId,
         capability: Capability,
+        seal: &Seal,
     ) -> Result<(), AnnounceRefusal> {
         if capability.expires < now {
             return Err(AnnounceRefusal::Expired);
@@ -46,7 +64,7 @@ impl Fleet {
             known = None;
         }
         self.check_news(known, &capability)?;
-        let (words, places) = words_of(&capability.addr, containers)
+        let (words, places) = words_of(&capability.addr, containers, seal.as_bytes())
             .map_err(|_| AnnounceRefusal::Long { bytes: usize::MAX })?;
         self.check_room(known, containers.len(), words.len())?;
         let number = match known {

@@ -50,7 +50,7 @@ impl Host {
     }
 }
 
-/// What a host announced: its address, then its containers, each as on the wire.
+/// What a host announced: its address, then its containers, each as on the wire, then the signatures.
 #[derive(Clone, Debug)]
 pub(super) enum Words {
     Own(Box<[u8]>),
@@ -274,6 +274,15 @@ impl Hosts {
         decode(self.words(host).get(at as usize..at as usize + len as usize)?).ok()
     }
 
+    /// What stands behind a host's containers, if anything does.
+    pub(super) fn seal<'a>(&'a self, host: &'a Host) -> Option<&'a [u8]> {
+        let words = self.words(host);
+        let addr = u32::from_le_bytes(*words.first_chunk()?);
+        let ends = self.of(host).map(|(_, container)| container.at.0 + container.at.1);
+        let end = ends.max().unwrap_or(addr.saturating_add(4));
+        words.get(end as usize..).filter(|seal| !seal.is_empty())
+    }
+
     pub(super) fn bytes(&self) -> usize {
         let pages: usize = (0..self.pages.end())
             .filter_map(|number| self.pages.get(number))
@@ -290,6 +299,7 @@ type Places = Vec<(u32, u32)>;
 pub(super) fn words_of(
     addr: &NodeAddr,
     containers: &[ContainerOffer],
+    seal: &[u8],
 ) -> Result<(Box<[u8]>, Places), CodecError> {
     let small =
         |length: usize| u32::try_from(length).map_err(|_| CodecError::TooLarge { bytes: length });
@@ -302,6 +312,7 @@ pub(super) fn words_of(
         places.push((small(words.len())?, small(encoded.len())?));
         words.extend(encoded);
     }
+    words.extend(seal);
     Ok((words.into_boxed_slice(), places))
 }
 

@@ -3,6 +3,7 @@
 mod history;
 mod reference;
 mod restart;
+mod signed;
 mod whole;
 
 use welkin_proto::check::Finding;

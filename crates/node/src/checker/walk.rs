@@ -1,31 +1,34 @@
-//! The walk over all containers of each indexer's list, a page at a time.
+//! The walk over all containers of each indexer's list, a page at a time, each at a pace of its own.
 //!
 //! A small network is one page, asked again and again. A large one is walked in a fraction of an hour:
 //! what was listed stays known for as long (`welkin_check`), and nobody asks for everything at once.
 //! No indexer is asked for what is to be visited: it would know whom, and could tell.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::debug;
-use welkin_proto::container_ids;
+use tracing::{debug, warn};
 use welkin_proto::index::{
     ContainersAsk, ContainersPage, IndexHello, IndexReply, IndexRequest, Listing,
 };
 use welkin_types::NodeId;
 
+use super::lists::{Believed, Lists};
 use super::{ASK_TIMEOUT, LISTING_EVERY};
 use crate::connect::Caller;
 
-/// How often a page is asked for until each list has been walked once.
+/// How often a page is asked for until a list has been walked once …
 const FIRST_EVERY: Duration = Duration::from_secs(1);
+/// … and for how many pages: more than all that a checker can know.
+const FIRST_PAGES_MAX: u32 = 512;
 /// The most pages of a walk: a list that does not end is begun anew.
 const PAGES_MAX: u32 = 4_096;
 /// The most hosts that are asked about at once.
 const HOSTS_AT_ONCE: usize = 64;
+/// How often it is said of an indexer that it makes things up.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Where it is in one indexer's list.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,50 +50,77 @@ impl Stand {
             None => *self = Self { is_known: true, ..Self::default() },
         }
     }
+
+    /// When the next page is asked for after one that came.
+    const fn pause(&self) -> Duration {
+        if self.is_known || self.pages >= FIRST_PAGES_MAX { LISTING_EVERY } else { FIRST_EVERY }
+    }
 }
 
-/// What was told: by place of the indexer; none of a host that was asked about.
-type Told = Vec<(usize, ContainersPage)>;
+/// One indexer's walk.
+#[derive(Debug)]
+struct Lane {
+    stand: Stand,
+    due: Instant,
+    is_asked: bool,
+    /// Words that it has made up and that were not told of yet, and when that may be done again.
+    forged: u64,
+    warn_at: Instant,
+}
+
+/// What an indexer told: its place, the page without its rows if one came, and what is believed.
+type Told = (usize, Option<ContainersPage>, Believed);
 
 /// What is asked of indexers about containers.
 #[derive(Debug)]
 pub(super) struct Walk {
     indexers: Arc<Vec<Caller>>,
-    stands: Vec<Stand>,
+    lists: Lists,
+    lanes: Vec<Lane>,
     pages: JoinSet<Told>,
-    hosts: JoinSet<Vec<Listing>>,
-    due: Instant,
+    /// What each indexer said of a host.
+    hosts: JoinSet<Vec<Vec<Listing>>>,
 }
 
 impl Walk {
-    pub(super) fn new(indexers: Arc<Vec<Caller>>) -> Self {
-        let stands = vec![Stand::default(); indexers.len()];
+    pub(super) fn new(indexers: Arc<Vec<Caller>>, lists: Lists) -> Self {
+        let now = Instant::now();
+        let lane = |_| Lane {
+            stand: Stand::default(),
+            due: now,
+            is_asked: false,
+            forged: 0,
+            warn_at: now,
+        };
+        let lanes = (0..indexers.len()).map(lane).collect();
         let (pages, hosts) = (JoinSet::new(), JoinSet::new());
-        Self { indexers, stands, pages, hosts, due: Instant::now() }
+        Self { indexers, lists, lanes, pages, hosts }
     }
 
-    /// Asks for the next pages, if it is time. They are asked at once and beside the probes: an indexer
-    /// that is silent would make every answer of a host a late one.
+    /// Asks those for the next page whose time it is, beside the probes and each by itself: one that is
+    /// silent makes nobody else late.
     pub(super) fn go_on(&mut self) {
-        if Instant::now() < self.due || !self.pages.is_empty() {
-            return;
-        }
-        self.due = Instant::now() + LISTING_EVERY;
-        let (indexers, stands) = (Arc::clone(&self.indexers), self.stands.clone());
-        self.pages.spawn(async move {
-            let asks = stands.into_iter().map(|stand| IndexRequest::Containers(stand.ask));
-            let mut told = Vec::new();
-            for (place, reply) in ask(&indexers, asks.collect()).await {
-                match reply {
-                    IndexReply::Containers(mut page) => {
-                        page.rows = sound(page.rows);
-                        told.push((place, *page));
-                    }
-                    _ => debug!("an indexer gave no list of containers"),
-                }
+        let now = Instant::now();
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            if lane.is_asked || now < lane.due {
+                continue;
             }
-            told
-        });
+            lane.is_asked = true;
+            lane.due = now + LISTING_EVERY;
+            let (indexers, lists, ask) =
+                (Arc::clone(&self.indexers), self.lists.clone(), lane.stand.ask);
+            self.pages.spawn(async move {
+                let Some(indexer) = indexers.get(place) else {
+                    return (place, None, Believed::default());
+                };
+                let Some(mut page) = page(indexer, ask).await else {
+                    return (place, None, Believed::default());
+                };
+                let rows = std::mem::take(&mut page.rows);
+                let believed = lists.believe(indexer, rows).await;
+                (place, Some(page), believed)
+            });
+        }
     }
 
     /// Asks about a host after a pause, in which what has begun there will have been told.
@@ -98,71 +128,84 @@ impl Walk {
         if self.hosts.len() >= HOSTS_AT_ONCE {
             return;
         }
-        let indexers = Arc::clone(&self.indexers);
+        let (indexers, lists) = (Arc::clone(&self.indexers), self.lists.clone());
         self.hosts.spawn(async move {
             tokio::time::sleep(LISTING_EVERY).await;
-            let asks = vec![IndexRequest::Host(host); indexers.len()];
-            let mut rows = Vec::new();
-            for (_, reply) in ask(&indexers, asks).await {
-                if let IndexReply::Listing(listed) = reply {
-                    rows.extend(sound(listed).into_iter().filter(|row| row.addr.node == host));
-                }
+            let mut asked = JoinSet::new();
+            for place in 0..indexers.len() {
+                let (indexers, lists) = (Arc::clone(&indexers), lists.clone());
+                asked.spawn(async move {
+                    let Some(indexer) = indexers.get(place) else { return Vec::new() };
+                    let rows = of_host(indexer, host).await;
+                    lists.believe(indexer, rows).await.rows
+                });
             }
-            rows
+            asked.join_all().await
         });
     }
 
-    /// The next rows of all indexers together, and whether they answer what was asked about one host;
-    /// pending while nothing is asked.
+    /// The next rows that are believed, and whether they answer what was asked about one host; pending
+    /// while nothing is asked.
     pub(super) async fn next(&mut self) -> (Vec<Listing>, bool) {
-        tokio::select! {
-            Some(Ok(told)) = self.pages.join_next() => (self.took(told), false),
+        let (rows, is_answer) = tokio::select! {
+            Some(Ok(told)) = self.pages.join_next() => (vec![self.took(told)], false),
             Some(Ok(rows)) = self.hosts.join_next() => (rows, true),
             else => std::future::pending().await,
-        }
+        };
+        let still = rows.into_iter().flat_map(|rows| self.lists.still(rows));
+        (still.collect(), is_answer)
     }
 
-    fn took(&mut self, told: Told) -> Vec<Listing> {
-        let mut rows = Vec::new();
-        for (place, page) in told {
-            let Some(stand) = self.stands.get_mut(place) else { continue };
-            stand.took(&page);
-            if !stand.is_known {
-                self.due = self.due.min(Instant::now() + FIRST_EVERY);
-            }
-            rows.extend(page.rows);
+    fn took(&mut self, (place, page, believed): Told) -> Vec<Listing> {
+        let Some(lane) = self.lanes.get_mut(place) else { return Vec::new() };
+        let now = Instant::now();
+        lane.is_asked = false;
+        if let Some(page) = page {
+            lane.stand.took(&page);
+            lane.due = now + lane.stand.pause();
         }
-        rows
+        lane.forged += believed.forged;
+        if lane.forged > 0 && now >= lane.warn_at {
+            let indexer = self.indexers.get(place).map(|indexer| indexer.addr().node);
+            let forged = std::mem::take(&mut lane.forged);
+            lane.warn_at = now + WARN_EVERY;
+            warn!(
+                indexer = %indexer.unwrap_or_else(|| NodeId::from_bytes([0; 32])), forged,
+                "an indexer shows what hosts have not signed: none of it is believed"
+            );
+        }
+        believed.rows
     }
 }
 
-/// Rows that can be true: of a container that its host can have, with a few addresses. An indexer that
-/// lists a container at another host would have a checker say two things of it.
-fn sound(mut rows: Vec<Listing>) -> Vec<Listing> {
-    let mut names = BTreeMap::new();
-    rows.retain(|row| {
-        let host = row.addr.node;
-        let own = names.entry(host).or_insert_with(|| container_ids(host));
-        row.addr.is_bounded() && own.contains(&row.container.id)
-    });
-    rows
-}
-
-/// Asks each indexer its question, all at once; what those said that answered.
-async fn ask(indexers: &Arc<Vec<Caller>>, asks: Vec<IndexRequest>) -> Vec<(usize, IndexReply)> {
-    let mut asked = JoinSet::new();
-    for (place, request) in asks.into_iter().enumerate() {
-        let indexers = Arc::clone(indexers);
-        asked.spawn(async move {
-            let hello = IndexHello::Ask(Box::new(request));
-            match indexers.get(place)?.ask(&hello, ASK_TIMEOUT).await {
-                Ok(reply) => return Some((place, reply)),
-                Err(error) => debug!(error = %crate::chain(&error), "an indexer was not reached"),
-            }
+/// A page of an indexer's list.
+async fn page(indexer: &Caller, ask: ContainersAsk) -> Option<ContainersPage> {
+    match put(indexer, IndexRequest::Containers(ask)).await? {
+        IndexReply::Containers(page) => Some(*page),
+        _ => {
+            debug!(indexer = %indexer.addr().node, "an indexer gave no list of containers");
             None
-        });
+        }
     }
-    asked.join_all().await.into_iter().flatten().collect()
+}
+
+/// What an indexer lists of one host.
+async fn of_host(indexer: &Caller, host: NodeId) -> Vec<Listing> {
+    match put(indexer, IndexRequest::Host(host)).await {
+        Some(IndexReply::Listing(mut rows)) => {
+            rows.retain(|row| row.addr.node == host);
+            rows
+        }
+        _ => Vec::new(),
+    }
+}
+
+async fn put(indexer: &Caller, request: IndexRequest) -> Option<IndexReply> {
+    let hello = IndexHello::Ask(Box::new(request));
+    let asked = indexer.ask(&hello, ASK_TIMEOUT).await;
+    asked
+        .inspect_err(|error| debug!(error = %crate::chain(error), "an indexer was not reached"))
+        .ok()
 }
 
 #[cfg(test)]
@@ -191,5 +234,16 @@ mod tests {
         }
         stand.took(&page(8, Some(PAGES_MAX)));
         assert_eq!(stand.ask, ContainersAsk::default());
+    }
+
+    #[test]
+    fn a_list_that_does_not_end_is_soon_walked_slowly() {
+        let mut stand = Stand::default();
+        for next in 1..FIRST_PAGES_MAX {
+            stand.took(&ContainersPage { list: 1, rows: Vec::new(), next: Some(next) });
+            assert_eq!(stand.pause(), FIRST_EVERY);
+        }
+        stand.took(&ContainersPage { list: 1, rows: Vec::new(), next: Some(FIRST_PAGES_MAX) });
+        assert_eq!((stand.pause(), stand.is_known), (LISTING_EVERY, false));
     }
 }

@@ -1,10 +1,12 @@
-//! The list of all containers, page by page: checkers are to know those that are dear, too.
+//! The list of all containers, page by page: checkers are to know those that are dear, too. A row is the
+//! indexer's word; what the host itself has signed of it is shown to who asks.
 
 use tokio::sync::Semaphore;
 use welkin_proto::encode;
 use welkin_proto::index::{
-    CONTAINERS_BYTES_MAX, ContainersAsk, ContainersPage, IndexReply, Listing,
+    CONTAINERS_BYTES_MAX, ContainersAsk, ContainersPage, IndexReply, Listing, WORDS_HOSTS_MAX,
 };
+use welkin_types::NodeId;
 
 use super::Indexer;
 use crate::outside;
@@ -45,6 +47,37 @@ pub(super) async fn page(indexer: &Indexer, ask: ContainersAsk) -> IndexReply {
         tokio::task::yield_now().await;
     }
     IndexReply::Containers(Box::new(ContainersPage { list, rows: page.rows, next }))
+}
+
+/// Shows what hosts have signed, as much as fits.
+pub(super) async fn words(indexer: &Indexer, hosts: Vec<NodeId>) -> IndexReply {
+    if hosts.len() > WORDS_HOSTS_MAX {
+        return IndexReply::Refused(format!(
+            "what {} hosts have signed is asked at once, which may be of {WORDS_HOSTS_MAX}: ask \
+             of fewer",
+            hosts.len()
+        ));
+    }
+    let Ok(_turn) = indexer.containers.turns.acquire().await else {
+        return IndexReply::Refused("the indexer stops".to_owned());
+    };
+    let (mut words, mut bytes) = (Vec::new(), 0);
+    for some in hosts.chunks(AT_ONCE as usize) {
+        let now = outside::now();
+        let signed: Vec<_> = {
+            let fleet = indexer.fleet();
+            some.iter().filter_map(|host| fleet.signed_of(now, *host)).collect()
+        };
+        for signed in signed {
+            bytes += encode(&signed).map_or(CONTAINERS_BYTES_MAX, |encoded| encoded.len());
+            if !words.is_empty() && bytes > CONTAINERS_BYTES_MAX {
+                return IndexReply::Words(words);
+            }
+            words.push(signed);
+        }
+        tokio::task::yield_now().await;
+    }
+    IndexReply::Words(words)
 }
 
 #[derive(Debug, Default)]

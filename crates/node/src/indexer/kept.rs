@@ -92,7 +92,7 @@ fn restore(indexer: &Indexer, hosts: Vec<KnownHost>) {
     let mut aside = Fleet::new(0);
     for host in hosts {
         // What this program would refuse today is left out.
-        let _ = aside.announce(now, host.operator, host.capability);
+        let _ = aside.announce_signed(now, host.operator, host.capability, &host.seal);
     }
     let (mut bytes, mut from) = (Vec::new(), Some(0));
     while let Some(number) = from {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
+use welkin_match::Seal;
 use welkin_net::{RecvStream, SendStream};
 use welkin_proto::heartbeat::Welcome;
 use welkin_proto::index::{HostToIndexer, IndexerToHost};
@@ -33,9 +34,10 @@ fn announce(
     let revision = capability.revision;
     let containers: Vec<_> = capability.containers.iter().map(|offer| offer.id).collect();
     let noted = indexer.kept.noted(operator, &capability);
+    let seal = Seal::of(signed, &capability);
     {
         let mut fleet = indexer.fleet();
-        if let Err(why) = fleet.announce(now, operator, capability) {
+        if let Err(why) = fleet.announce_signed(now, operator, capability, &seal) {
             drop(fleet);
             indexer.kept.refused(now, operator, &why);
             return Err(why.to_string());

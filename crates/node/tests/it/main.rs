@@ -14,6 +14,7 @@ mod escrow;
 mod exams;
 mod genesis;
 mod kept;
+mod lists;
 mod market;
 mod missed;
 mod ops;

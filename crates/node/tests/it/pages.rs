@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use welkin_node::Caller;
 use welkin_proto::check::{Finding, Report};
-use welkin_proto::index::{ContainersAsk, IndexHello, IndexReply, IndexRequest, Listing};
+use welkin_proto::index::{
+    ContainersAsk, IndexHello, IndexReply, IndexRequest, Listing, WORDS_HOSTS_MAX,
+};
 use welkin_proto::{ALPN_INDEX, Domain, NodeAddr, NodeKey, Signed};
 use welkin_types::{ContainerId, NodeId};
 
@@ -90,6 +92,17 @@ async fn the_dearest_of_more_than_a_page_is_visited() {
     let rows: Vec<_> = pages.into_iter().flatten().collect();
     assert_eq!((rows.len(), ids(&rows).len()), (17 * 64 + 1, 17 * 64 + 1));
     assert!(ids(&rows).contains(&place));
+    // What the hosts have signed is shown as it was, and of strangers nothing; as much as fits.
+    let all: Vec<_> = hosts.iter().chain([&dear]).map(|host| host.addr.node).collect();
+    let words = |hosts| asker.ask(IndexRequest::Words(hosts));
+    let some = [NodeId::from_bytes([9; 32]), dear.addr.node, hosts[0].addr.node].to_vec();
+    let IndexReply::Words(shown) = words(some).await else { panic!("no words") };
+    let shown: Vec<_> = shown.iter().map(|word| word.open(&Domain::LOCAL).unwrap()).collect();
+    assert_eq!(shown, [dear.capability.clone(), hosts[0].capability.clone()]);
+    let IndexReply::Words(shown) = words(all.clone()).await else { panic!("no words") };
+    assert!((2..all.len()).contains(&shown.len()), "{}", shown.len());
+    let reply = words(vec![dear.addr.node; WORDS_HOSTS_MAX + 1]).await;
+    assert!(matches!(reply, IndexReply::Refused(_)), "{reply:?}");
     // With numbers of an indexer that is no more it is begun anew.
     let other = ContainersAsk { list: 1, from: 9 };
     let reply = asker.ask(IndexRequest::Containers(other)).await;

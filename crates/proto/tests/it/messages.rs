@@ -316,7 +316,7 @@ make_enum! {
     IndexHello [3] { 0 => Host(a), 1 => Ask(a), 2 => Wait(a) }
     HostToIndexer [2] { 0 => Announce(a), 1 => Beats(a) }
     IndexerToHost [4] { 0 => Welcome(a), 1 => Refused(a), 2 => Hold(a), 3 => Notes(a) }
-    IndexRequest [20] {
+    IndexRequest [21] {
         0 => Match(a),
         1 => Offers { needs },
         2 => Report(a),
@@ -337,12 +337,13 @@ make_enum! {
         17 => Host(a),
         18 => RootWord(a),
         19 => RootWords(a),
+        20 => Words(a),
     }
-    IndexReply [16] {
+    IndexReply [17] {
         0 => Candidates(a), 1 => WhyNot(a), 2 => Listing(a), 3 => Reported, 4 => Located(a),
         5 => Refused(a), 6 => Indexers(a), 7 => Gossip(a), 8 => Prices(a),
         9 => Verified(a), 10 => Epoch(a), 11 => NotKept { is_full }, 12 => Sites(a),
-        13 => Cosigns(a), 14 => Containers(a), 15 => RootWords(a),
+        13 => Cosigns(a), 14 => Containers(a), 15 => RootWords(a), 16 => Words(a),
     }
     Statement [5] {
         0 => Roll(a), 1 => Probe(a), 2 => Exam(a), 3 => Lease(a), 4 => Digests(a),

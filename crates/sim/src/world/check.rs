@@ -10,7 +10,8 @@ use welkin_types::{NodeId, UnixMillis};
 use super::{Violation, World};
 
 /// One of two checkers, which both check everything; the other one is not simulated.
-pub(super) const CONFIG: Config = Config { committee: 2, probes_max: 4, deadline_ms: 3_000 };
+pub(super) const CONFIG: Config =
+    Config { committee: 2, probes_max: 4, new_max: 4, silent_max: 4, deadline_ms: 3_000 };
 
 impl World {
     pub(super) fn on_check(&mut self) -> Result<(), Violation> {

@@ -15,6 +15,7 @@ use super::*;
 
 mod digests;
 mod matches;
+mod own;
 mod silence;
 
 const EPOCH: u64 = 1_000;

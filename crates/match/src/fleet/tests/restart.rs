@@ -32,7 +32,7 @@ fn before() -> Fleet {
     fleet
 }
 
-fn snapshot(fleet: &Fleet) -> Vec<u8> {
+pub(super) fn snapshot(fleet: &Fleet) -> Vec<u8> {
     let (mut bytes, mut next) = (Vec::new(), Some(0));
     while let Some(from) = next {
         next = fleet.dump_hosts(NOW, from, &mut bytes);
@@ -58,7 +58,7 @@ fn blocks(mut bytes: &[u8]) -> (Vec<Block<'_>>, Option<BlockError>) {
     (blocks, None)
 }
 
-fn restored(bytes: &[u8]) -> Fleet {
+pub(super) fn restored(bytes: &[u8]) -> Fleet {
     let (blocks, error) = blocks(bytes);
     assert_eq!(error, None);
     let (hosts, scores): (Vec<_>, Vec<_>) = blocks.into_iter().partition(Block::has_hosts);

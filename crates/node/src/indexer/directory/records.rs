@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 use welkin_directory::{Change, HostRow, SessionRow, StandingRow};
+use welkin_match::Seal;
 use welkin_proto::{Capability, Signed, decode, encode};
 use welkin_types::{AccountId, UnixMillis};
 
@@ -104,6 +105,8 @@ pub struct KnownHost {
     pub operator: AccountId,
     /// What it said last.
     pub capability: Capability,
+    /// With which signatures.
+    pub seal: Seal,
     /// Its sessions of heartbeats.
     pub sessions: Vec<SessionRow>,
 }
@@ -146,6 +149,7 @@ pub async fn load(
 fn known(row: HostRow) -> Option<KnownHost> {
     let signed: Signed<Capability> = decode(&row.capability).ok()?;
     let capability = signed.read_unverified().ok()?;
+    let seal = Seal::of(&signed, &capability);
     (capability.addr.node == row.node && capability.containers.len() <= Capability::CONTAINERS_MAX)
-        .then_some(KnownHost { operator: row.operator, capability, sessions: row.sessions })
+        .then_some(KnownHost { operator: row.operator, capability, seal, sessions: row.sessions })
 }

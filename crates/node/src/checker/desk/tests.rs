@@ -1,0 +1,95 @@
+//! One indexer that is silent, and one that takes what it is told.
+
+use tokio::sync::watch;
+use welkin_net::{Endpoint, EndpointConfig};
+use welkin_proto::ALPN_INDEX;
+use welkin_proto::index::IndexRequest;
+
+use super::*;
+use crate::wire;
+
+async fn endpoint(secret: u8) -> Endpoint {
+    let mut config = EndpointConfig::new([secret; 32]);
+    config.listen = vec![([127, 0, 0, 1], 0).into()];
+    config.alpns = vec![ALPN_INDEX.to_vec()];
+    Endpoint::bind(config).await.unwrap()
+}
+
+/// Takes each report and counts it; where it is silent it only reads.
+async fn serve(endpoint: Endpoint, count: watch::Sender<usize>, is_silent: bool) {
+    let mut open = Vec::new();
+    let Some(incoming) = endpoint.accept().await else { return };
+    let Ok(connection) = incoming.handshake().await else { return };
+    while let Ok((mut send, mut recv)) = connection.accept().await {
+        let hello = wire::expect::<IndexHello>(&mut recv, Duration::from_secs(5)).await;
+        if is_silent || hello.is_err() {
+            open.push((send, recv));
+            continue;
+        }
+        let _ = wire::send(&mut send, &IndexReply::Reported).await;
+        let _ = send.finish();
+        count.send_modify(|count| *count += 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_indexer_costs_only_its_own_reports() {
+    let (silent, taking) = (endpoint(1).await, endpoint(2).await);
+    let from = endpoint(3).await;
+    let caller = |of: &Endpoint| Caller::new(from.clone(), wire::from_net(&of.addr()), ALPN_INDEX);
+    let indexers = Arc::new(vec![caller(&silent), caller(&taking)]);
+    let shutdown = Shutdown::default();
+    let (none, (count, mut taken)) = (watch::Sender::new(0), watch::channel(0));
+    shutdown.spawn_until_asked("silent", serve(silent, none, true));
+    shutdown.spawn_until_asked("taking", serve(taking, count, false));
+    let desk = Desk::start(&indexers, &shutdown);
+    let mut sent = 0;
+    // More than may wait, in parts that may.
+    for _ in 0..4 {
+        for _ in 0..WAITING_MAX / 2 {
+            desk.send(IndexHello::Ask(Box::new(IndexRequest::Indexers)));
+            sent += 1;
+        }
+        let all = taken.wait_for(|taken| *taken == sent);
+        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap().unwrap();
+    }
+    let queues = desk.lanes.iter().map(|lane| {
+        let queue = lane.queue();
+        (queue.waiting.len(), queue.dropped > 0)
+    });
+    let queues: Vec<_> = queues.collect();
+    assert_eq!(queues[1], (0, false));
+    // What could not be kept for the silent one is dropped, the oldest first.
+    assert!((WAITING_MAX - 2 * AT_ONCE..=WAITING_MAX).contains(&queues[0].0), "{queues:?}");
+    let oldest = desk.lanes[0].queue().waiting.keys().next().copied();
+    assert!(oldest.is_some_and(|oldest| oldest >= 500), "{oldest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_taken_now_is_sent_again_and_then_dropped() {
+    let lane = Lane::default();
+    let report = || Report {
+        hello: Arc::new(IndexHello::Ask(Box::new(IndexRequest::Indexers))),
+        sends: 0,
+        due: Instant::now(),
+    };
+    lane.queue().put(report());
+    let began = Instant::now();
+    let mut at = Vec::new();
+    loop {
+        let next = lane.queue().take(Instant::now());
+        match next {
+            Ok((number, report)) => {
+                at.push(began.elapsed().as_secs());
+                lane.took(number, report, &Taken::NotNow);
+            }
+            Err(Some(wake)) => tokio::time::sleep_until(wake).await,
+            Err(None) => break,
+        }
+    }
+    assert_eq!((at, lane.queue().dropped), (vec![0, 2, 8, 26], 1));
+    // What was refused or taken is done with.
+    lane.took(7, report(), &Taken::Done);
+    let queue = lane.queue();
+    assert_eq!((queue.waiting.len(), queue.dropped), (0, 1));
+}
