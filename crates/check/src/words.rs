@@ -16,11 +16,13 @@
 //! Of each host some 70 bytes are kept, not what it signed: its date and a hash of what checkers use.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use welkin_proto::index::Listing;
 use welkin_proto::{
-    Capability, CapabilityError, ContainerOffer, Domain, NodeAddr, SignatureError, Signed, encode,
+    Capability, CapabilityError, ContainerOffer, Domain, KeyError, NodeAddr, SignatureError,
+    Signed, encode,
 };
 use welkin_types::{AccountId, NodeId, UnixMillis};
 
@@ -44,6 +46,9 @@ pub enum WordError {
     /// It can't be true, or holds no more.
     #[error("what the host signed does not hold")]
     Unsound(#[source] CapabilityError),
+    /// No account vouches for the host.
+    #[error("the account that it names does not vouch for it")]
+    Account(#[source] KeyError),
     /// It is dated later than any clock can be.
     #[error("it is dated {ahead_ms} ms ahead")]
     Ahead {
@@ -81,7 +86,7 @@ pub struct Word {
     date: Date,
     capability: Capability,
     /// Who is paid.
-    account: Option<AccountId>,
+    account: AccountId,
 }
 
 impl Word {
@@ -103,7 +108,8 @@ impl Word {
             return Err(WordError::Ahead { ahead_ms });
         }
         let date = Date { issued: capability.issued, revision: capability.revision };
-        let account = capability.operator.signer(domain).ok();
+        // A delegation that is for another node, which anybody can copy, says nothing of this one.
+        let account = capability.operator.account(domain, host, now).map_err(WordError::Account)?;
         Ok(Self { date, capability, account })
     }
 
@@ -125,13 +131,13 @@ impl Word {
             let said = told.iter().find(|row| row.container.id == offer.id);
             let free = said.map_or(0, |row| row.free.min(offer.slots));
             let (addr, container) = (self.capability.addr.clone(), offer.clone());
-            Listing { addr, container, free, ..first.clone() }
+            Listing { addr, operator: self.account, container, free, ..first.clone() }
         };
         self.capability.containers.iter().map(row).collect()
     }
 
     fn print(&self) -> Option<Print> {
-        print(&self.capability.addr, self.capability.containers.iter())
+        print(&self.capability.addr, self.account, self.capability.containers.iter())
     }
 }
 
@@ -141,6 +147,8 @@ struct Known {
     date: Date,
     print: Print,
     listed: UnixMillis,
+    /// When the announcement ends; then it is asked for a newer one.
+    expires: UnixMillis,
     /// Whether it works for the checker's own account.
     is_own: bool,
 }
@@ -191,7 +199,7 @@ impl Words {
         let mut told = Told::default();
         for (host, rows) in by_host {
             match self.hosts.get_mut(&host) {
-                Some(known) if print_of(&rows) == Some(known.print) => {
+                Some(known) if known.expires >= now && print_of(&rows) == Some(known.print) => {
                     known.listed = known.listed.max(now);
                     if !known.is_own {
                         told.believed.extend(rows);
@@ -223,8 +231,10 @@ impl Words {
             return Err(WordError::Full);
         }
         let Some(print) = word.print() else { return Err(WordError::Full) };
-        let is_own = self.own.is_some() && word.account == self.own;
-        self.hosts.insert(host, Known { date: word.date, print, listed: now, is_own });
+        let is_own = self.own == Some(word.account);
+        let ends = now.after(Duration::from_millis(KEPT_MS));
+        let expires = word.capability.expires.min(ends);
+        self.hosts.insert(host, Known { date: word.date, print, listed: now, expires, is_own });
         Ok(())
     }
 
@@ -252,21 +262,25 @@ impl Words {
     }
 }
 
-/// Of a host's rows; none where they name several addresses.
+/// Of a host's rows; none where they name several addresses or accounts.
 fn print_of(rows: &[Listing]) -> Option<Print> {
     let first = rows.first()?;
-    let is_one = rows.iter().all(|row| row.addr == first.addr);
-    let print = print(&first.addr, rows.iter().map(|row| &row.container));
+    let is_one = rows.iter().all(|row| row.addr == first.addr && row.operator == first.operator);
+    let print = print(&first.addr, first.operator, rows.iter().map(|row| &row.container));
     print.filter(|_| is_one)
 }
 
-/// The address, and of each container what a checker goes by: not its price, which changes often.
+/// The address, the account, and of each container what a checker goes by, in whatever order they are
+/// listed: not its price, which changes often.
 fn print<'a>(
     addr: &NodeAddr,
+    account: AccountId,
     containers: impl Iterator<Item = &'a ContainerOffer>,
 ) -> Option<Print> {
     let mut hash = Sha256::new();
-    hash.update(encode(addr).ok()?);
+    hash.update(encode(&(addr, account)).ok()?);
+    let mut containers: Vec<_> = containers.collect();
+    containers.sort_unstable_by_key(|container| container.id);
     for container in containers {
         let ContainerOffer { id, class, resources, slots, .. } = container;
         hash.update(encode(&(id, class, resources, slots)).ok()?);

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use welkin_types::Usd;
 
 use crate::cli::Up;
 use crate::{Context, Usage, client, demo, out, roles};
+
+mod committee;
 
 /// The most hosts of one `up`.
 const HOSTS_MAX: u32 = 16;
@@ -124,6 +126,12 @@ async fn start(context: &Context, args: &Up, shutdown: &Shutdown) -> anyhow::Res
         .map(|node| start_host(context, &network, &settlement, node, hosts, shutdown.clone()));
     for handle in join_all(starting).await {
         handles.push(handle?);
+    }
+    // Before they look who it is.
+    let seated = committee::seat(context, (&settlement, &dir), checkers, shutdown).await;
+    if let Err(error) = seated {
+        let error = format!("{error:#}");
+        tracing::warn!(error, "the checkers are not the committee: they sign no roots of epochs");
     }
     for number in 1..=checkers {
         let started = start_checker(context, &network, &listen, &settlement, number, shutdown);
@@ -257,6 +265,10 @@ fn share(number: u32, of: u32, gpus: &[Gpu]) -> Vec<ContainerConfig> {
     }]
 }
 
+fn checker_dir(context: &Context, number: u32) -> PathBuf {
+    context.dir.join(format!("checker-{number}"))
+}
+
 async fn start_checker(
     context: &Context,
     network: &Network,
@@ -265,7 +277,7 @@ async fn start_checker(
     number: u32,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Endpoint> {
-    let dir = context.dir.join(format!("checker-{number}"));
+    let dir = checker_dir(context, number);
     let domain = network.domain();
     let node = roles::node(&dir, &domain, listen, &checker::ALPNS, network.relay.as_ref()).await?;
     let settle = node.local_settle(settlement, shutdown);

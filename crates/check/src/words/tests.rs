@@ -51,7 +51,7 @@ fn signed(host: u8, capability: &Capability) -> Signed<Capability> {
 fn rows(capability: &Capability, free: u32) -> Vec<Listing> {
     let row = |container: &ContainerOffer| Listing {
         addr: capability.addr.clone(),
-        operator: welkin_types::AccountId::from_bytes([1; 20]),
+        operator: capability.operator.signer(&Domain::LOCAL).unwrap(),
         container: container.clone(),
         region: capability.region.clone(),
         free,
@@ -182,7 +182,6 @@ fn a_host_of_its_own_account_is_left_out() {
     let own = AccountKey::from_secret(&[1; 32]).unwrap().id();
     let mut words = Words::default().of_account(own);
     let (mine, other) = (word(1, 7_000, (2, 1_000), NOW), word(2, 7_000, (2, 1_000), NOW));
-    // Whatever account an indexer writes into a row.
     assert_eq!(told(&mut words, NOW, rows(&mine, 1), &signed(1, &mine)), Ok(Vec::new()));
     assert_eq!(told(&mut words, NOW, rows(&other, 1), &signed(2, &other)), Ok(rows(&other, 1)));
     // It is not asked for again.
@@ -191,6 +190,46 @@ fn a_host_of_its_own_account_is_left_out() {
     let Capability { operator, .. } = word(1, 7_000, (0, 0), NOW);
     let account = AccountKey::from_secret(&[3; 32]).unwrap();
     let operator = SignedByAccount::sign(&Domain::LOCAL, &account, operator.message).unwrap();
-    let sold = Capability { operator, revision: 2, ..word(1, 7_001, (2, 1_000), NOW) };
+    let sold = Capability { operator, revision: 2, ..word(1, 7_000, (2, 1_000), NOW) };
     assert_eq!(told(&mut words, NOW, rows(&sold, 1), &signed(1, &sold)), Ok(rows(&sold, 1)));
+    // Whatever account an indexer writes into a row.
+    let mut lie = rows(&sold, 1);
+    lie.iter_mut().for_each(|row| row.operator = own);
+    assert_eq!(told(&mut words, NOW, lie, &signed(1, &sold)), Ok(rows(&sold, 1)));
+}
+
+#[test]
+fn a_host_that_copies_the_checkers_delegation_is_visited_all_the_same() {
+    let own = AccountKey::from_secret(&[1; 32]).unwrap();
+    let mut words = Words::default().of_account(own.id());
+    // What the checker shows of itself, in its roll.
+    let message = Delegation { node: key(9).id(), expires: UnixMillis(u64::MAX) };
+    let operator = SignedByAccount::sign(&Domain::LOCAL, &own, message).unwrap();
+    let copied = Capability { operator, ..word(2, 7_000, (2, 1_000), NOW) };
+    let said = told(&mut words, NOW, rows(&copied, 1), &signed(2, &copied));
+    assert!(matches!(said, Err(WordError::Account(_))), "{said:?}");
+    let honest = word(2, 7_000, (2, 1_000), NOW);
+    assert_eq!(told(&mut words, NOW, rows(&honest, 1), &signed(2, &honest)), Ok(rows(&honest, 1)));
+}
+
+#[test]
+fn an_announcement_that_has_ended_is_asked_for_anew() {
+    let mut words = Words::default();
+    let first = word(1, 7_000, (2, 1_000), NOW);
+    assert_eq!(told(&mut words, NOW, rows(&first, 1), &signed(1, &first)), Ok(rows(&first, 1)));
+    let late = NOW.after(12 * HOUR);
+    assert_eq!(words.list(late, rows(&first, 1)).believed, rows(&first, 1));
+    let over = late.after(Duration::from_millis(1));
+    let told = words.list(over, rows(&first, 1));
+    assert_eq!((told.believed.len(), told.wanted.len()), (0, 1));
+}
+
+#[test]
+fn in_which_order_containers_are_listed_does_not_matter() {
+    let mut words = Words::default();
+    let first = word(1, 7_000, (3, 1_000), NOW);
+    assert_eq!(told(&mut words, NOW, rows(&first, 1), &signed(1, &first)), Ok(rows(&first, 1)));
+    let mut turned = rows(&first, 1);
+    turned.reverse();
+    assert_eq!(words.list(NOW, turned.clone()).believed, turned);
 }

@@ -376,8 +376,12 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
         self.refuse(Unfit::Spare, spare);
         let mut leases = self.delivered(&containers);
         let measured = std::mem::take(&mut self.measured);
-        let is_checker = |node: &NodeId| checkers.contains_key(node);
-        measured.join(&mut leases, is_checker, |why, count| self.refuse(why, count));
+        let judges = |checker: &NodeId, container: &ContainerId| {
+            let is_checker = checkers.contains_key(checker);
+            let unfit = if is_checker { Unfit::Own } else { Unfit::Stranger };
+            (is_checker && is_others(checker, container)).then_some(()).ok_or(unfit)
+        };
+        measured.join(&mut leases, judges, |why, count| self.refuse(why, count));
         Gathered {
             epoch: self.heading.view.epoch,
             span: self.span,

@@ -91,7 +91,7 @@ async fn sign(
             warn!(epoch, %why, "an epoch is not signed");
             return Ok(());
         }
-        Err(Unfound::Later(why)) => return Err(why),
+        Err(Unfound::Later(why) | Unfound::Partly(why)) => return Err(why),
     };
     let settling = tokio::task::spawn_blocking(move || settled(published, epoch));
     let said = settling.await.map_err(|error| error.to_string())??;

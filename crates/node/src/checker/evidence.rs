@@ -32,9 +32,12 @@ pub(super) enum Unfound {
          higher where the machine has the memory"
     )]
     TooLarge(usize),
-    /// Indexers do not show it now.
-    #[error("indexers do not show it: {0}")]
+    /// No indexer shows it now.
+    #[error("no indexer shows it: {0}")]
     Later(String),
+    /// Some indexers do not show it now.
+    #[error("some indexers do not show it: {0}")]
+    Partly(String),
 }
 
 /// How long an epoch lasts, in seconds: what all have in common.
@@ -81,7 +84,8 @@ pub(super) async fn published(
     // With a part of the evidence another root may come out: those that fail are waited for, a while.
     if failed == count || (failed > 0 && !is_last) {
         let why = found.shown.into_iter().find_map(|(_, shown)| shown.err());
-        return Err(Unfound::Later(why.unwrap_or_else(|| "no indexer is named".to_owned())));
+        let why = why.unwrap_or_else(|| "no indexer is named".to_owned());
+        return Err(if failed == count { Unfound::Later(why) } else { Unfound::Partly(why) });
     }
     Ok(Published { heading, statements: found.statements })
 }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::debug;
 use welkin_check::{Told, Word, WordError, Words};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, Listing, WORDS_HOSTS_MAX};
@@ -19,6 +21,8 @@ use crate::outside;
 const QUESTIONS_MAX: usize = 16;
 /// Signatures that are verified without letting others at the processor.
 const AT_ONCE: usize = 32;
+/// After so long an indexer is asked nothing more of one page: a slow one holds up what waits for all.
+const BELIEVE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Rows that are believed, and how many words were made up.
 #[derive(Debug, Default)]
@@ -67,7 +71,11 @@ impl Lists {
     pub(super) async fn believe(&self, indexer: &Caller, rows: Vec<Listing>) -> Believed {
         let Told { believed: rows, wanted: mut left } = self.words().list(outside::now(), rows);
         let mut believed = Believed { rows, forged: 0 };
+        let until = Instant::now() + BELIEVE_TIMEOUT;
         for _ in 0..QUESTIONS_MAX {
+            if Instant::now() >= until {
+                break;
+            }
             let hosts: Vec<_> = left.keys().take(WORDS_HOSTS_MAX).copied().collect();
             let Some(last_asked) = hosts.last().copied() else { break };
             let Some(shown) = ask(indexer, hosts).await else { break };

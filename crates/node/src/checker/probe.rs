@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::debug;
+use welkin_check::Word;
 use welkin_net::Endpoint;
 use welkin_proto::check::{Finding, Probe, ProbeReply};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
@@ -23,6 +24,8 @@ use crate::outside;
 const FIND_AFTER: Duration = Duration::from_millis(1_500);
 /// How long an indexer may take to say where a host is.
 const FIND_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long further indexers are waited for where one has shown another place: somebody may show an old one first.
+const FIND_ALL_TIMEOUT: Duration = Duration::from_millis(500);
 /// The most hosts that are asked for at once.
 const FINDS_MAX: usize = 16;
 /// The most hosts of which it is remembered for a minute where they are.
@@ -159,8 +162,8 @@ impl Finder {
         has_room.then(|| Arc::clone(found.hosts.entry(host).or_default()))
     }
 
-    /// Asks all indexers at once. The first address that the host has signed and that is another counts:
-    /// one that is silent keeps nobody waiting.
+    /// Asks all indexers at once. Of what the host has signed the newest counts; one that is silent keeps
+    /// nobody waiting for long.
     async fn find(&self, tried: &NodeAddr) -> Option<NodeAddr> {
         let _turn = self.turns.acquire().await.ok()?;
         let mut asked = JoinSet::new();
@@ -171,16 +174,18 @@ impl Finder {
                 indexers.get(place)?.ask(&hello, FIND_TIMEOUT).await.ok()
             });
         }
-        while let Some(said) = asked.join_next().await {
+        let mut newest: Option<Word> = None;
+        loop {
+            let wait = if newest.is_some() { FIND_ALL_TIMEOUT } else { FIND_TIMEOUT };
+            let Ok(Some(said)) = tokio::time::timeout(wait, asked.join_next()).await else { break };
             let Ok(Some(IndexReply::Words(shown))) = said else { continue };
             let Some(signed) = shown.first() else { continue };
             // An older one than is known is of no use: the host is not there any more.
             let taken = self.lists.take(tried.node, signed);
-            let addr = taken.ok().map(|word| word.addr().clone());
-            if let Some(addr) = addr.filter(|addr| addr != tried) {
-                return Some(addr);
-            }
+            let is_newest =
+                |word: &Word| newest.as_ref().is_none_or(|known| word.is_newer_than(known));
+            newest = taken.ok().filter(is_newest).or(newest);
         }
-        None
+        newest.map(|word| word.addr().clone()).filter(|addr| addr != tried)
     }
 }

@@ -15,20 +15,21 @@ mod pages;
 mod status;
 mod words;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 use welkin_chain::ops::committee::{self, Counted, Grants, Standing};
-use welkin_check::roots::{Contract, Council, Found, Proposal, Step, epoch_within};
+use welkin_check::roots::{Contract, Council, Found, Proposal, Step, Why, epoch_within};
 use welkin_ledger::epoch::{Book, Emissions};
-use welkin_proto::AccountKey;
 use welkin_proto::epoch::Span;
-use welkin_types::UnixMillis;
+use welkin_proto::{AccountKey, AccountSignature};
+use welkin_types::{AccountId, UnixMillis};
 
 use super::Deps;
-use super::evidence::{self, ATTEMPTS_WHOLE, PAUSE_MAX, SETTLED_AFTER, SPREAD_MAX};
+use super::evidence::{self, ATTEMPTS_WHOLE, PAUSE_MAX, SETTLED_AFTER, SPREAD_MAX, Unfound};
 use crate::connect::Caller;
 use crate::epoch::{BookFile, Published, TARGET_MICROS, contract_epoch, outcome};
 use crate::outside;
@@ -57,6 +58,8 @@ pub struct RootsDeps {
 pub(super) async fn run(deps: Arc<Deps>, own: RootsDeps, indexers: Arc<Vec<Caller>>) {
     let Some(contracts) = deps.settle.contracts() else {
         warn!("where the contracts stand is not known here: no root is signed");
+        let state = "where the contracts stand is not known here".to_owned();
+        status::tell(&own, RootsStatus::new(own.account.id()).stopped(state)).await;
         return;
     };
     let dir = own.dir.clone();
@@ -75,7 +78,7 @@ pub(super) async fn run(deps: Arc<Deps>, own: RootsDeps, indexers: Arc<Vec<Calle
     let council = Council::new(own.account.id(), look * LOOKS_A_TURN);
     let status = RootsStatus::new(own.account.id());
     let spread = f64::from(outside::random::<1>()[0]) / 256.0;
-    let (tries, unshown, said) = (0, (0, 0), None);
+    let (tries, refused, unshown, said) = (0, 0, (0, 0), None);
     let role = Role {
         deps,
         own,
@@ -87,6 +90,7 @@ pub(super) async fn run(deps: Arc<Deps>, own: RootsDeps, indexers: Arc<Vec<Calle
         look,
         spread,
         tries,
+        refused,
         unshown,
         status,
         said,
@@ -107,6 +111,8 @@ struct Role {
     spread: f64,
     /// How often in a row it has failed.
     tries: u32,
+    /// How often the contract took nothing of what was sent.
+    refused: u32,
     /// How often the evidence of this epoch was not shown by all.
     unshown: (u32, u32),
     status: RootsStatus,
@@ -259,7 +265,10 @@ impl Role {
         let is_last = self.unshown.1 >= ATTEMPTS_WHOLE;
         let published = evidence::published(&self.deps, &self.indexers, view, is_last).await;
         let published = published.map_err(|why| {
-            self.unshown.1 = self.unshown.1.saturating_add(1);
+            // Where nobody shows anything it is as likely this checker that is cut off.
+            if matches!(why, Unfound::Partly(_)) {
+                self.unshown.1 = self.unshown.1.saturating_add(1);
+            }
             format!("the network's epoch {epoch}: {why}")
         })?;
         let pages = Arc::clone(&self.pages);
@@ -279,6 +288,12 @@ impl Role {
         let page = self.pages().next().map(|page| (page.contract(), page.epoch, page.seed.0));
         let Some((epoch, of, seed)) = page else { return Ok("nothing is found yet".to_owned()) };
         self.status.found(of, epoch.root);
+        if self.epoch_of(standing.next_ends)? != of {
+            return Err(format!(
+                "what is in {} was found for another epoch of the network ({of}): is it of another network?",
+                self.own.dir.display()
+            ));
+        }
         let failed = |error| crate::chain(&error);
         let digest = committee::digest(&desk, &epoch).await.map_err(failed)?;
         if committee::is_dropped(&desk, digest).await.map_err(failed)? {
@@ -296,11 +311,13 @@ impl Role {
         self.status.signed = signatures.len();
         let step = self.council.next(outside::now(), &contract, &found, &signers);
         let act = match step {
+            // Somebody has to look at it.
+            Step::Wait(why @ (Why::OtherRoot | Why::Contested)) => return Err(why.to_string()),
             Step::Wait(why) => return Ok(why.to_string()),
             Step::Propose => {
-                let signatures =
-                    signatures.iter().map(|(by, s)| (welkin_chain::address(*by), (*s).into()));
-                committee::propose(&desk, &epoch, signatures.collect()).await
+                let chosen = chosen(&signatures, standing.threshold, self.refused);
+                let chosen = chosen.map(|(by, s)| (welkin_chain::address(by), s.into()));
+                committee::propose(&desk, &epoch, chosen.collect()).await
             }
             Step::Accept => committee::accept(&desk).await,
         };
@@ -311,7 +328,10 @@ impl Role {
         // Another member may have been faster: the next look tells.
         match sent {
             Ok(what) => Ok(format!("done: {what}")),
-            Err(error) => Ok(format!("not done, tried again: {}", crate::chain(&error))),
+            Err(error) => {
+                self.refused = self.refused.wrapping_add(1);
+                Ok(format!("not done, tried again: {}", crate::chain(&error)))
+            }
         }
     }
 
@@ -343,6 +363,18 @@ impl Role {
     }
 }
 
+/// As many signatures as must be, others at each try: the contract takes none where one is not right by
+/// its rules, which an account with code makes for itself.
+fn chosen(
+    signatures: &BTreeMap<AccountId, AccountSignature>,
+    threshold: usize,
+    tries: u32,
+) -> impl Iterator<Item = (AccountId, AccountSignature)> {
+    let count = signatures.len().max(1);
+    let all = signatures.iter().cycle().skip(tries as usize % count);
+    all.take(threshold.min(count)).map(|(by, signature)| (*by, *signature))
+}
+
 /// What came of work on the disk.
 async fn on_disk(
     work: impl FnOnce() -> Result<(), pages::PageError> + Send + 'static,
@@ -369,4 +401,23 @@ fn settled(
     let outcome = outcome(published.gather(), &book).map_err(|error| error.to_string())?;
     let book = BookFile::new(epoch, &outcome.settled.book);
     Ok(Page::new(contract_epoch(&outcome.settled), (epoch, seed), book))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_signature_that_the_contract_refuses_does_not_stop_the_others() {
+        let key = AccountKey::from_secret(&[7; 32]).unwrap();
+        let signature = key.sign(&[1; 32]).unwrap();
+        let of = |n: u8| AccountId::from_bytes([n; 20]);
+        let signatures: BTreeMap<_, _> = (1..=4).map(|n| (of(n), signature)).collect();
+        let tried = |tries| chosen(&signatures, 3, tries).map(|(by, _)| by).collect::<Vec<_>>();
+        assert_eq!(tried(0), [1, 2, 3].map(of));
+        assert_eq!(tried(u32::MAX), [4, 1, 2].map(of));
+        let without = |bad| (0..4).any(|tries| !tried(tries).contains(&of(bad)));
+        assert!((1..=4).all(without));
+        assert_eq!(chosen(&BTreeMap::new(), 1, 3).count(), 0);
+    }
 }

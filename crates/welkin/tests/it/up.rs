@@ -1,9 +1,10 @@
 //! `welkin up`: one process, one folder, and what stays in it.
 
 use rustix::process::Signal;
+use serde_json::Value;
 use welkin_types::{LeaseState, Reason};
 
-use crate::support::{DEADLINE, Leases, Network, Place, Proc, is_root};
+use crate::support::{DEADLINE, Leases, Network, Place, Proc, is_root, until};
 
 #[test]
 fn up_prints_where_everything_is() {
@@ -43,6 +44,26 @@ fn the_demo_runs_from_end_to_end() {
     for kept in &all {
         assert_eq!(kept.state(), (LeaseState::Succeeded, Reason::ExitedZero));
         leases.receipt_file(kept.lease).verify().unwrap();
+    }
+}
+
+#[test]
+fn its_checkers_are_the_committee_that_signs_epochs() {
+    let Some(mut network) = Network::start() else { return };
+    network.down();
+    // More of them, then fewer again: who is away can't sign.
+    for checkers in ["1", "3", "1"] {
+        let mut up = network.spawn(&["up", "--hosts", "1", "--checkers", checkers]);
+        up.wait_stdout("Ctrl-C stops the network");
+        let (count, majority) = (checkers.parse().unwrap(), if checkers == "3" { 2 } else { 1 });
+        until(DEADLINE, "all checkers are members", || {
+            let output = network.run(&["checker", "status", "--json"]);
+            let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let is_member = |row: &&Value| row["is_member"] == true && row["threshold"] == majority;
+            rows.iter().take(count).filter(is_member).count() == count
+        });
+        up.signal(Signal::INT);
+        up.ended();
     }
 }
 

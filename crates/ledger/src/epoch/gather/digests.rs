@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use welkin_proto::Domain;
 use welkin_proto::digest::{DigestError, Head, Series, SessionDigests, Side};
-use welkin_types::{AccountId, LeaseId, NodeId};
+use welkin_types::{AccountId, ContainerId, LeaseId, NodeId};
 
 use super::{LeaseSeconds, Span, Unfit};
 
@@ -63,7 +63,7 @@ impl Measured {
     pub(super) fn join(
         self,
         leases: &mut BTreeMap<(LeaseId, NodeId), LeaseSeconds>,
-        is_checker: impl Fn(&NodeId) -> bool,
+        judges: impl Fn(&NodeId, &ContainerId) -> Result<(), Unfit>,
         mut refuse: impl FnMut(Unfit, usize),
     ) {
         for ((lease, host, buyer, side, checker, _), mut said) in self.0 {
@@ -76,10 +76,15 @@ impl Measured {
             }
             refuse(Unfit::Repeated, count - 1);
             let of = leases.get_mut(&(lease, host)).filter(|of| of.receipt.buyer == buyer);
-            let Some(of) = of.filter(|_| checker.as_ref().is_none_or(&is_checker)) else {
+            let Some(of) = of else {
                 refuse(Unfit::Stranger, 1);
                 continue;
             };
+            let container = of.receipt.container;
+            if let Some(Err(why)) = checker.map(|checker| judges(&checker, &container)) {
+                refuse(why, 1);
+                continue;
+            }
             let ran = of.receipt.running_seconds().saturating_mul(1_000).saturating_add(SLACK_MS);
             let last = series.minutes.last().map_or(0, |digest| u64::from(digest.minute));
             if last * MINUTE_MS > ran {

@@ -96,7 +96,11 @@ pub enum PageError {
         source: io::Error,
     },
     /// It is no page.
-    #[error("{path} is damaged: remove it, and the epochs are settled anew from the evidence")]
+    #[error(
+        "{path} is damaged: remove it, and the epochs are settled anew from the evidence. What this \
+         account may have signed of the awaited epoch stands: leave `checker.roots` off until that \
+         epoch counts, if another root could come out"
+    )]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -155,8 +159,10 @@ impl Pages {
     /// The next page counts from now on.
     pub(super) fn turn(&mut self) -> Result<(), PageError> {
         if self.next.is_some() {
-            rename(&self.dir.join(NEXT), &self.dir.join(BOOK))?;
+            let io = |source| PageError::Io { what: "write", path: self.dir.join(BOOK), source };
+            fs::rename(self.dir.join(NEXT), self.dir.join(BOOK)).map_err(io)?;
             self.counted = self.next.take();
+            sync(&self.dir)?;
         }
         Ok(())
     }
@@ -196,7 +202,11 @@ fn write(path: &Path, page: &Page) -> Result<(), PageError> {
 fn rename(from: &Path, to: &Path) -> Result<(), PageError> {
     let io = |source| PageError::Io { what: "write", path: to.to_owned(), source };
     fs::rename(from, to).map_err(io)?;
-    let folder = to.parent().unwrap_or(Path::new("."));
+    sync(to.parent().unwrap_or(Path::new(".")))
+}
+
+fn sync(folder: &Path) -> Result<(), PageError> {
+    let io = |source| PageError::Io { what: "write", path: folder.to_owned(), source };
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
 }
 

@@ -1,5 +1,7 @@
 //! A checker that works for the account whose container it judges.
 
+use welkin_proto::digest::Side;
+
 use super::*;
 
 /// Checker 1 takes part for the host's account.
@@ -34,6 +36,23 @@ fn what_a_checker_says_of_its_own_accounts_container_does_not_count() {
     let mut order = all.clone();
     order.reverse();
     assert_eq!(read(&order), read(&all));
+}
+
+#[test]
+fn what_it_measured_in_a_session_at_its_own_does_not_count_either() {
+    let measured = digests::said(Side::Checker, 1, 0);
+    let is_measured = |statement: &Statement| matches!(statement, Statement::Digests(_));
+    let mut all: Vec<_> = honest().into_iter().filter(|said| !is_measured(said)).collect();
+    all.push(measured);
+    let of_checkers = |statements: &[Statement]| {
+        let found = read(statements);
+        let lease = found.leases.values().next().unwrap();
+        lease.digests.iter().filter(|of| of.side == Side::Checker).count()
+    };
+    assert_eq!(of_checkers(&all), 1);
+    let own = of_the_hosts(all);
+    assert_eq!(of_checkers(&own), 0);
+    assert_eq!(refused(&own), [(Unfit::Own, 5)]);
 }
 
 /// Its place is filled like that of one who is silent.
