@@ -75,6 +75,20 @@ fn as_text<S: serde::Serializer>(addr: &NodeAddr, s: S) -> Result<S::Ok, S::Erro
     s.collect_str(addr)
 }
 
+/// The indexers of each region, in the order of the regions, and at the end all others: those of which
+/// no card is known yet, and those whose card has come since the regions were looked at.
+fn by_group(
+    all: &BTreeMap<NodeId, (NodeAddr, Option<Region>)>,
+    order: &[Region],
+) -> Vec<Vec<NodeId>> {
+    let mut groups = vec![Vec::new(); order.len() + 1];
+    for (node, (_, region)) in all {
+        let place = order.iter().position(|known| Some(known) == region.as_ref());
+        groups[place.unwrap_or(order.len())].push(*node);
+    }
+    groups
+}
+
 impl State {
     /// What others report of an indexer; what it and its operator's say of it counts nothing.
     fn reported_of(&self, indexer: NodeId) -> Vec<Reported> {
@@ -187,21 +201,17 @@ impl Indexers {
     pub(in crate::buyer) fn order(&self, wanted: &[Region]) -> Vec<Vec<NodeAddr>> {
         let views = self.views();
         let regions: Vec<_> = self.regions().into_iter().collect();
-        let mut order: Vec<Option<Region>> = latency::nearest(regions.iter(), |to| self.rtt(to))
+        let mut order: Vec<Region> = latency::nearest(regions.iter(), |to| self.rtt(to))
             .into_iter()
-            .map(|(region, _)| Some(region))
+            .map(|(region, _)| region)
             .collect();
         let is_empty = |region: &Region| views.get(region).is_some_and(|view| view.free() == 0);
-        order.sort_by_key(|region| {
-            let region = region.as_ref();
-            (!region.is_some_and(|region| wanted.contains(region)), region.is_some_and(is_empty))
-        });
+        order.sort_by_key(|region| (!wanted.contains(region), is_empty(region)));
         let state = locked(&self.state);
         let all = self.all(&state);
         let mut groups = Vec::new();
-        for region in order.into_iter().chain([None]) {
-            let of_it = all.iter().filter(|(_, (_, of))| *of == region);
-            let weighed = of_it.map(|(node, _)| (*node, state.standing(*node).weight));
+        for of_it in by_group(&all, &order) {
+            let weighed = of_it.into_iter().map(|node| (node, state.standing(node).weight));
             let drawn = draw(weighed.collect(), u64::from_le_bytes(outside::random()));
             let addrs = drawn.iter().filter_map(|node| all.get(node)).map(|(addr, _)| addr.clone());
             groups.push(addrs.collect::<Vec<_>>());
@@ -274,5 +284,25 @@ impl Indexers {
             (&a.region, b.weight_ppm, a.node).cmp(&(&b.region, a.weight_ppm, b.node))
         });
         list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_indexer_is_asked_also_where_its_card_came_after_its_region_was_looked_for() {
+        let node = |n| NodeId::from_bytes([n; 32]);
+        let addr = |n| NodeAddr { node: node(n), relay: None, direct: Vec::new() };
+        let region = |name: &str| name.parse::<Region>().unwrap();
+        let (here, there) = (region("kr-seoul"), region("jp-tokyo"));
+        let of = |n, region| (node(n), (addr(n), region));
+        let all =
+            BTreeMap::from([of(1, Some(there.clone())), of(2, None), of(3, Some(here.clone()))]);
+        let others = |order: &[Region]| by_group(&all, order).pop().unwrap();
+        assert_eq!(others(&[]), [node(1), node(2), node(3)]);
+        assert_eq!(others(std::slice::from_ref(&here)), [node(1), node(2)]);
+        assert_eq!(by_group(&all, &[here, there]), [[node(3)], [node(1)], [node(2)]]);
     }
 }
