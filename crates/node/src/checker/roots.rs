@@ -124,9 +124,9 @@ impl Role {
     async fn run(mut self) {
         loop {
             let pause = match self.round().await {
-                Ok((state, pause)) => {
+                Ok((state, is_wrong, pause)) => {
                     self.tries = 0;
-                    self.tell(state, false).await;
+                    self.tell(state, is_wrong).await;
                     pause
                 }
                 Err(why) => {
@@ -157,8 +157,9 @@ impl Role {
         self.said = Some(self.status.clone());
     }
 
-    /// Looks at how things stand and does what is to be done; what it waits for then, and for how long.
-    async fn round(&mut self) -> Result<(String, Duration), String> {
+    /// Looks at how things stand and does what is to be done; what it waits for then, whether somebody has
+    /// to look at that, and for how long.
+    async fn round(&mut self) -> Result<(String, bool, Duration), String> {
         let standing = committee::standing(self.contracts.desk()).await;
         let standing = standing.map_err(|error| crate::chain(&error))?;
         self.status.look(&standing, self.own.account.id());
@@ -172,7 +173,7 @@ impl Role {
             let wait = opens.since(outside::now());
             if !wait.is_zero() {
                 let state = format!("the evidence of the network's epoch {epoch} is open");
-                return Ok((state, wait.clamp(self.look, LOOK_MAX)));
+                return Ok((state, false, wait.clamp(self.look, LOOK_MAX)));
             }
             let page = self.settle(number, standing.next_ends, standing.grants).await?;
             info!(number, epoch, root = %page.root, "the root of an epoch is found");
@@ -180,7 +181,8 @@ impl Role {
         }
         // Who is no member only watches.
         let pause = if self.status.is_member { self.look } else { LOOK_MAX };
-        Ok((self.bring(&standing).await?, pause))
+        let (state, is_wrong) = self.bring(&standing).await?;
+        Ok((state, is_wrong, pause))
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -283,10 +285,12 @@ impl Role {
     }
 
     /// Signs, proposes, and makes count what was found for the awaited epoch.
-    async fn bring(&mut self, standing: &Standing) -> Result<String, String> {
+    async fn bring(&mut self, standing: &Standing) -> Result<(String, bool), String> {
         let desk = self.contracts.desk().clone();
         let page = self.pages().next().map(|page| (page.contract(), page.epoch, page.seed.0));
-        let Some((epoch, of, seed)) = page else { return Ok("nothing is found yet".to_owned()) };
+        let Some((epoch, of, seed)) = page else {
+            return Ok(("nothing is found yet".to_owned(), false));
+        };
         self.status.found(of, epoch.root);
         if self.epoch_of(standing.next_ends)? != of {
             return Err(format!(
@@ -311,9 +315,10 @@ impl Role {
         self.status.signed = signatures.len();
         let step = self.council.next(outside::now(), &contract, &found, &signers);
         let act = match step {
-            // Somebody has to look at it.
-            Step::Wait(why @ (Why::OtherRoot | Why::Contested)) => return Err(why.to_string()),
-            Step::Wait(why) => return Ok(why.to_string()),
+            Step::Wait(why) => {
+                let is_wrong = matches!(why, Why::OtherRoot | Why::Contested);
+                return Ok((why.to_string(), is_wrong));
+            }
             Step::Propose => {
                 let chosen = chosen(&signatures, standing.threshold, self.refused);
                 let chosen = chosen.map(|(by, s)| (welkin_chain::address(by), s.into()));
@@ -327,10 +332,10 @@ impl Role {
         };
         // Another member may have been faster: the next look tells.
         match sent {
-            Ok(what) => Ok(format!("done: {what}")),
+            Ok(what) => Ok((format!("done: {what}"), false)),
             Err(error) => {
                 self.refused = self.refused.wrapping_add(1);
-                Ok(format!("not done, tried again: {}", crate::chain(&error)))
+                Ok((format!("not done, tried again: {}", crate::chain(&error)), false))
             }
         }
     }
