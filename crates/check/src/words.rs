@@ -13,7 +13,7 @@
 //! A host that works for the checker's own account is not believed in: nobody judges what is its own, and
 //! such a report would not count.
 //!
-//! Of each host some 70 bytes are kept, not what it signed: its date and a hash of what checkers use.
+//! Of each host some 80 bytes are kept, not what it signed: its date and a hash of what checkers use.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,8 +21,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use welkin_proto::index::Listing;
 use welkin_proto::{
-    Capability, CapabilityError, ContainerOffer, Domain, KeyError, NodeAddr, SignatureError,
-    Signed, encode,
+    Capability, CapabilityError, ContainerOffer, Domain, NodeAddr, SignatureError, Signed, encode,
 };
 use welkin_types::{AccountId, NodeId, UnixMillis};
 
@@ -46,9 +45,6 @@ pub enum WordError {
     /// It can't be true, or holds no more.
     #[error("what the host signed does not hold")]
     Unsound(#[source] CapabilityError),
-    /// No account vouches for the host.
-    #[error("the account that it names does not vouch for it")]
-    Account(#[source] KeyError),
     /// It is dated later than any clock can be.
     #[error("it is dated {ahead_ms} ms ahead")]
     Ahead {
@@ -102,14 +98,13 @@ impl Word {
         signed: &Signed<Capability>,
     ) -> Result<Self, WordError> {
         let capability = signed.open_by(domain, host).map_err(WordError::Forged)?;
-        capability.check_form(host, now).map_err(WordError::Unsound)?;
+        // With the account: a delegation that is for another node, which anybody can copy, says nothing.
+        let account = capability.check(domain, host, now).map_err(WordError::Unsound)?;
         let ahead_ms = capability.issued.0.saturating_sub(now.0);
         if ahead_ms > AHEAD_MS_MAX {
             return Err(WordError::Ahead { ahead_ms });
         }
         let date = Date { issued: capability.issued, revision: capability.revision };
-        // A delegation that is for another node, which anybody can copy, says nothing of this one.
-        let account = capability.operator.account(domain, host, now).map_err(WordError::Account)?;
         Ok(Self { date, capability, account })
     }
 

@@ -230,16 +230,6 @@ impl Capability {
         signer: NodeId,
         now: UnixMillis,
     ) -> Result<AccountId, CapabilityError> {
-        self.check_form(signer, now)?;
-        self.operator.account(domain, self.addr.node, now).map_err(|_| CapabilityError::Operator)
-    }
-
-    /// Checks bounds and signer, and not the operator: for whom it does not matter who is paid.
-    ///
-    /// # Errors
-    ///
-    /// [`CapabilityError`] saying what is wrong.
-    pub fn check_form(&self, signer: NodeId, now: UnixMillis) -> Result<(), CapabilityError> {
         if self.addr.node != signer {
             return Err(CapabilityError::Node);
         }
@@ -265,7 +255,7 @@ impl Capability {
         if let Some(what) = self.containers.iter().find_map(ContainerOffer::out_of_bounds) {
             return Err(CapabilityError::Bounds(what));
         }
-        Ok(())
+        self.operator.account(domain, self.addr.node, now).map_err(|_| CapabilityError::Operator)
     }
 }
 

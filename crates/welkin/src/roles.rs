@@ -27,7 +27,7 @@ use welkin_proto::{
 use welkin_runtime::inventory::{self, Gpu, GpuSearch};
 
 use welkin_runtime::Launcher;
-use welkin_types::{AccountId, Region, Usd};
+use welkin_types::{AccountId, NodeId, Region, Usd};
 
 use crate::config::SettlementConfig;
 use crate::{Context, Usage, client, out};
@@ -145,10 +145,20 @@ impl Node {
 
     /// The settlement service in this process, in this node's account.
     pub(crate) fn local_settle(&self, service: &Arc<Service>, shutdown: &Shutdown) -> Settle {
-        let line = Line::local(Arc::clone(service), self.key.id());
-        let config = EvmConfig::of(*service.domain());
-        Settle::new(EvmSettlement::new(line, self.account.clone(), config, shutdown))
+        local_settle(service, self.key.id(), self.account.clone(), shutdown)
     }
+}
+
+/// An account's settlement with the service in this process.
+pub(crate) fn local_settle(
+    service: &Arc<Service>,
+    node: NodeId,
+    account: AccountKey,
+    shutdown: &Shutdown,
+) -> Settle {
+    let line = Line::local(Arc::clone(service), node);
+    let config = EvmConfig::of(*service.domain());
+    Settle::new(EvmSettlement::new(line, account, config, shutdown))
 }
 
 /// A folder of the configuration, or its place in the network's folder.

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use welkin_net::{Endpoint, Relay};
 use welkin_node::host::{ContainerConfig, HostHandle};
 use welkin_node::network::Network;
-use welkin_node::settlement::{EvmConfig, EvmSettlement, Line, Service, Settle};
+use welkin_node::settlement::Service;
 use welkin_node::{Shutdown, checker, host, indexer, wire};
 use welkin_proto::Domain;
 use welkin_runtime::inventory::{self, Gpu};
@@ -325,9 +325,7 @@ async fn credit(
     let key = client::home(context).account_key()?;
     let node = welkin_types::NodeId::from_bytes([0; 32]);
     let account = key.id();
-    let line = Line::local(Arc::clone(settlement), node);
-    let config = EvmConfig::of(*settlement.domain());
-    let settle = Settle::new(EvmSettlement::new(line, key, config, shutdown));
+    let settle = roles::local_settle(settlement, node, key, shutdown);
     if settle.balance(account).await?.deposited.is_zero() && !amount.is_zero() {
         settle.fund(account, amount).await?;
     }

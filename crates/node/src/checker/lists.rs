@@ -114,11 +114,20 @@ impl Lists {
 
 /// What an indexer shows of hosts.
 async fn ask(indexer: &Caller, hosts: Vec<NodeId>) -> Option<Vec<Signed<Capability>>> {
-    let hello = IndexHello::Ask(Box::new(IndexRequest::Words(hosts)));
-    match indexer.ask(&hello, ASK_TIMEOUT).await {
-        Ok(IndexReply::Words(shown)) => return Some(shown),
-        Ok(_) => debug!("an indexer does not show what hosts have signed"),
-        Err(error) => debug!(error = %crate::chain(&error), "an indexer was not reached"),
+    match put(indexer, IndexRequest::Words(hosts)).await? {
+        IndexReply::Words(shown) => Some(shown),
+        _ => {
+            debug!("an indexer does not show what hosts have signed");
+            None
+        }
     }
-    None
+}
+
+/// What an indexer answers, if it does in time.
+pub(super) async fn put(indexer: &Caller, request: IndexRequest) -> Option<IndexReply> {
+    let hello = IndexHello::Ask(Box::new(request));
+    let asked = indexer.ask(&hello, ASK_TIMEOUT).await;
+    asked
+        .inspect_err(|error| debug!(error = %crate::chain(error), "an indexer was not reached"))
+        .ok()
 }

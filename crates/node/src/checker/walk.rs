@@ -10,13 +10,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
-use welkin_proto::index::{
-    ContainersAsk, ContainersPage, IndexHello, IndexReply, IndexRequest, Listing,
-};
+use welkin_proto::index::{ContainersAsk, ContainersPage, IndexReply, IndexRequest, Listing};
 use welkin_types::NodeId;
 
-use super::lists::{Believed, Lists};
-use super::{ASK_TIMEOUT, LISTING_EVERY};
+use super::LISTING_EVERY;
+use super::lists::{Believed, Lists, put};
 use crate::connect::Caller;
 
 /// How often a page is asked for until a list has been walked once …
@@ -166,11 +164,10 @@ impl Walk {
         }
         lane.forged += believed.forged;
         if lane.forged > 0 && now >= lane.warn_at {
-            let indexer = self.indexers.get(place).map(|indexer| indexer.addr().node);
             let forged = std::mem::take(&mut lane.forged);
             lane.warn_at = now + WARN_EVERY;
             warn!(
-                indexer = %indexer.unwrap_or_else(|| NodeId::from_bytes([0; 32])), forged,
+                indexer = %self.indexers[place].addr().node, forged,
                 "an indexer shows what hosts have not signed: none of it is believed"
             );
         }
@@ -198,14 +195,6 @@ async fn of_host(indexer: &Caller, host: NodeId) -> Vec<Listing> {
         }
         _ => Vec::new(),
     }
-}
-
-async fn put(indexer: &Caller, request: IndexRequest) -> Option<IndexReply> {
-    let hello = IndexHello::Ask(Box::new(request));
-    let asked = indexer.ask(&hello, ASK_TIMEOUT).await;
-    asked
-        .inspect_err(|error| debug!(error = %crate::chain(error), "an indexer was not reached"))
-        .ok()
 }
 
 #[cfg(test)]

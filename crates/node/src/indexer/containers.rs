@@ -61,11 +61,13 @@ pub(super) async fn words(indexer: &Indexer, hosts: Vec<NodeId>) -> IndexReply {
         ));
     }
     // Of a few it costs less than to wait, and who asks for them waits for a probe.
-    let turn = async { indexer.containers.turns.acquire().await.map(Some) };
-    let turn = if hosts.len() <= FEW_HOSTS { Ok(None) } else { turn.await };
-    let Ok(_turn) = turn else {
-        return IndexReply::Refused("the indexer stops".to_owned());
-    };
+    let mut turn = None;
+    if hosts.len() > FEW_HOSTS {
+        let Ok(taken) = indexer.containers.turns.acquire().await else {
+            return IndexReply::Refused("the indexer stops".to_owned());
+        };
+        turn = Some(taken);
+    }
     let (mut words, mut bytes) = (Vec::new(), 0);
     for some in hosts.chunks(AT_ONCE as usize) {
         let now = outside::now();
@@ -82,6 +84,7 @@ pub(super) async fn words(indexer: &Indexer, hosts: Vec<NodeId>) -> IndexReply {
         }
         tokio::task::yield_now().await;
     }
+    drop(turn);
     IndexReply::Words(words)
 }
 

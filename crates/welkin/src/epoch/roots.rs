@@ -16,8 +16,7 @@ pub(crate) fn roots(context: &Context) -> anyhow::Result<()> {
     found.sort_by(|(one, _), (other, _)| one.cmp(other));
     if found.is_empty() {
         let text = format!("no checker in {} says how roots stand", context.dir.display());
-        let hint =
-            "it does soon after its start, where `checker.roots` is on; --dir names the folder";
+        let hint = "it does soon after its start, where `checker.roots` is on and `checker.cosign_statements_max` is not 0; --dir names the folder";
         return Err(Usage::new(text, hint).into());
     }
     if context.is_json {
@@ -79,6 +78,6 @@ fn row(name: &str, status: &RootsStatus) -> Vec<String> {
         status.book.to_string(),
         format!("{} of {}", status.signed, status.threshold),
         root,
-        status.state.clone(),
+        if status.is_wrong { format!("wrong: {}", status.state) } else { status.state.clone() },
     ]
 }

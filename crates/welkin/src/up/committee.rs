@@ -12,13 +12,11 @@ use welkin_chain::deployment::Contract;
 use welkin_chain::ops::committee;
 use welkin_node::Shutdown;
 use welkin_node::identity::{self, IdentityError};
-use welkin_node::settlement::{EvmConfig, EvmSettlement, Line, Service, Settle};
+use welkin_node::settlement::Service;
+use welkin_proto::rooted::ROOT_WORDS_MAX;
 use welkin_types::NodeId;
 
-use crate::Context;
-
-/// The most members of a committee (`contracts/src/rewards/Committee.sol`).
-const MEMBERS_MAX: u32 = 32;
+use crate::{Context, roles};
 
 /// Makes the accounts of this many checkers the committee. One that somebody else is in was set by hand and
 /// stays.
@@ -28,16 +26,15 @@ pub(super) async fn seat(
     checkers: u32,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    let checkers = checkers.min(MEMBERS_MAX);
+    let most = u32::try_from(ROOT_WORDS_MAX).unwrap_or(u32::MAX);
+    let checkers = checkers.min(most);
     if checkers == 0 || !context.config.checker.roots {
         return Ok(());
     }
     let operator = identity::account_key(&dir.join("account.key"))?;
     let mut own = former(context)?;
     own.insert(address(operator.id()));
-    let line = Line::local(Arc::clone(settlement), NodeId::from_bytes([0; 32]));
-    let config = EvmConfig::of(*settlement.domain());
-    let settle = Settle::new(EvmSettlement::new(line, operator, config, shutdown));
+    let settle = roles::local_settle(settlement, NodeId::from_bytes([0; 32]), operator, shutdown);
     let contracts = settle.contracts().context("where the contracts stand is not known")?;
     let (members, threshold) = committee::members(contracts.desk()).await?;
     let seats = (1..=checkers).map(|number| account_in(&super::checker_dir(context, number)));
