@@ -9,7 +9,7 @@ mod identity;
 
 use std::{
     fmt, io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     num::NonZeroU32,
     path::PathBuf,
     sync::{
@@ -34,6 +34,8 @@ const PORT_TRIES: usize = 16;
 
 /// How long a shutdown may take before what is left is dropped.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// How often it is looked whether the port of a server that has ended is free.
+const RELEASE_EVERY: Duration = Duration::from_millis(5);
 
 /// What a relay needs to know before it exists.
 #[derive(Clone)]
@@ -90,6 +92,7 @@ pub enum RelayError {
 #[derive(Debug)]
 pub struct Relay {
     server: server::Server,
+    listen: SocketAddr,
     addr: RelayAddr,
     gate: Arc<Gate>,
 }
@@ -120,7 +123,7 @@ impl Relay {
             let (server, listen) = listen(&config, &identity, &gate).await?;
             let addr = RelayAddr::new(&host, listen.port(), pin::cert_sha256(identity.cert_der()))
                 .map_err(RelayError::PublicHost)?;
-            Ok(Self { server, addr, gate })
+            Ok(Self { server, listen, addr, gate })
         })
     }
 
@@ -142,10 +145,15 @@ impl Relay {
         self.gate.refused.load(Ordering::Relaxed)
     }
 
-    /// Stops the relay and waits for it, a few seconds at most.
+    /// Stops the relay and waits, a few seconds at most, until another may have its ports.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            match tokio::time::timeout(SHUTDOWN_GRACE, self.server.shutdown()).await {
+            let stop = async {
+                let stopped = self.server.shutdown().await;
+                released(self.listen).await;
+                stopped
+            };
+            match tokio::time::timeout(SHUTDOWN_GRACE, stop).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "relay stopped with an error"),
                 Err(_) => tracing::warn!("relay did not stop in time"),
@@ -232,6 +240,16 @@ async fn listen(
         }
     }
     Err(RelayError::Listen { addr: config.listen, source: last })
+}
+
+/// Waits for a server's ports: the tasks that drive its sockets keep them a moment longer than it.
+async fn released(listen: SocketAddr) {
+    let is_taken = |error: io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    while TcpListener::bind(listen).is_err_and(is_taken)
+        || UdpSocket::bind(listen).is_err_and(is_taken)
+    {
+        tokio::time::sleep(RELEASE_EVERY).await;
+    }
 }
 
 fn free_port(listen: SocketAddr) -> io::Result<SocketAddr> {
