@@ -166,12 +166,13 @@ impl Daemon {
     /// Waits for the next thing to do.
     fn wait(&self) -> rustix::io::Result<Vec<Token>> {
         let mut watched = vec![(Token::Signals, self.signals.as_fd(), PollFlags::IN)];
-        if let Some(listener) = &self.listener {
-            watched.push((Token::Listener, listener.as_fd(), PollFlags::IN));
-        }
+        // A client that has gone is let go before the next one, which may have come since, is looked at.
         if let Some(client) = &self.client {
             let out = if client.queue.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             watched.push((Token::Client, client.socket.as_fd(), PollFlags::IN | out));
+        }
+        if let Some(listener) = &self.listener {
+            watched.push((Token::Listener, listener.as_fd(), PollFlags::IN));
         }
         for (id, sandbox) in &self.sandboxes {
             if let Some(control) = &sandbox.control {

@@ -99,16 +99,14 @@ fn whoever_waits_hears_of_a_removal() {
             )
         };
         let unborn = spec.id.unwrap();
+        // All are asked in this order: the last in the middle of the preparation.
         let (job, extra, born, first, second) = tokio::join!(
+            biased;
             world.runtime.wait(id),
             world.runtime.wait_exec(exec),
             world.runtime.prepare(spec),
             world.runtime.destroy(id),
-            async {
-                // Asked right after the preparation, in the middle of it.
-                tokio::task::yield_now().await;
-                world.runtime.destroy(unborn).await
-            },
+            world.runtime.destroy(unborn),
         );
         assert_eq!(job.unwrap().signal, Some(9));
         assert_eq!(extra.unwrap().signal, Some(9));

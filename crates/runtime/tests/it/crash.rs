@@ -8,7 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
-use welkin_runtime::{Command, Event, Exit, Runtime, SandboxState, StartOptions, Stdio};
+use welkin_runtime::{
+    Command, Event, Exit, Runtime, RuntimeConfig, RuntimeError, SandboxState, StartOptions, Stdio,
+};
 
 use crate::support::{Client, World, wait_until, with_root};
 
@@ -28,6 +30,17 @@ async fn start_kept(world: &World, id: welkin_runtime::SandboxId, script: &str) 
     world.runtime.start(id, Command::new(["/bin/sh", "-c", script]), options).await.unwrap();
 }
 
+/// Joins a helper whose last client is about to be gone.
+async fn attached(config: &RuntimeConfig) -> Runtime {
+    loop {
+        let attached = Runtime::attach(config).await;
+        if !attached.as_ref().is_err_and(RuntimeError::is_retryable) {
+            return attached.unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 #[test]
 fn a_new_host_process_takes_over() {
     with_root(|| async {
@@ -38,13 +51,7 @@ fn a_new_host_process_takes_over() {
         let waiting = world.prepare().await;
         // What a kill -9 of the host process looks like to the helper: the socket closes.
         world.runtime.0 = None;
-        let runtime = loop {
-            match Runtime::attach(&world.config).await {
-                Ok(runtime) => break runtime,
-                Err(error) if error.is_retryable() => tokio::task::yield_now().await,
-                Err(error) => panic!("{error}"),
-            }
-        };
+        let runtime = attached(&world.config).await;
         world.runtime = Client(Some(runtime));
         let mut infos = world.runtime.list().await.unwrap();
         infos.sort_by_key(|info| (info.id != a, info.id != b));
@@ -75,7 +82,7 @@ fn an_end_without_witness_is_told_later() {
         let mut stdout = BufReader::new(File::from(kept.remove(0)));
         // The end of its output is the end of the program.
         assert_eq!(stdout.read_line(&mut String::new()).unwrap(), 0);
-        let runtime = Runtime::connect(&world.config).await.unwrap();
+        let runtime = attached(&world.config).await;
         let mut events = runtime.events();
         world.runtime = Client(Some(runtime));
         world.runtime.list().await.unwrap();
