@@ -68,8 +68,9 @@ pub(super) struct Exams {
     /// When refusals were last begun to be counted.
     counted_from: u64,
     under_way: JoinSet<Ended>,
-    /// How many of these look at memory.
+    /// How many of these look at memory, and at whose: that takes longer than a minute may have left.
     looks: usize,
+    looked_at: BTreeSet<Place>,
 }
 
 /// A container at its host.
@@ -137,6 +138,7 @@ impl Exams {
             counted_from: 0,
             under_way: JoinSet::new(),
             looks: 0,
+            looked_at: BTreeSet::new(),
         }
     }
 
@@ -220,7 +222,7 @@ impl Exams {
         let Some(Listed { target, has_lease: had_lease, .. }) = self.idle(&place).cloned() else {
             return;
         };
-        if self.asked.get(&place) == Some(&minute) {
+        if self.is_asked(&place, minute) {
             return;
         }
         let beside = self.beside(&target, minute);
@@ -239,9 +241,11 @@ impl Exams {
         if !is_chosen || !has_room {
             return;
         }
-        self.looks += usize::from(is_look);
         self.asked.insert(place, minute);
-        if !is_look {
+        if is_look {
+            self.looks += 1;
+            self.looked_at.insert(place);
+        } else {
             self.asked.extend(beside.iter().map(|other| ((host, other.container), minute)));
         }
         let had_lease_of =
@@ -258,6 +262,12 @@ impl Exams {
         });
     }
 
+    /// Whether it has a challenge in this minute, or one of before that is under way: it would refuse
+    /// another for that.
+    fn is_asked(&self, place: &Place, minute: u64) -> bool {
+        self.asked.get(place) == Some(&minute) || self.looked_at.contains(place)
+    }
+
     /// Others of its host and class that are challenged together with a container.
     fn beside(&self, target: &Target, minute: u64) -> Vec<Target> {
         let host = target.addr.node;
@@ -267,7 +277,7 @@ impl Exams {
         let like = self.targets.range(of_host).map(|(_, listed)| listed).filter(like);
         let like: Vec<_> = like.map(|listed| listed.target.container).collect();
         let partners = self.windows.partners(target.container, &like, &outside::random());
-        let is_due = |other: &&ContainerId| self.asked.get(&(host, **other)) != Some(&minute);
+        let is_due = |other: &&ContainerId| !self.is_asked(&(host, **other), minute);
         let due = partners.iter().filter(is_due);
         let found = due.filter_map(|other| self.idle(&(host, *other)));
         found.map(|listed| listed.target.clone()).collect()
@@ -279,8 +289,11 @@ impl Exams {
             return std::future::pending().await;
         };
         let Ended { target, minute, proof, had_lease, is_look, beside, found } = ended;
-        self.looks = self.looks.saturating_sub(usize::from(is_look));
         let place = (target.addr.node, target.container);
+        if is_look {
+            self.looks = self.looks.saturating_sub(1);
+            self.looked_at.remove(&place);
+        }
         match found {
             Ok(window) => {
                 self.refusals.answered(place);

@@ -127,3 +127,24 @@ async fn who_refuses_only_beside_others_evades_too() {
     assert_eq!(told(false, &[Some(ExamRefusal::TooMany); 5]), 0);
     assert_eq!(told(false, &[None, None, None, busy, busy, busy]), 0, "it answers as often");
 }
+
+#[tokio::test]
+async fn nobody_is_asked_while_a_look_at_it_is_under_way() {
+    let host = endpoint(7, &[ALPN_EXAM]).await;
+    let addr = wire::from_net(&host.addr());
+    let checker = NodeId::from_bytes([8; 32]);
+    let who = Who { endpoint: endpoint(8, &[]).await, domain: Domain::LOCAL, checker, turn: None };
+    let mut exams = Exams::new(who, 100);
+    let place = (addr.node, ContainerId::from_bytes([3; 16]));
+    exams.list(&[listing(&addr, 2)], false);
+    // Until its memory was there, that is what it is asked for.
+    exams.without.insert(place);
+    exams.begin(place.0, place.1, 100, None);
+    exams.begin(place.0, place.1, 101, None);
+    assert_eq!(exams.under_way.len(), 1);
+    let mut hosts = JoinSet::new();
+    hosts.spawn(refuses(host, ExamRefusal::TooMany));
+    exams.next().await;
+    exams.begin(place.0, place.1, 101, None);
+    assert_eq!(exams.under_way.len(), 1);
+}
