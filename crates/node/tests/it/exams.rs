@@ -434,7 +434,8 @@ async fn memory_that_is_not_there_can_not_be_asked_for() {
     let target = target(&host);
     let caller = Caller::new(who.endpoint.clone(), target.addr.clone(), ALPN_EXAM);
     let connection = caller.connection().await.unwrap();
-    let (minute, container, seed) = (minute(), target.container, [1; 32]);
+    let [minute, beside] = two_minutes();
+    let (container, seed) = (target.container, [1; 32]);
     let good = FillWork { minute, container, device: 0, seed, units: 64, double_rounds: 8 };
     for bad in [
         FillWork { units: 0, ..good },
@@ -448,7 +449,7 @@ async fn memory_that_is_not_there_can_not_be_asked_for() {
         assert_eq!(reply, ExamReply::Refused(ExamRefusal::TooLarge), "{bad:?}");
     }
     // The last one was within the protocol, and counts as this minute's.
-    let good = FillWork { minute: good.minute - 1, ..good };
+    let good = FillWork { minute: beside, ..good };
     let (mut send, mut recv) = connection.open().await.unwrap();
     wire::send(&mut send, &ExamAsk::Fill(good)).await.unwrap();
     let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();

@@ -131,7 +131,8 @@ async fn who_is_listed_no_more_is_found_silent() {
     let online = Finding::Online { rtt_us: 900 };
     let place = (node, container);
     // Two minutes of one epoch, which is an hour.
-    let first = if minute().is_multiple_of(60) { minute() } else { minute() - 1 };
+    let now = minute();
+    let first = if now % 60 == 59 { now - 1 } else { now };
     assert_eq!(tell(place, first, online).await, IndexReply::Reported);
     asker.until(node, <[Listing]>::is_empty).await;
     let silent = Finding::Unreachable;

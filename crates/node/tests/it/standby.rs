@@ -147,10 +147,10 @@ impl Directory for Row {
 }
 
 const TIMING: Timing = Timing {
-    lasting: Duration::from_millis(300),
-    renew: Duration::from_millis(80),
-    margin: Duration::from_millis(80),
-    deference: Duration::from_millis(200),
+    lasting: Duration::from_secs(3),
+    renew: Duration::from_millis(300),
+    margin: Duration::from_millis(800),
+    deference: Duration::from_secs(1),
 };
 
 /// One of several, with its present lead.

@@ -11,8 +11,11 @@ use crate::support::{Output, Proc, until};
 /// A digest is of a minute, and is shown after it.
 const TWO_MINUTES: Duration = Duration::from_secs(150);
 
-/// An epoch and as long again, until its evidence is closed or another has passed as a whole, and some time.
+/// An epoch and as long again until its evidence is closed, and some time to settle it.
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
+
+/// Three epochs, whichever moment of the first it is.
+const EIGHT_MINUTES: Duration = Duration::from_secs(480);
 
 const CONFIG: &str = "[checker]\nexam_percent = 100\n[settlement]\nepoch_seconds = 120\n";
 
@@ -37,7 +40,7 @@ fn shares<'a>(explained: &'a Value, cause: &str) -> Vec<&'a Value> {
 fn until_complete(services: &Services, file: &str) -> Value {
     let mut found = Value::Null;
     let mut leased = 0;
-    until(FIVE_MINUTES, "an epoch has a lease and a proof", || {
+    until(EIGHT_MINUTES, "an epoch has a lease and a proof", || {
         let epoch = welkin_node::outside::now().0 / 1_000 / 120;
         if epoch > leased {
             services.run(&["run", "--", "sleep", "1"]).expect(0);

@@ -253,7 +253,7 @@ fn announced_lengths_cost_no_memory() {
     let Some(mut target) = Target::start() else { return };
     target.works();
     let before = memory_kib(target.host.pid());
-    let connections = target.block_on(async {
+    let (raw, connections) = target.block_on(async {
         let raw = Raw::new().await;
         let mut kept = Vec::new();
         for _ in 0..8 {
@@ -268,12 +268,13 @@ fn announced_lengths_cost_no_memory() {
                 kept.push((control.connection.clone(), send, recv));
             }
         }
-        kept
+        (raw, kept)
     });
     target.works();
     let grown = memory_kib(target.host.pid()).saturating_sub(before);
     assert!(grown < 200 << 10, "800 half frames cost {grown} KiB");
     drop(connections);
+    target.block_on(raw.endpoint.close());
 }
 
 #[test]
@@ -508,7 +509,7 @@ fn a_lease_of_another_is_as_good_as_none() {
 #[test]
 fn crowds_do_not_keep_others_out() {
     let Some(mut target) = Target::start() else { return };
-    let kept = target.block_on(async {
+    let (raw, kept) = target.block_on(async {
         let mut kept = Vec::new();
         // Connections that say nothing, and streams that say nothing.
         let raw = Raw::new().await;
@@ -530,11 +531,12 @@ fn crowds_do_not_keep_others_out() {
             let Ok((mut send, _)) = indexer.open().await else { break };
             let _ = wire::send(&mut send, &question).await;
         }
-        kept
+        (raw, (kept, indexer))
     });
     target.works();
     drop(kept);
     until(WITHIN, "all slots are free", || target.observer.free() == 3);
+    target.block_on(raw.endpoint.close());
 }
 
 /// Opens so many connections and holds them without a word.
@@ -559,7 +561,8 @@ async fn crowd(raw: &Raw, addr: &NodeAddr, alpn: &[u8], count: usize) -> Vec<Con
 fn a_peer_that_holds_hundreds_of_connections_keeps_nobody_else_out() {
     let Some(mut target) = Target::start() else { return };
     let network = target.services.network();
-    let held = target.block_on(async {
+    // Its endpoint is kept as well: without it nothing is held.
+    let (raw, held) = target.block_on(async {
         let raw = Raw::at("127.0.0.2").await;
         let mut held = Vec::new();
         let everybody = [
@@ -576,7 +579,7 @@ fn a_peer_that_holds_hundreds_of_connections_keeps_nobody_else_out() {
         let mut control = other.hello(&target.host_addr).await;
         control.say(&ToHost::Resume(LeaseId::from_bytes([1; 16]))).await;
         assert!(matches!(control.hear().await, FromHost::Refused(_)));
-        held
+        (raw, held)
     });
     // Also with a whole lease, from its offer to its last cent.
     target.works();
@@ -594,6 +597,7 @@ fn a_peer_that_holds_hundreds_of_connections_keeps_nobody_else_out() {
             .map(|(at, held): (u32, _)| (at, String::from_utf8_lossy(held.alpn()), held.path()))
             .collect();
         assert!(all.is_ok(), "of {} these are kept without a word: {open:?}", held.len());
+        raw.endpoint.close().await;
     });
 }
 

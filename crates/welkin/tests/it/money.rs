@@ -93,13 +93,16 @@ fn a_killed_client_is_not_served_for_ever() {
 #[test]
 fn a_full_host_makes_others_wait() {
     let Some(network) = Network::start() else { return };
-    let args = ["run", "--", "sh", "-c", "echo ready; sleep 4"];
+    let args = ["run", "--", "sh", "-c", "echo ready; read x; true"];
     let mut jobs: Vec<_> = (0..3).map(|_| network.spawn(&args)).collect();
     for job in &mut jobs {
         job.wait_stdout("ready\n");
     }
     network.run(&["run", "--queue", "1s", "--", "true"]).expect(2);
-    network.run(&["run", "--queue", "30s", "--", "true"]).expect(0);
+    let mut waiting = network.spawn(&["run", "--queue", "30s", "--", "true"]);
+    waiting.wait_stderr("queued");
+    jobs[0].close_stdin();
+    waiting.finish().expect(0);
     for job in jobs {
         job.finish().expect(0);
     }
