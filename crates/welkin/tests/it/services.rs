@@ -14,7 +14,15 @@ pub(crate) struct Spot<'a> {
     pub(crate) ip: &'a str,
 }
 
+/// This machine. Roles listen at an address that no other test has: who is started again finds its port
+/// free, whatever ports others were given meanwhile.
 pub(crate) const HERE: Spot<'static> = Spot { netns: None, ip: "127.0.0.1" };
+
+/// The loopback address of this test's process.
+fn own_ip() -> String {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    format!("127.{}.{middle}.{}", 64 + high % 128, low.clamp(1, 254))
+}
 
 /// Settlement, relay, indexer, and hosts when asked for.
 pub(crate) struct Services {
@@ -83,7 +91,8 @@ impl Services {
     /// A command in a folder of its own that joins this network.
     pub(crate) fn command(&self, name: &str, spot: Spot<'_>, args: &[&str]) -> Command {
         let mut command = self.place.command_in(spot.netns, &self.dir(name), args);
-        let listen = format!("{}:0", spot.ip);
+        let ip = if spot.ip == HERE.ip { own_ip() } else { spot.ip.to_owned() };
+        let listen = format!("{ip}:0");
         for role in ["SETTLEMENT", "RELAY", "INDEXER", "HOST", "CHECKER"] {
             command.env(format!("WELKIN_{role}__LISTEN"), &listen);
         }
@@ -92,6 +101,7 @@ impl Services {
     }
 
     /// Starts a role; returns the address that it prints.
+    #[track_caller]
     fn role(&mut self, role: &str, spot: Spot<'_>) -> String {
         let mut process = Proc::spawn(self.command(role, spot, &[role]));
         process.wait_stdout("\n");
@@ -105,8 +115,10 @@ impl Services {
         for role in self.roles.drain(..) {
             role.kill_9();
         }
+        let network = std::fs::read_to_string(self.network_file()).unwrap();
         for role in ["settlement", "relay", "indexer"] {
-            self.role(role, spot);
+            let addr = self.role(role, spot);
+            assert!(network.contains(&addr), "{role} is at {addr}, no more as in\n{network}");
         }
     }
 
