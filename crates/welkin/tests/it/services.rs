@@ -19,7 +19,7 @@ pub(crate) struct Spot<'a> {
 pub(crate) const HERE: Spot<'static> = Spot { netns: None, ip: "127.0.0.1" };
 
 /// The loopback address of this test's process.
-fn own_ip() -> String {
+pub(crate) fn own_ip() -> String {
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     format!("127.{}.{middle}.{}", 64 + high % 128, low.clamp(1, 254))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::services::{HERE, Services};
+use crate::services::{HERE, Services, own_ip};
 use crate::support::{Output, Proc, until};
 
 #[path = "../../../directory/tests/it/server.rs"]
@@ -36,8 +36,8 @@ impl Pair {
             process.wait_stdout("\n");
             let addr = String::from_utf8(process.stdout()).unwrap();
             first = Some(process);
-            let (one, other) = (format!("@127.0.0.1:{}", ports[0].0), ports[1].0);
-            addr.trim().replace(&one, &format!("{one},127.0.0.1:{other}"))
+            let (one, other) = (format!("@{}:{}", own_ip(), ports[0].0), ports[1].0);
+            addr.trim().replace(&one, &format!("{one},{}:{other}", own_ip()))
         })?;
         Some((Self { server, services, ports }, first?))
     }
@@ -71,9 +71,9 @@ fn indexer(
 ) -> std::process::Command {
     let args: Vec<_> = ["indexer"].into_iter().chain(args.iter().copied()).collect();
     let mut command = services.command("indexer", HERE, &args);
-    command.env("WELKIN_INDEXER__LISTEN", format!("127.0.0.1:{}", own.0));
+    command.env("WELKIN_INDEXER__LISTEN", format!("{}:{}", own_ip(), own.0));
     command.env("WELKIN_INDEXER__HEARTBEAT_PORT", own.1.to_string());
-    command.env("WELKIN_INDEXER__HEARTBEAT_STANDBYS", format!("[\"127.0.0.1:{}\"]", other.1));
+    command.env("WELKIN_INDEXER__HEARTBEAT_STANDBYS", format!("[\"{}:{}\"]", own_ip(), other.1));
     // As in a large network: hosts are kept alive by datagrams, and no stream stays open.
     command.env("WELKIN_INDEXER__STREAMS_MAX", "0");
     command.env("WELKIN_DIRECTORY_DSN", dsn);
@@ -84,7 +84,7 @@ fn indexer(
 const SILENT_MS: u64 = 30_000;
 
 fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    UdpSocket::bind((own_ip(), 0)).unwrap().local_addr().unwrap().port()
 }
 
 fn announcements(host: &Proc) -> usize {
@@ -144,7 +144,7 @@ fn a_leader_that_was_stopped_and_goes_on_does_not_answer() {
     // It finds that its time is over, closes its socket, and stands by.
     until(TAKEOVER_MAX, "it gives up", || first.stderr().contains("this one stops to answer"));
     until(TAKEOVER_MAX, "its socket is closed", || {
-        UdpSocket::bind(("127.0.0.1", pair.ports[0].0)).is_ok()
+        UdpSocket::bind((own_ip(), pair.ports[0].0)).is_ok()
     });
     pair.wait_for_offer();
     let expires = || pair.server.query("SELECT expires FROM welkin_leader");
