@@ -71,11 +71,8 @@ async fn main() {
     let mut lost = 0;
     for round in 0..rounds {
         let sealed = seal(&sessions, round);
-        let before = (cpu_of("heartbeats"), beats.counters().taken);
-        send(&sealed, &sources, to, rate);
-        std::thread::sleep(Duration::from_millis(300));
-        let taken = beats.counters().taken - before.1;
-        let cpu_us = (cpu_of("heartbeats") - before.0).as_secs_f64() * 1e6 / taken as f64;
+        let sent = || send(&sealed, &sources, to, rate);
+        let (cpu_us, taken) = cost("heartbeats", || beats.counters().taken, sent);
         println!("# round {round}: {taken} taken, {cpu_us:.3} us each");
         ours.push(cpu_us);
         lost += sealed.len() as u64 - taken;
@@ -222,11 +219,7 @@ fn floor(sealed: &Sealed, sources: &[UdpSocket], rate: usize) -> f64 {
         }
     };
     std::thread::Builder::new().name("floor".to_owned()).spawn(receive).unwrap();
-    let before = cpu_of("floor");
-    send(sealed, sources, to, rate);
-    std::thread::sleep(Duration::from_millis(300));
-    let cpu = cpu_of("floor") - before;
-    cpu.as_secs_f64() * 1e6 / taken.load(Ordering::Relaxed) as f64
+    cost("floor", || taken.load(Ordering::Relaxed), || send(sealed, sources, to, rate)).0
 }
 
 /// What it costs to open them and to acknowledge those that ask for it: keys and counters of all sessions
@@ -263,16 +256,21 @@ fn least(sessions: &[(Enrolment, u16)], round: usize, sources: &[UdpSocket], rat
         }
     };
     std::thread::Builder::new().name("least".to_owned()).spawn(receive).unwrap();
-    let mut cost = 0.0;
-    for round in [round, round + 1] {
+    let [_, measured] = [round, round + 1].map(|round| {
         let sealed = seal(sessions, round);
-        let before = (cpu_of("least"), taken.load(Ordering::Relaxed));
-        send(&sealed, sources, to, rate);
-        std::thread::sleep(Duration::from_millis(300));
-        let count = taken.load(Ordering::Relaxed) - before.1;
-        cost = (cpu_of("least") - before.0).as_secs_f64() * 1e6 / count as f64;
-    }
-    cost
+        cost("least", || taken.load(Ordering::Relaxed), || send(&sealed, sources, to, rate)).0
+    });
+    measured
+}
+
+/// Microseconds of a thread's processor time for each beat that it takes of those that are sent, and
+/// how many these are.
+fn cost(thread: &str, taken: impl Fn() -> u64, send: impl FnOnce()) -> (f64, u64) {
+    let before = (cpu_of(thread), taken());
+    send();
+    std::thread::sleep(Duration::from_millis(300));
+    let count = taken() - before.1;
+    ((cpu_of(thread) - before.0).as_secs_f64() * 1e6 / count as f64, count)
 }
 
 /// The processor time of this process's thread of that name.

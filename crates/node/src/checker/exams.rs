@@ -68,8 +68,7 @@ pub(super) struct Exams {
     /// When refusals were last begun to be counted.
     counted_from: u64,
     under_way: JoinSet<Ended>,
-    /// How many of these look at memory, and at whose: that takes longer than a minute may have left.
-    looks: usize,
+    /// At whose memory these look: that takes longer than a minute may have left.
     looked_at: BTreeSet<Place>,
 }
 
@@ -137,7 +136,6 @@ impl Exams {
             epoch: 0,
             counted_from: 0,
             under_way: JoinSet::new(),
-            looks: 0,
             looked_at: BTreeSet::new(),
         }
     }
@@ -236,14 +234,13 @@ impl Exams {
         let is_look = self.absent.is_open(&place)
             || self.without.contains(&place)
             || (kind < LOOKS_OF_256 && !self.unmet.is_open(&place));
-        let works = self.under_way.len().saturating_sub(self.looks);
-        let has_room = if is_look { self.looks < LOOKS_AT_ONCE } else { works < AT_ONCE };
+        let works = self.under_way.len().saturating_sub(self.looked_at.len());
+        let has_room = if is_look { self.looked_at.len() < LOOKS_AT_ONCE } else { works < AT_ONCE };
         if !is_chosen || !has_room {
             return;
         }
         self.asked.insert(place, minute);
         if is_look {
-            self.looks += 1;
             self.looked_at.insert(place);
         } else {
             self.asked.extend(beside.iter().map(|other| ((host, other.container), minute)));
@@ -291,7 +288,6 @@ impl Exams {
         let Ended { target, minute, proof, had_lease, is_look, beside, found } = ended;
         let place = (target.addr.node, target.container);
         if is_look {
-            self.looks = self.looks.saturating_sub(1);
             self.looked_at.remove(&place);
         }
         match found {

@@ -130,16 +130,11 @@ async fn a_silent_indexer_costs_no_second_and_other_regions_are_asked_where_noth
     assert_eq!(timed(&other, &here(vec!["any".parse().unwrap()])).await.1, [id(21)]);
     // One dies without a word.
     running.ask();
-    let mut all = Vec::new();
-    for _ in 0..11 {
+    for _ in 0..10 {
         let (took, hosts) = timed(&buyer, &here(Vec::new())).await;
-        // Nobody waits until it is given up.
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
         assert_eq!(hosts, [id(20)]);
-        all.push(took);
     }
-    all.sort();
-    assert!(all[5] < Duration::from_secs(1), "{all:?}");
     for buyer in [buyer, other, far] {
         buyer.close().await;
     }

@@ -285,16 +285,13 @@ fn a_warm_sandbox_starts_at_once() {
         for _ in 0..3 {
             pool.push(world.prepare().await);
         }
-        let mut all = Vec::new();
         for id in pool {
             let begin = Instant::now();
             let output = world.run(id, Command::new(["/bin/true"])).await;
             assert!(output.exit.is_success());
-            all.push(begin.elapsed());
+            // Generous: the machine may be busy. The benchmark measures.
+            assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
         }
-        all.sort();
-        // Generous, and not of each: the machine may be busy. The benchmark measures.
-        assert!(all[1] < Duration::from_secs(1), "{all:?}");
     });
 }
 

@@ -175,15 +175,15 @@ impl World {
         assert_eq!(lan.reaches("buyer", HOST), !is_cut);
         assert_eq!(lan.reaches("host", BUYER), !is_cut);
         assert!(lan.reaches("buyer", CORE) && lan.reaches("host", CORE));
-        let services = Services::start("", Spot { netns: Some(&core), ip: CORE })?;
-        let host = services.host("host", Spot { netns: Some(&host), ip: HOST });
+        let services = Services::start("", Spot { netns: Some(&core), ip: Some(CORE) })?;
+        let host = services.host("host", Spot { netns: Some(&host), ip: Some(HOST) });
         let world = Self { services, host, buyer, lan };
         world.run(&["fund", "5"]).expect(0);
         Some(world)
     }
 
     fn spawn(&self, args: &[&str]) -> crate::support::Proc {
-        let spot = Spot { netns: Some(&self.buyer), ip: BUYER };
+        let spot = Spot { netns: Some(&self.buyer), ip: Some(BUYER) };
         self.services.client("buyer", spot, args)
     }
 

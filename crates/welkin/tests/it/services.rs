@@ -10,13 +10,13 @@ use crate::support::{DEADLINE, Leases, Observer, Output, Place, Proc, is_root, u
 pub(crate) struct Spot<'a> {
     /// The network namespace, or this one.
     pub(crate) netns: Option<&'a str>,
-    /// Its address there.
-    pub(crate) ip: &'a str,
+    /// Its address there, or the one of this test's process.
+    pub(crate) ip: Option<&'a str>,
 }
 
 /// This machine. Roles listen at an address that no other test has: who is started again finds its port
 /// free, whatever ports others were given meanwhile.
-pub(crate) const HERE: Spot<'static> = Spot { netns: None, ip: "127.0.0.1" };
+pub(crate) const HERE: Spot<'static> = Spot { netns: None, ip: None };
 
 /// The loopback address of this test's process.
 pub(crate) fn own_ip() -> String {
@@ -91,8 +91,7 @@ impl Services {
     /// A command in a folder of its own that joins this network.
     pub(crate) fn command(&self, name: &str, spot: Spot<'_>, args: &[&str]) -> Command {
         let mut command = self.place.command_in(spot.netns, &self.dir(name), args);
-        let ip = if spot.ip == HERE.ip { own_ip() } else { spot.ip.to_owned() };
-        let listen = format!("{ip}:0");
+        let listen = format!("{}:0", spot.ip.map_or_else(own_ip, str::to_owned));
         for role in ["SETTLEMENT", "RELAY", "INDEXER", "HOST", "CHECKER"] {
             command.env(format!("WELKIN_{role}__LISTEN"), &listen);
         }

@@ -1,9 +1,11 @@
 //! A host that root started and that is not root: `host.user`.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::services::{HERE, Services};
@@ -13,6 +15,8 @@ use crate::support::{
 
 /// Someone who need not be in any table.
 const USER: u32 = 54_321;
+/// What reading of a thread says that ends meanwhile.
+const GONE: i32 = Errno::SRCH.raw_os_error();
 
 /// The configuration of a place, with its user.
 fn with_user(place: &Place, user: &str) {
@@ -30,7 +34,12 @@ fn chmod(path: &Path, mode: u32) {
 fn is_unprivileged(pid: Pid) {
     let tasks = children(Path::new(&format!("/proc/{}/task", pid.as_raw_nonzero())));
     // A thread that was idle may end meanwhile.
-    let read = |task: &PathBuf| std::fs::read_to_string(task.join("status")).ok();
+    let read = |task: &PathBuf| match std::fs::read_to_string(task.join("status")) {
+        Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(GONE) => {
+            None
+        }
+        status => Some(status.unwrap()),
+    };
     let all: Vec<_> = tasks.iter().filter_map(read).collect();
     assert!(all.len() > 1);
     for status in all {
