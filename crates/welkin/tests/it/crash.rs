@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use welkin_types::{LeaseState, Reason};
 
-use crate::services::{HERE, Services};
+use crate::services::{HERE, Services, UNTIL_TOLD};
 use crate::session::on_terminal_of;
 use crate::support::{
     DEADLINE, Network, Proc, contains, eventually, files_below, processes_with, until,
@@ -408,14 +408,14 @@ fn who_types_into_a_pipe_that_is_gone_is_told() {
     let Some(services) = Services::start("", HERE) else { return };
     let host = services.host("host", HERE);
     services.fund("5");
-    let script = format!("{ECHO}; until [ -e /work/end ]; do sleep 0.1; done");
+    let script = format!("{ECHO}; {UNTIL_TOLD}");
     let args = ["run", "-q", "--name", "typed", "--", "sh", "-c", &script];
     let mut job = services.client("buyer", HERE, &args);
     job.wait_stdout("ready\n");
     host.kill_9();
     let _host = services.host("host", HERE);
     job.wait_stderr("standard input ends here: the host was restarted");
-    services.run(&["exec", "typed", "--", "touch", "/work/end"]).expect(0);
+    services.tell_end("typed");
     // The command saw the end of its input when the host died.
     let output = job.ended().expect(0);
     assert_eq!(output.text(), "ready\nend\n");

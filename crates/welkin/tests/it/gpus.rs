@@ -8,7 +8,7 @@ use std::process::Command;
 
 use welkin_types::{LeaseState, Reason};
 
-use crate::services::{HERE, Services};
+use crate::services::{HERE, Services, UNTIL_TOLD};
 use crate::support::{Proc, children, until};
 
 pub(crate) const ONE_EACH: &str = r#"
@@ -113,8 +113,8 @@ fn two_leases_never_share_a_gpu() {
     services.fund("10");
     let observer = services.observer();
     // Not ended by its standard input, which ends with the host's process.
-    let script = "echo on; until [ -e /work/end ]; do sleep 0.1; done";
-    let run = ["run", "--queue", "60s", "--gpu", "llvmpipe", "--", "sh", "-c", script];
+    let script = format!("echo on; {UNTIL_TOLD}");
+    let run = ["run", "--queue", "60s", "--gpu", "llvmpipe", "--", "sh", "-c", &script];
     let spawn = |name: &str| services.client(name, HERE, &run);
     let mut jobs = [spawn("buyer"), spawn("buyer")];
     for job in &mut jobs {
@@ -124,7 +124,7 @@ fn two_leases_never_share_a_gpu() {
     let end = |job: Proc| {
         let text = job.stderr();
         let lease = text.split_whitespace().find(|word| word.starts_with("lse_")).unwrap();
-        services.run(&["exec", lease, "--", "touch", "/work/end"]).expect(0);
+        services.tell_end(lease);
         job.ended().expect(0);
     };
     let mut both = given(&first_host);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::services::{HERE, Services};
+use crate::services::{HERE, Services, UNTIL_TOLD};
 use crate::support::{Proc, until};
 
 const ONE_SLOT: &str = r#"
@@ -43,8 +43,8 @@ fn one_slot_is_shared_fairly_and_places_outlive_the_indexer() {
     }
     let observer = services.observer();
     services.wait_free(&observer, 1);
-    let script = "echo on; until [ -e /work/end ]; do sleep 0.1; done";
-    let mut holder = services.client("buyer", HERE, &["run", "--", "sh", "-c", script]);
+    let script = format!("echo on; {UNTIL_TOLD}");
+    let mut holder = services.client("buyer", HERE, &["run", "--", "sh", "-c", &script]);
     holder.wait_stdout("on\n");
     services.wait_free(&observer, 0);
 
@@ -95,7 +95,7 @@ fn one_slot_is_shared_fairly_and_places_outlive_the_indexer() {
     }
     let lease = holder.stderr();
     let lease = lease.split_whitespace().find(|word| word.starts_with("lse_")).unwrap();
-    services.run(&["exec", lease, "--", "touch", "/work/end"]).expect(0);
+    services.tell_end(lease);
     holder.ended().expect(0);
     for job in waiting {
         job.ended().expect(0);

@@ -32,6 +32,11 @@ pub(crate) struct Services {
     deployment: Option<PathBuf>,
 }
 
+/// Waits for [`Services::tell_end`], and then until the command that told it has ended: the end of
+/// a lease's own command kills all others.
+pub(crate) const UNTIL_TOLD: &str = "until [ -s /work/end ]; do sleep 0.1; done; \
+     while kill -0 $(cat /work/end) 2>/dev/null; do sleep 0.1; done";
+
 impl Services {
     /// Starts all but the hosts; `None` where there can be no sandboxes.
     pub(crate) fn start(config: &str, spot: Spot<'_>) -> Option<Self> {
@@ -149,6 +154,11 @@ impl Services {
     #[track_caller]
     pub(crate) fn fund(&self, usd: &str) {
         self.run(&["fund", usd]).expect(0);
+    }
+
+    /// Ends a lease that runs [`UNTIL_TOLD`].
+    pub(crate) fn tell_end(&self, lease: &str) {
+        self.run(&["exec", lease, "--", "sh", "-c", "echo $$ > /work/end"]).expect(0);
     }
 
     pub(crate) fn leases(&self) -> Leases {

@@ -89,7 +89,10 @@ fn exec_runs_one_more_command() {
     assert_eq!(cat.finish().expect(0).text(), "through");
     let output = exec(&["-e", "X=y z", "--", "sh", "-c", "echo $X; kill -0 $(cat /work/pid)"]);
     assert_eq!(output.finish().expect(0).text(), "y z\n");
+    let mut left = exec(&["--", "sh", "-c", "echo on; exec sleep 300"]);
+    left.wait_stdout("on\n");
     network.run(&["stop", &lease]).expect(0);
+    left.ended().expect(137).says("killed by signal 9, as is all that still runs when");
     until(DEADLINE, "the lease ends", || network.leases().last().state().0.is_final());
     assert_ne!(exec(&["--", "true"]).finish().code, 0);
 }
