@@ -4,6 +4,7 @@
 //! keeps, so that a block in the middle can't be had but by keeping it or by beginning anew. Reads
 //! follow a chain, too: where the next one is, the last one tells.
 
+use chacha20::rand_core::Rng as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::challenge::chacha;
@@ -37,10 +38,8 @@ impl Chain {
 
     /// The next block.
     pub fn block(&mut self) -> Vec<u8> {
-        let key = chacha::key(&self.key);
-        let numbers = (0_u32..).take(BLOCK_BYTES / 64);
-        let words = numbers.flat_map(|number| chacha::block(&key, [number, 0, MARK, 0], 4));
-        let block: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+        let mut block = vec![0; BLOCK_BYTES];
+        chacha::stream(&self.key, [MARK, 0]).fill_bytes(&mut block);
         self.key = hash(&[&self.key, &block]);
         block
     }

@@ -1,6 +1,9 @@
 //! ChaCha's core (RFC 8439, 2.3) with any number of double rounds: additions, exclusive-ors and
 //! rotations of 32-bit words, which every GPU does alike.
 
+use chacha20::ChaCha8Rng;
+use chacha20::rand_core::{Rng, SeedableRng as _};
+
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
 /// The words of a key.
@@ -35,6 +38,14 @@ pub(crate) fn block(key: &[u32; 8], tail: [u32; 4], double_rounds: u32) -> [u32;
     x
 }
 
+/// The bytes of the blocks of eight rounds from number 0 on whose tails end with `last`; many blocks
+/// are made at once, as the processor allows.
+pub(crate) fn stream(seed: &[u8; 32], last: [u32; 2]) -> impl Rng + use<> {
+    let mut stream = ChaCha8Rng::from_seed(*seed);
+    stream.set_stream(u64::from(last[0]) | u64::from(last[1]) << 32);
+    stream
+}
+
 #[inline(always)]
 fn quarter(x: &mut [u32; 16], [a, b, c, d]: [usize; 4]) {
     x[a] = x[a].wrapping_add(x[b]);
@@ -50,6 +61,19 @@ fn quarter(x: &mut [u32; 16], [a, b, c, d]: [usize; 4]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_is_its_blocks_one_after_the_other() {
+        let seed = [0x5a; 32];
+        for length in [0, 1, 63, 64, 65, 1_000, 5_000] {
+            let mut bytes = vec![0; length];
+            stream(&seed, [7, u32::MAX]).fill_bytes(&mut bytes);
+            let numbers = (0_u32..).take(length.div_ceil(64));
+            let words = numbers.flat_map(|number| block(&key(&seed), [number, 0, 7, u32::MAX], 4));
+            let blocks: Vec<u8> = words.flat_map(u32::to_le_bytes).take(length).collect();
+            assert_eq!(bytes, blocks);
+        }
+    }
 
     /// RFC 8439, 2.3.2.
     #[test]

@@ -5,6 +5,7 @@
 //! signed bytes. m is 0 for A and 1 for B. With n below [`N_MAX`] no sum leaves 32 bits, so that
 //! wrapping and exact sums are the same.
 
+use chacha20::rand_core::Rng as _;
 use sha2::{Digest as _, Sha256};
 use welkin_types::{ContainerId, NodeId};
 
@@ -15,8 +16,8 @@ use super::merkle::{Opening, Tree, leaf};
 pub const N_MAX: u32 = (1 << 17) - 1;
 /// The most rounds of a challenge.
 pub const ROUNDS_MAX: u32 = 1 << 12;
-/// Double rounds of the generator.
-const DOUBLE_ROUNDS: u32 = 4;
+/// Bytes of a row that are generated at once.
+const BYTES_AT_ONCE: usize = 1_024;
 /// Rows and columns that the reference works on at once.
 const ROWS_AT_ONCE: usize = 16;
 const TILE: usize = 1_024;
@@ -110,13 +111,13 @@ pub fn row_of_b(seed: &[u8; 32], index: u32, row: &mut [i8]) {
 }
 
 fn generate(seed: &[u8; 32], matrix: u32, index: u32, row: &mut [i8]) {
-    let key = chacha::key(seed);
-    for (number, chunk) in (0_u32..).zip(row.chunks_mut(64)) {
-        let words = chacha::block(&key, [number, 0, matrix, index], DOUBLE_ROUNDS);
-        for (entries, word) in chunk.chunks_mut(4).zip(words) {
-            for (entry, byte) in entries.iter_mut().zip(word.to_le_bytes()) {
-                *entry = byte.cast_signed();
-            }
+    let mut stream = chacha::stream(seed, [matrix, index]);
+    let mut bytes = [0; BYTES_AT_ONCE];
+    for chunk in row.chunks_mut(BYTES_AT_ONCE) {
+        let bytes = &mut bytes[..chunk.len()];
+        stream.fill_bytes(bytes);
+        for (entry, byte) in chunk.iter_mut().zip(bytes) {
+            *entry = byte.cast_signed();
         }
     }
 }
