@@ -12,6 +12,7 @@
 //! signs nothing.
 
 mod pages;
+mod sending;
 mod status;
 mod words;
 
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
-use welkin_chain::ops::committee::{self, Counted, Grants, Standing};
+use welkin_chain::ops::committee::{self, Counted, Epoch, Grants, Standing};
 use welkin_check::roots::{Contract, Council, Found, Proposal, Step, Why, epoch_within};
 use welkin_ledger::epoch::{Book, Emissions};
 use welkin_proto::epoch::Span;
@@ -35,6 +36,7 @@ use crate::epoch::{BookFile, Published, TARGET_MICROS, contract_epoch, outcome};
 use crate::outside;
 use crate::settlement::{Contracts, account};
 use pages::{Page, Pages};
+use sending::{Sending, Sent};
 
 pub use pages::{CountedClaims, PageError};
 pub use status::RootsStatus;
@@ -90,6 +92,7 @@ pub(super) async fn run(deps: Arc<Deps>, own: RootsDeps, indexers: Arc<Vec<Calle
         look,
         spread,
         tries,
+        sending: Sending::default(),
         refused,
         unshown,
         status,
@@ -111,6 +114,7 @@ struct Role {
     spread: f64,
     /// How often in a row it has failed.
     tries: u32,
+    sending: Sending,
     /// How often the contract took nothing of what was sent.
     refused: u32,
     /// How often the evidence of this epoch was not shown by all.
@@ -314,30 +318,49 @@ impl Role {
         let signers = signatures.keys().copied().collect();
         self.status.signed = signatures.len();
         let step = self.council.next(outside::now(), &contract, &found, &signers);
-        let act = match step {
-            Step::Wait(why) => {
-                let is_wrong = matches!(why, Why::OtherRoot | Why::Contested);
-                return Ok((why.to_string(), is_wrong));
-            }
-            Step::Propose => {
-                let chosen = chosen(&signatures, standing.threshold, self.refused);
-                let chosen = chosen.map(|(by, s)| (welkin_chain::address(by), s.into()));
-                committee::propose(&desk, &epoch, chosen.collect()).await
-            }
-            Step::Accept => committee::accept(&desk).await,
-        };
-        let sent = match act {
-            Ok(act) => self.contracts.send(&act).await.map(|()| act.what),
-            Err(error) => Err(error),
-        };
-        // Another member may have been faster: the next look tells.
-        match sent {
-            Ok(what) => Ok((format!("done: {what}"), false)),
-            Err(error) => {
-                self.refused = self.refused.wrapping_add(1);
-                Ok((format!("not done, tried again: {}", crate::chain(&error)), false))
-            }
+        if let Step::Wait(why) = step {
+            let is_wrong = matches!(why, Why::OtherRoot | Why::Contested);
+            return Ok((why.to_string(), is_wrong));
         }
+        let sent = self.send(step, &epoch, &signatures, standing.threshold).await;
+        // Another member may have been faster: the next look tells.
+        Ok(match sent {
+            Sent::Done(what) => (format!("done: {what}"), false),
+            Sent::OnItsWay(what) => (format!("sent, and not yet in a block: {what}"), false),
+            Sent::Failed(why) => {
+                self.refused = self.refused.wrapping_add(1);
+                (format!("not done, tried again: {why}"), false)
+            }
+        })
+    }
+
+    /// Sends what a step asks for, unless a transaction of before is still on its way, and waits a while.
+    async fn send(
+        &mut self,
+        step: Step,
+        epoch: &Epoch,
+        signatures: &BTreeMap<AccountId, AccountSignature>,
+        threshold: usize,
+    ) -> Sent {
+        if !self.sending.is_busy() {
+            let desk = self.contracts.desk();
+            let act = match step {
+                Step::Wait(why) => return Sent::Failed(why.to_string()),
+                Step::Propose => {
+                    let chosen = chosen(signatures, threshold, self.refused);
+                    let chosen = chosen.map(|(by, s)| (welkin_chain::address(by), s.into()));
+                    committee::propose(desk, epoch, chosen.collect()).await
+                }
+                Step::Accept => committee::accept(desk).await,
+            };
+            let act = match act {
+                Ok(act) => act,
+                Err(error) => return Sent::Failed(crate::chain(&error)),
+            };
+            let (what, contracts) = (act.what.clone(), self.contracts.clone());
+            self.sending.begin(what, async move { contracts.send(&act).await });
+        }
+        self.sending.wait().await
     }
 
     async fn contract(&self, standing: &Standing, root: [u8; 32]) -> Contract {

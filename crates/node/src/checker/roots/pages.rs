@@ -108,6 +108,12 @@ pub enum PageError {
         #[source]
         source: serde_json::Error,
     },
+    /// Its root is not that of what everybody has earned in it.
+    #[error(
+        "{0} was changed, or is damaged: its root is not that of its totals. Put another checker's \
+         `book.json` in its place, or remove it, and the epochs are settled anew from the evidence"
+    )]
+    Changed(PathBuf),
     /// It is larger than a page may be.
     #[error("the book of epochs has more than {PAGE_BYTES_MAX} bytes: {0}")]
     TooLarge(PathBuf),
@@ -179,8 +185,12 @@ fn read(path: &Path) -> Result<Option<Page>, PageError> {
         return Err(PageError::TooLarge(path.to_owned()));
     }
     let bytes = fs::read(path).map_err(io)?;
-    let read = serde_json::from_slice(&bytes);
-    read.map(Some).map_err(|source| PageError::Damaged { path: path.to_owned(), source })
+    let page: Page = serde_json::from_slice(&bytes)
+        .map_err(|source| PageError::Damaged { path: path.to_owned(), source })?;
+    if page.book.claims().root() != page.root.0 {
+        return Err(PageError::Changed(path.to_owned()));
+    }
+    Ok(Some(page))
 }
 
 fn write(path: &Path, page: &Page) -> Result<(), PageError> {
@@ -220,7 +230,7 @@ mod tests {
     fn page(number: u32) -> Page {
         let mut book = Book::new(Emissions::new(5_000_000));
         book.totals.insert((AccountId::from_bytes([1; 20]), Stream::Hosts), u64::from(number));
-        let root = B256::repeat_byte(u8::try_from(number).unwrap());
+        let root = BookFile::new(7, &book).claims().root().into();
         let totals = [U256::from(number), U256::ZERO, U256::ZERO];
         let contract = Epoch { number, root, data: B256::ZERO, totals, units: 9 };
         Page::new(contract, (u64::from(number) + 100, [4; 32]), BookFile::new(7, &book))
@@ -261,6 +271,12 @@ mod tests {
         fs::write(dir.path().join("next.json"), b"{").unwrap();
         let error = Pages::open(dir.path().to_owned()).unwrap_err();
         assert!(error.to_string().contains("next.json is damaged"), "{error}");
+        // One in which somebody has earned more than the root says.
+        let mut more = page(1);
+        more.book = page(2).book;
+        write(&dir.path().join("next.json"), &more).unwrap();
+        let error = Pages::open(dir.path().to_owned()).unwrap_err();
+        assert!(error.to_string().contains("its root is not that of its totals"), "{error}");
         // One of an epoch that counts already, or of a later one, is no next page.
         write(&dir.path().join("next.json"), &page(5)).unwrap();
         assert_eq!(Pages::open(dir.path().to_owned()).unwrap().next(), None);
