@@ -487,13 +487,19 @@ impl HostLease {
         self.record.usage.cpu_us = used.cpu_us;
         self.record.usage.memory_peak_bytes = used.memory_peak_bytes;
         self.effects.push_back(Effect::Save);
-        let (covered, _) = self.record.covered();
-        if covered < self.record.usage.seconds {
+        if self.is_covered() {
+            self.close();
+        } else {
             self.close_at = Some(now.after(self.policy.last_voucher));
             self.ask(self.record.usage.seconds);
-        } else {
-            self.close();
         }
+    }
+
+    /// Whether no more is promised: all is, or the budget has no room for a further second.
+    fn is_covered(&self) -> bool {
+        let (covered, _) = self.record.covered();
+        covered >= self.record.usage.seconds
+            || self.order().price.cost(covered.saturating_add(1)) > self.order().budget
     }
 
     fn close(&mut self) {
@@ -503,7 +509,7 @@ impl HostLease {
     }
 
     fn close_if_covered(&mut self) {
-        if self.record.covered().0 >= self.record.usage.seconds {
+        if self.is_covered() {
             self.close();
         }
     }

@@ -172,6 +172,38 @@ fn unpaid_work_stops_at_the_bound_and_is_given_up() {
     assert_eq!(lease.record().usage.seconds, 4);
 }
 
+/// Nobody waits for a promise that the budget forbids.
+#[test]
+fn an_exhausted_budget_is_closed_at_once() {
+    let mut lease = fresh("0.003", launch());
+    let text = run(
+        &mut lease,
+        vec![
+            (0, Input::Prepared([9; 16])),
+            (0, Input::Started),
+            (2_500, voucher(3)),
+            (3_001, Input::Tick),
+            (3_100, Input::Exited(EXIT)),
+            (3_110, wiped()),
+            (3_120, Input::Settled(Usd::from_micros(3_000))),
+        ],
+    );
+    insta::assert_snapshot!(text, @r"
+    0 tell pulling normal
+    0 tell starting normal
+    0 start
+    0 tell running normal
+    2500 ask 3 of 3
+    3001 tell stopping funds_exhausted
+    3001 terminate
+    3100 tell expired funds_exhausted
+    3100 destroy
+    3110 close
+    3120 receipt
+    ");
+    assert_eq!((lease.record().usage.seconds, lease.cost()), (3, Usd::from_micros(3_000)));
+}
+
 /// The receipt says what was paid, whatever was promised; nothing is promised any more once the
 /// last voucher is being cashed.
 #[test]

@@ -128,9 +128,11 @@ impl Keeper {
 
     fn begin(buyer: Arc<Buyer>, placed: Placed, kept: KeptLease) -> Self {
         let payer = Payer::new(kept.order.message.clone(), 0);
+        let carried = placed.session.connection().traffic().received_bytes;
         let keeper = Self {
             session: Some(placed.session),
             was_connected: true,
+            carried,
             ..Self::bare(buyer, kept, payer)
         };
         keeper.save();
