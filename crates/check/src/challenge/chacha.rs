@@ -38,11 +38,11 @@ pub(crate) fn block(key: &[u32; 8], tail: [u32; 4], double_rounds: u32) -> [u32;
     x
 }
 
-/// The bytes of the blocks of eight rounds from number 0 on whose tails end with `last`; many blocks
-/// are made at once, as the processor allows.
-pub(crate) fn stream(seed: &[u8; 32], last: [u32; 2]) -> impl Rng + use<> {
+/// ChaCha's stream with eight rounds, from block 0 on: the bytes of each [`block`] with the tail
+/// `[number, 0, nonce[0], nonce[1]]`. Many blocks are made at once, as the processor allows.
+pub(crate) fn stream(seed: &[u8; 32], nonce: [u32; 2]) -> impl Rng + use<> {
     let mut stream = ChaCha8Rng::from_seed(*seed);
-    stream.set_stream(u64::from(last[0]) | u64::from(last[1]) << 32);
+    stream.set_stream(u64::from(nonce[0]) | u64::from(nonce[1]) << 32);
     stream
 }
 

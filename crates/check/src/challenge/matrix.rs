@@ -112,9 +112,9 @@ pub fn row_of_b(seed: &[u8; 32], index: u32, row: &mut [i8]) {
 
 fn generate(seed: &[u8; 32], matrix: u32, index: u32, row: &mut [i8]) {
     let mut stream = chacha::stream(seed, [matrix, index]);
-    let mut bytes = [0; BYTES_AT_ONCE];
+    let mut buffer = [0; BYTES_AT_ONCE];
     for chunk in row.chunks_mut(BYTES_AT_ONCE) {
-        let bytes = &mut bytes[..chunk.len()];
+        let bytes = &mut buffer[..chunk.len()];
         stream.fill_bytes(bytes);
         for (entry, byte) in chunk.iter_mut().zip(bytes) {
             *entry = byte.cast_signed();

@@ -109,6 +109,16 @@ fn vectors_hold() {
     assert_eq!(text, include_str!("../../vectors/challenge.txt"), "\n{text}");
 }
 
+#[test]
+fn a_long_row_is_the_generators_blocks() {
+    let (seed, mut row) = ([9; 32], vec![0; 3_000]);
+    row_of_b(&seed, 7, &mut row);
+    let key = super::chacha::key(&seed);
+    let words = (0..).flat_map(|number| super::chacha::block(&key, [number, 0, 1, 7], 4));
+    let bytes = words.flat_map(u32::to_le_bytes).map(u8::cast_signed).take(row.len());
+    assert!(bytes.eq(row.iter().copied()));
+}
+
 /// The naive product, by the definition.
 #[test]
 fn the_reference_is_the_product() {

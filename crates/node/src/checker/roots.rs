@@ -22,7 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
-use welkin_chain::ops::committee::{self, Counted, Epoch, Grants, Standing};
+use welkin_chain::ops::committee::{self, Counted, Grants, Standing};
+use welkin_chain::ops::{Act, OpsError};
 use welkin_check::roots::{Contract, Council, Found, Proposal, Step, Why, epoch_within};
 use welkin_ledger::epoch::{Book, Emissions};
 use welkin_proto::epoch::Span;
@@ -36,7 +37,7 @@ use crate::epoch::{BookFile, Published, TARGET_MICROS, contract_epoch, outcome};
 use crate::outside;
 use crate::settlement::{Contracts, account};
 use pages::{Page, Pages};
-use sending::{Sending, Sent};
+use sending::Sending;
 
 pub use pages::{CountedClaims, PageError};
 pub use status::RootsStatus;
@@ -92,7 +93,7 @@ pub(super) async fn run(deps: Arc<Deps>, own: RootsDeps, indexers: Arc<Vec<Calle
         look,
         spread,
         tries,
-        sending: Sending::default(),
+        sending: Sending::new(),
         refused,
         unshown,
         status,
@@ -311,6 +312,10 @@ impl Role {
                 epoch.root, epoch.number
             ));
         }
+        if let Some(Err(why)) = self.sending.ended() {
+            info!(why, "what was sent to the contract has failed");
+            self.refused = self.refused.wrapping_add(1);
+        }
         let is_over = outside::now().0 / 1_000 >= standing.next_ends;
         let found = Found { number: epoch.number, root: epoch.root.0, seed, is_over };
         let contract = self.contract(standing, found.root).await;
@@ -318,49 +323,48 @@ impl Role {
         let signers = signatures.keys().copied().collect();
         self.status.signed = signatures.len();
         let step = self.council.next(outside::now(), &contract, &found, &signers);
-        if let Step::Wait(why) = step {
-            let is_wrong = matches!(why, Why::OtherRoot | Why::Contested);
-            return Ok((why.to_string(), is_wrong));
-        }
-        let sent = self.send(step, &epoch, &signatures, standing.threshold).await;
-        // Another member may have been faster: the next look tells.
-        Ok(match sent {
-            Sent::Done(what) => (format!("done: {what}"), false),
-            Sent::OnItsWay(what) => (format!("sent, and not yet in a block: {what}"), false),
-            Sent::Failed(why) => {
+        let act = match step {
+            Step::Wait(why) => {
+                let is_wrong = matches!(why, Why::OtherRoot | Why::Contested);
+                return Ok((why.to_string(), is_wrong));
+            }
+            Step::Propose | Step::Accept if self.sending.on_its_way().is_some() => {
+                return Ok(self.on_its_way());
+            }
+            Step::Propose => {
+                let chosen = chosen(&signatures, standing.threshold, self.refused);
+                let chosen = chosen.map(|(by, s)| (welkin_chain::address(by), s.into()));
+                committee::propose(&desk, &epoch, chosen.collect()).await
+            }
+            Step::Accept => committee::accept(&desk).await,
+        };
+        Ok(self.send(act).await)
+    }
+
+    /// What is on its way to the contract, and whether that seems stuck.
+    fn on_its_way(&self) -> (String, bool) {
+        let (what, is_stuck) = self.sending.on_its_way().unwrap_or(("nothing", false));
+        (format!("on its way: {what}"), is_stuck)
+    }
+
+    /// Sends it and waits a while: how that stands, and whether it seems stuck.
+    async fn send(&mut self, act: Result<Act, OpsError>) -> (String, bool) {
+        let sent = match act {
+            Ok(act) => {
+                let (what, contracts) = (act.what.clone(), self.contracts.clone());
+                self.sending.send(what, async move { contracts.send(&act).await }).await
+            }
+            Err(error) => Some(Err(crate::chain(&error))),
+        };
+        match sent {
+            Some(Ok(what)) => (format!("done: {what}"), false),
+            None => self.on_its_way(),
+            // Another member may have been faster: the next look tells.
+            Some(Err(why)) => {
                 self.refused = self.refused.wrapping_add(1);
                 (format!("not done, tried again: {why}"), false)
             }
-        })
-    }
-
-    /// Sends what a step asks for, unless a transaction of before is still on its way, and waits a while.
-    async fn send(
-        &mut self,
-        step: Step,
-        epoch: &Epoch,
-        signatures: &BTreeMap<AccountId, AccountSignature>,
-        threshold: usize,
-    ) -> Sent {
-        if !self.sending.is_busy() {
-            let desk = self.contracts.desk();
-            let act = match step {
-                Step::Wait(why) => return Sent::Failed(why.to_string()),
-                Step::Propose => {
-                    let chosen = chosen(signatures, threshold, self.refused);
-                    let chosen = chosen.map(|(by, s)| (welkin_chain::address(by), s.into()));
-                    committee::propose(desk, epoch, chosen.collect()).await
-                }
-                Step::Accept => committee::accept(desk).await,
-            };
-            let act = match act {
-                Ok(act) => act,
-                Err(error) => return Sent::Failed(crate::chain(&error)),
-            };
-            let (what, contracts) = (act.what.clone(), self.contracts.clone());
-            self.sending.begin(what, async move { contracts.send(&act).await });
         }
-        self.sending.wait().await
     }
 
     async fn contract(&self, standing: &Standing, root: [u8; 32]) -> Contract {

@@ -250,7 +250,7 @@ async fn checkers_bring_an_epochs_root_to_the_contract_and_it_is_paid() {
     let said = town.until_said(24, |said| said.book == 1).await;
     assert!(!said.is_member && !said.is_wrong, "{said:?}");
 
-    // One that is given the book of another needs none.
+    // One that is given the book of another needs no evidence of what is in it.
     std::fs::create_dir_all(town.folder(25)).unwrap();
     let book = |n| town.folder(n).join("book.json");
     std::fs::copy(book(20), book(25)).unwrap();

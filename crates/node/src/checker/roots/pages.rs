@@ -110,8 +110,10 @@ pub enum PageError {
     },
     /// Its root is not that of what everybody has earned in it.
     #[error(
-        "{0} was changed, or is damaged: its root is not that of its totals. Put another checker's \
-         `book.json` in its place, or remove it, and the epochs are settled anew from the evidence"
+        "{0} was changed, or is damaged: its root is not that of its totals. Remove it, and the \
+         epochs are settled anew from the evidence; in place of `book.json` another checker's will \
+         do. What this account may have signed of the awaited epoch stands: leave `checker.roots` \
+         off until that epoch counts, if another root could come out"
     )]
     Changed(PathBuf),
     /// It is larger than a page may be.
@@ -271,12 +273,16 @@ mod tests {
         fs::write(dir.path().join("next.json"), b"{").unwrap();
         let error = Pages::open(dir.path().to_owned()).unwrap_err();
         assert!(error.to_string().contains("next.json is damaged"), "{error}");
+        fs::remove_file(dir.path().join("next.json")).unwrap();
         // One in which somebody has earned more than the root says.
         let mut more = page(1);
         more.book = page(2).book;
-        write(&dir.path().join("next.json"), &more).unwrap();
-        let error = Pages::open(dir.path().to_owned()).unwrap_err();
-        assert!(error.to_string().contains("its root is not that of its totals"), "{error}");
+        for file in ["book.json", "next.json"] {
+            write(&dir.path().join(file), &more).unwrap();
+            let error = Pages::open(dir.path().to_owned()).unwrap_err();
+            assert!(matches!(&error, PageError::Changed(path) if path.ends_with(file)), "{error}");
+            fs::remove_file(dir.path().join(file)).unwrap();
+        }
         // One of an epoch that counts already, or of a later one, is no next page.
         write(&dir.path().join("next.json"), &page(5)).unwrap();
         assert_eq!(Pages::open(dir.path().to_owned()).unwrap().next(), None);

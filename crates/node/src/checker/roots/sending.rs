@@ -4,57 +4,62 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use welkin_chain::ops::OpsError;
 
-/// How long a look waits for a transaction; then the role goes on beside it.
-const WAITED_FOR: Duration = Duration::from_secs(60);
+/// How long a transaction is waited for; then the role goes on beside it.
+const WAITED_FOR: Duration = Duration::from_secs(10);
+/// One that takes so long is somebody's to look at: the sender offers more for gas by itself.
+const STUCK_AFTER: Duration = Duration::from_secs(300);
 
-/// What became of a transaction.
-#[derive(Debug)]
-pub(super) enum Sent {
-    /// It has taken effect.
-    Done(String),
-    /// It has not.
-    Failed(String),
-    /// It is not in a block yet, or not deep enough: no other one is sent meanwhile.
-    OnItsWay(String),
-}
+/// What was sent, once it has taken effect, or why it has not.
+pub(super) type Sent = Result<String, String>;
 
 /// At most one transaction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sending {
     what: String,
+    since: Instant,
     task: JoinSet<Result<(), OpsError>>,
 }
 
 impl Sending {
-    /// Whether one is on its way.
-    pub(super) fn is_busy(&self) -> bool {
-        !self.task.is_empty()
+    /// Nothing.
+    pub(super) fn new() -> Self {
+        Self { what: String::new(), since: Instant::now(), task: JoinSet::new() }
     }
 
-    /// Sends one, unless one is on its way.
-    pub(super) fn begin(
+    /// What became of one that was on its way, if it has ended since.
+    pub(super) fn ended(&mut self) -> Option<Sent> {
+        self.task.try_join_next().map(|ended| self.outcome(ended))
+    }
+
+    /// What is on its way, and whether it has been for so long that it seems stuck.
+    pub(super) fn on_its_way(&self) -> Option<(&str, bool)> {
+        let is_stuck = self.since.elapsed() >= STUCK_AFTER;
+        (!self.task.is_empty()).then_some((self.what.as_str(), is_stuck))
+    }
+
+    /// Sends one and waits a while for it; `None` while one is on its way. No other is sent meanwhile.
+    pub(super) async fn send(
         &mut self,
         what: String,
         sending: impl Future<Output = Result<(), OpsError>> + Send + 'static,
-    ) {
-        if !self.is_busy() {
-            self.what = what;
+    ) -> Option<Sent> {
+        if self.task.is_empty() {
+            (self.what, self.since) = (what, Instant::now());
             self.task.spawn(sending);
         }
+        let ended = tokio::time::timeout(WAITED_FOR, self.task.join_next()).await;
+        ended.ok().flatten().map(|ended| self.outcome(ended))
     }
 
-    /// Waits a while for the one that is on its way.
-    pub(super) async fn wait(&mut self) -> Sent {
-        let what = self.what.clone();
-        match tokio::time::timeout(WAITED_FOR, self.task.join_next()).await {
-            Ok(Some(Ok(Ok(())))) => Sent::Done(what),
-            Ok(Some(Ok(Err(error)))) => Sent::Failed(crate::chain(&error)),
-            Ok(Some(Err(error))) => Sent::Failed(error.to_string()),
-            Ok(None) => Sent::Failed("nothing was sent".to_owned()),
-            Err(_elapsed) => Sent::OnItsWay(what),
+    fn outcome(&self, ended: Result<Result<(), OpsError>, JoinError>) -> Sent {
+        match ended {
+            Ok(Ok(())) => Ok(self.what.clone()),
+            Ok(Err(error)) => Err(crate::chain(&error)),
+            Err(error) => Err(error.to_string()),
         }
     }
 }
@@ -66,24 +71,28 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_no_block_takes_keeps_the_role_for_a_minute_and_no_other_is_sent() {
-        let (block, mined) = oneshot::channel();
-        let mut sending = Sending::default();
-        sending.begin("propose epoch 1".to_owned(), async move {
+    async fn one_that_no_block_takes_keeps_nobody_and_no_other_is_sent() {
+        let (block, mined) = oneshot::channel::<()>();
+        let mut sending = Sending::new();
+        assert_eq!(sending.on_its_way(), None);
+        let first = async move {
             mined.await.unwrap();
             Ok(())
-        });
-        for _ in 0..3 {
-            assert!(sending.is_busy());
-            let sent = sending.wait().await;
-            assert!(matches!(&sent, Sent::OnItsWay(what) if what == "propose epoch 1"), "{sent:?}");
-            sending.begin("propose it again".to_owned(), async { panic!("two at once") });
-        }
+        };
+        assert_eq!(sending.send("propose 1".to_owned(), first).await, None);
+        assert_eq!(sending.on_its_way(), Some(("propose 1", false)));
+        let other = async { panic!("two at once") };
+        assert_eq!(sending.send("propose 2".to_owned(), other).await, None);
+        tokio::time::advance(STUCK_AFTER).await;
+        assert_eq!(sending.on_its_way(), Some(("propose 1", true)));
+        assert_eq!(sending.ended(), None);
+
+        // What has ended is told as what it was, before anything else is sent.
         block.send(()).unwrap();
-        let sent = sending.wait().await;
-        assert!(matches!(&sent, Sent::Done(what) if what == "propose epoch 1"), "{sent:?}");
-        assert!(!sending.is_busy());
-        sending.begin("accept epoch 1".to_owned(), async { Ok(()) });
-        assert!(matches!(sending.wait().await, Sent::Done(what) if what == "accept epoch 1"));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(sending.ended(), Some(Ok("propose 1".to_owned())));
+        assert_eq!((sending.ended(), sending.on_its_way()), (None, None));
+        let sent = sending.send("accept 1".to_owned(), async { Ok(()) }).await;
+        assert_eq!(sent, Some(Ok("accept 1".to_owned())));
     }
 }
