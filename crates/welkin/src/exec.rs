@@ -32,7 +32,9 @@ pub(crate) async fn exec(context: &Context, args: cli::Exec) -> anyhow::Result<(
     if exit.oom {
         out::note("ended for using more memory than the lease has");
     } else if exit.signal == Some(rustix::process::Signal::KILL.as_raw()) {
-        out::note("killed by signal 9, as is all that still runs when a lease's own command ends");
+        out::note(
+            "killed by signal 9 (so ends all that still runs when a lease's own command has ended)",
+        );
     }
     match exit.shell_code() {
         0 => Ok(()),

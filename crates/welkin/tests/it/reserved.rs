@@ -15,7 +15,7 @@ const CONFIG: &str = r#"
 price = "50%"
 term_min = "5s"
 term_max = "3h"
-grace = "3s"
+grace = "30s"
 
 [[host.containers]]
 cpu_milli = 1000
@@ -35,7 +35,15 @@ struct Market {
 
 impl Market {
     fn start() -> Option<Self> {
-        let services = Services::start(CONFIG, HERE)?;
+        Self::start_with("30s")
+    }
+
+    /// Whose host waits so long for money.
+    fn start_with(grace: &str) -> Option<Self> {
+        let services = Services::start(
+            &CONFIG.replace("grace = \"30s\"", &format!("grace = {grace:?}")),
+            HERE,
+        )?;
         let host = Some(services.host("host", HERE));
         services.fund("5");
         services.client("other", HERE, &["fund", "5"]).finish().expect(0);
@@ -121,7 +129,7 @@ impl Market {
 
 #[test]
 fn a_reserved_container_is_kept_used_and_given_back() {
-    let Some(mut market) = Market::start() else { return };
+    let Some(mut market) = Market::start_with("3s") else { return };
     let id = market.reserve("2h");
     market.others_find_nothing();
     // By name, by the beginning of the id; with all that the container has.
@@ -196,7 +204,7 @@ fn a_reserved_container_is_kept_used_and_given_back() {
 
 #[test]
 fn who_pays_no_more_loses_it() {
-    let Some(mut market) = Market::start() else { return };
+    let Some(mut market) = Market::start_with("3s") else { return };
     let id = market.reserve("2h");
     let heard = || market.kept(id).view.is_some_and(|view| view.promised > 3_600);
     until(DEADLINE, "the agent pays", heard);

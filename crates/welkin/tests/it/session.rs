@@ -92,7 +92,7 @@ fn exec_runs_one_more_command() {
     let mut left = exec(&["--", "sh", "-c", "echo on; exec sleep 300"]);
     left.wait_stdout("on\n");
     network.run(&["stop", &lease]).expect(0);
-    left.ended().expect(137).says("killed by signal 9, as is all that still runs when");
+    left.ended().expect(137).says("killed by signal 9 (so ends all that still runs when");
     until(DEADLINE, "the lease ends", || network.leases().last().state().0.is_final());
     assert_ne!(exec(&["--", "true"]).finish().code, 0);
 }

@@ -291,9 +291,15 @@ fn of_two_orders_for_one_slot_one_waits_and_wrong_terms_are_refused() {
     assert!(refused.contains("all 1 slots of the container are taken"), "{refused}");
     let receipt = market.receipt(waits).verify().unwrap();
     assert_eq!(receipt.stages.last().unwrap().state, LeaseState::Succeeded);
-    let waited = receipt.stages[1].at.since(receipt.stages[0].at);
-    assert!((5_900..8_000).contains(&waited.as_millis()), "{waited:?}");
     assert_eq!(job.finish().code, 69);
+    let ended = market.services.leases().ended_as(LeaseState::Preempted, Reason::Preempted);
+    let at = |state| ended.stages.iter().find(|stage| stage.state == state).unwrap().at;
+    let notice = at(LeaseState::Preempted).since(at(LeaseState::Stopping));
+    assert!((5_900..8_000).contains(&notice.as_millis()), "{notice:?}");
+    // The slot is handed on when that one has ended, and not before.
+    assert!(receipt.stages[1].at >= at(LeaseState::Preempted), "{receipt:?}");
+    let waited = receipt.stages[1].at.since(receipt.stages[0].at);
+    assert!(waited.as_millis() >= 5_900, "{waited:?}");
     market.is_well();
 }
 
