@@ -133,8 +133,9 @@ pub(super) async fn place_on(
 ) -> Result<Placed, BuyerError> {
     let kept = buyer.home.reservation(id).map_err(BuyerError::Home)?;
     let kept = kept.ok_or(BuyerError::UnknownReservation(id))?;
-    if let Some(why) = kept.end_text() {
-        return Err(BuyerError::Said(format!("the reservation {id} is over: {why}")));
+    // What no host has said it is asked now, whatever whoever pays has heard meanwhile.
+    if let Some(end) = kept.end() {
+        return Err(BuyerError::Said(format!("the reservation {id} is over: {}", end.text())));
     }
     let deadline = outside::now().after(ask.queue);
     loop {

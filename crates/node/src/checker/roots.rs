@@ -323,13 +323,15 @@ impl Role {
         let signers = signatures.keys().copied().collect();
         self.status.signed = signatures.len();
         let step = self.council.next(outside::now(), &contract, &found, &signers);
+        if !matches!(step, Step::Wait(_))
+            && let Some((what, is_stuck)) = self.sending.on_its_way()
+        {
+            return Ok((format!("on its way: {what}"), is_stuck));
+        }
         let act = match step {
             Step::Wait(why) => {
                 let is_wrong = matches!(why, Why::OtherRoot | Why::Contested);
                 return Ok((why.to_string(), is_wrong));
-            }
-            Step::Propose | Step::Accept if self.sending.on_its_way().is_some() => {
-                return Ok(self.on_its_way());
             }
             Step::Propose => {
                 let chosen = chosen(&signatures, standing.threshold, self.refused);
@@ -338,31 +340,28 @@ impl Role {
             }
             Step::Accept => committee::accept(&desk).await,
         };
-        Ok(self.send(act).await)
+        Ok((self.send(act).await, false))
     }
 
-    /// What is on its way to the contract, and whether that seems stuck.
-    fn on_its_way(&self) -> (String, bool) {
-        let (what, is_stuck) = self.sending.on_its_way().unwrap_or(("nothing", false));
-        (format!("on its way: {what}"), is_stuck)
-    }
-
-    /// Sends it and waits a while: how that stands, and whether it seems stuck.
-    async fn send(&mut self, act: Result<Act, OpsError>) -> (String, bool) {
+    /// Sends it and waits a while; how that stands.
+    async fn send(&mut self, act: Result<Act, OpsError>) -> String {
         let sent = match act {
             Ok(act) => {
                 let (what, contracts) = (act.what.clone(), self.contracts.clone());
-                self.sending.send(what, async move { contracts.send(&act).await }).await
+                let sending = async move { contracts.send(&act).await };
+                match self.sending.send(what.clone(), sending).await {
+                    Some(sent) => sent,
+                    None => return format!("on its way: {what}"),
+                }
             }
-            Err(error) => Some(Err(crate::chain(&error))),
+            Err(error) => Err(crate::chain(&error)),
         };
         match sent {
-            Some(Ok(what)) => (format!("done: {what}"), false),
-            None => self.on_its_way(),
+            Ok(what) => format!("done: {what}"),
             // Another member may have been faster: the next look tells.
-            Some(Err(why)) => {
+            Err(why) => {
                 self.refused = self.refused.wrapping_add(1);
-                (format!("not done, tried again: {why}"), false)
+                format!("not done, tried again: {why}")
             }
         }
     }

@@ -299,7 +299,7 @@ fn of_two_orders_for_one_slot_one_waits_and_wrong_terms_are_refused() {
     // The slot is handed on when that one has ended, and not before.
     assert!(receipt.stages[1].at >= at(LeaseState::Preempted), "{receipt:?}");
     let waited = receipt.stages[1].at.since(receipt.stages[0].at);
-    assert!(waited.as_millis() >= 5_900, "{waited:?}");
+    assert!((5_900..8_000).contains(&waited.as_millis()), "{waited:?}");
     market.is_well();
 }
 

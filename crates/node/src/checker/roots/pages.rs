@@ -62,7 +62,7 @@ impl CountedClaims {
     /// [`PageError`]
     pub fn read(dir: &Path) -> Result<Option<Self>, PageError> {
         let page = read(&dir.join(BOOK))?;
-        Ok(page.map(|Page { number, root, book, .. }| Self { number, root, claims: book.claims() }))
+        Ok(page.map(|(Page { number, root, .. }, claims)| Self { number, root, claims }))
     }
 }
 
@@ -134,8 +134,8 @@ impl Pages {
     pub(super) fn open(dir: PathBuf) -> Result<Self, PageError> {
         let io = |source| PageError::Io { what: "make", path: dir.clone(), source };
         fs::create_dir_all(&dir).map_err(io)?;
-        let counted = read(&dir.join(BOOK))?;
-        let next = read(&dir.join(NEXT))?;
+        let page = |name| read(&dir.join(name)).map(|read| read.map(|(page, _)| page));
+        let (counted, next) = (page(BOOK)?, page(NEXT)?);
         let number = counted.as_ref().map_or(0, |page: &Page| page.number);
         // One that was left over counts already.
         let next = next.filter(|page| page.number == number.saturating_add(1));
@@ -176,7 +176,8 @@ impl Pages {
     }
 }
 
-fn read(path: &Path) -> Result<Option<Page>, PageError> {
+/// A page, and what everybody has earned by it.
+fn read(path: &Path) -> Result<Option<(Page, Claims)>, PageError> {
     let io = |source| PageError::Io { what: "read", path: path.to_owned(), source };
     let length = match fs::metadata(path) {
         Ok(known) => known.len(),
@@ -189,10 +190,11 @@ fn read(path: &Path) -> Result<Option<Page>, PageError> {
     let bytes = fs::read(path).map_err(io)?;
     let page: Page = serde_json::from_slice(&bytes)
         .map_err(|source| PageError::Damaged { path: path.to_owned(), source })?;
-    if page.book.claims().root() != page.root.0 {
+    let claims = page.book.claims();
+    if claims.root() != page.root.0 {
         return Err(PageError::Changed(path.to_owned()));
     }
-    Ok(Some(page))
+    Ok(Some((page, claims)))
 }
 
 fn write(path: &Path, page: &Page) -> Result<(), PageError> {
