@@ -247,6 +247,12 @@ impl Checker {
         Some((minute, ticket, key))
     }
 
+    /// Whether nothing more will be found of a minute, as far as is known now.
+    pub fn is_over(&self, minute: u64) -> bool {
+        let is_due = minute == self.minute && !self.due.is_empty();
+        !is_due && self.under_way.keys().all(|(_, of)| *of != minute)
+    }
+
     /// How many probes are under way.
     pub fn probes(&self) -> usize {
         self.under_way.len()

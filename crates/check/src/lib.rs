@@ -14,6 +14,7 @@ pub mod place;
 pub mod randomness;
 pub mod roots;
 pub mod score;
+mod sheets;
 pub mod site;
 pub mod sortition;
 mod way;
@@ -21,4 +22,5 @@ mod words;
 
 pub use assignment::{PROBE_SECONDS, assignment, epoch_of, minute_of, second_of_minute};
 pub use checker::{CHECKERS_MAX, Checker, Config, EPOCHS_MAX, Input, Output, TARGETS_MAX};
+pub use sheets::Sheets;
 pub use words::{AHEAD_MS_MAX, Told, Word, WordError, Words};

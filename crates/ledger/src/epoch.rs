@@ -25,7 +25,7 @@ pub use evidence::{
     CONTAINERS_MAX, Capacity, Container, Delivery, Evidence, INDEXERS_MAX, LICENCES_MAX, Licence,
     NO_INDEXER, Refused, Roster, RosterError, Uptime, Verdict,
 };
-pub use gather::{Gathered, LeaseSeconds, Seat, SideDigests, Unfit, gather, unfit};
+pub use gather::{Gathered, LeaseSeconds, Probed, Seat, SideDigests, Unfit, gather, unfit};
 pub use incidents::{FAR_BELOW_PERCENT, Found, incidents};
 pub use penalty::{
     Charge, Collateral, Conviction, Fault, Generation, Incident, Offence, PenaltyRefusal, Refund,

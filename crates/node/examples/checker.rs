@@ -247,8 +247,9 @@ async fn list(
                         IndexRequest::Words(hosts) => IndexReply::Words(
                             hosts.iter().filter_map(|host| words.get(host).cloned()).collect(),
                         ),
-                        IndexRequest::Report(_) => {
-                            reports.fetch_add(1, Ordering::Relaxed);
+                        IndexRequest::Sheet(signed) => {
+                            let sheet = signed.read_unverified().map_or(0, |it| it.visits.len());
+                            reports.fetch_add(sheet as u64, Ordering::Relaxed);
                             IndexReply::Reported
                         }
                         _ => IndexReply::Reported,

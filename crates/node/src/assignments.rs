@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::info;
 use welkin_check::sortition::{Committees, Lot};
+use welkin_proto::check::{Report, Sheet};
 use welkin_proto::settle::EpochView;
 use welkin_proto::{Seating, Turn, TurnProof};
 use welkin_types::{ContainerId, NodeId};
@@ -41,6 +42,22 @@ struct Known {
     committees: Committees,
 }
 
+/// What a checker has shown of a minute.
+struct Turned {
+    known: Arc<Known>,
+    checker: NodeId,
+    minute: u64,
+    lot: Option<Lot>,
+}
+
+impl Turned {
+    /// How it comes to a container.
+    fn seating(&self, container: ContainerId) -> Seating {
+        let Self { known, checker, minute, lot } = self;
+        known.committees.seating(*checker, *minute, container, lot.as_ref())
+    }
+}
+
 /// What checkers have shown that they had drawn, by minute.
 type Turns = BTreeMap<(u64, NodeId), (TurnProof, Lot)>;
 
@@ -73,7 +90,8 @@ impl Assignments {
         minute: u64,
         proof: Option<TurnProof>,
     ) -> Result<(), String> {
-        let seating = self.seating(checker, (container, minute), proof, MINUTES_MAX).await;
+        let turned = self.turned(checker, minute, proof, MINUTES_MAX).await;
+        let seating = turned.map(|turned| turned.seating(container));
         self.counted(checker, seating, |seating| seating == Seating::Drawn)
     }
 
@@ -88,16 +106,21 @@ impl Assignments {
         self.check(checker, container, minute, shown).await
     }
 
-    /// Says why a probe does not count: neither of who has drawn it nor of who is named to stand in.
-    pub(crate) async fn check_probe(
+    /// Says why a sheet does not count: it has a probe of who has neither drawn it nor is named to stand
+    /// in. How many checkers there are, where it counts.
+    pub(crate) async fn check_sheet(
         &self,
-        checker: NodeId,
-        container: ContainerId,
-        minute: u64,
-        proof: Option<TurnProof>,
-    ) -> Result<(), String> {
-        let seating = self.seating(checker, (container, minute), proof, PROBE_MINUTES_MAX).await;
-        self.counted(checker, seating, |seating| seating != Seating::Nobody)
+        sheet: &Sheet,
+        reports: &[Report],
+    ) -> Result<u32, String> {
+        let Sheet { checker, minute, turn, .. } = *sheet;
+        let turned = self.turned(checker, minute, turn, PROBE_MINUTES_MAX).await;
+        let seating = turned.as_ref().map_err(Clone::clone).map(|turned| {
+            let mut all = reports.iter().map(|report| turned.seating(report.container));
+            all.find(|seating| *seating == Seating::Nobody).unwrap_or(Seating::Drawn)
+        });
+        self.counted(checker, seating, |seating| seating != Seating::Nobody)?;
+        turned.map(|turned| turned.known.committees.checkers())
     }
 
     /// Takes what a checker has drawn for a minute; whether it is its own.
@@ -125,23 +148,23 @@ impl Assignments {
         Err(refused)
     }
 
-    async fn seating(
+    /// What a checker of the epoch shows for a minute that is now, or so near.
+    async fn turned(
         &self,
         checker: NodeId,
-        (container, minute): (ContainerId, u64),
+        minute: u64,
         proof: Option<TurnProof>,
         minutes_max: u64,
-    ) -> Result<Seating, String> {
+    ) -> Result<Turned, String> {
         let known = self.near(minute, minutes_max).await?;
         if known.view.listed(checker).is_none() {
             return Err("this checker is not assigned: it is not on the epoch's list".to_owned());
         }
-        if known.committees.are_all() {
-            return Ok(Seating::Drawn);
-        }
-        // What is not shown with a report is not shown to those who read it later.
+        // What is not shown with a report is not shown to those who read it later. Where all check
+        // everything nothing is to be shown.
+        let proof = proof.filter(|_| !known.committees.are_all());
         let lot = proof.and_then(|proof| self.lot(&known, checker, Turn { minute, proof }));
-        Ok(known.committees.seating(checker, minute, container, lot.as_ref()))
+        Ok(Turned { known, checker, minute, lot })
     }
 
     /// The committees of a minute that is now, or so near.

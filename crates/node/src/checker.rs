@@ -1,7 +1,7 @@
 //! The checker: asks the containers it was assigned whether they are there, once a minute.
 //!
 //! Whom it checks when, it draws from the epoch's seed with a key of its own (`welkin-check`); this role
-//! carries the machine's probes to hosts and its signed reports to indexers.
+//! carries the machine's probes to hosts and its signed sheets to indexers.
 
 mod cosign;
 mod desk;
@@ -26,9 +26,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 use welkin_check::sortition::{Lot, VrfKey};
-use welkin_check::{Checker, Config as MindConfig, Input, Output};
+use welkin_check::{Checker, Config as MindConfig, Input, Output, Sheets};
 use welkin_net::Endpoint;
-use welkin_proto::check::Report;
 use welkin_proto::epoch::{Roll, Statement};
 use welkin_proto::exam::ExamReport;
 use welkin_proto::index::{IndexHello, IndexRequest};
@@ -45,7 +44,7 @@ pub use residency::{Pace, look};
 pub use roots::{CountedClaims, PageError, RootsDeps, RootsStatus};
 pub use site::measure;
 
-use desk::{Desk, deliver};
+use desk::{Desk, Sign, deliver};
 use lists::Lists;
 use probe::{Finder, Probed, Prober};
 
@@ -172,6 +171,8 @@ pub fn start(mut deps: Deps, shutdown: &Shutdown) {
     let lists = Lists::new(domain, deps.delegation.signer(&domain).ok());
     let finder = Finder::new(Arc::clone(&indexers), lists.clone());
     let prober = Prober { endpoint: endpoint.clone(), domain, checker: node, finder };
+    let signing = Arc::clone(&deps);
+    let sign: Sign = Arc::new(move |sheet| Signed::sign(&signing.domain, &signing.key, sheet).ok());
     let who = Who { endpoint, domain, checker: node, turn: None };
     let role = Role {
         sites: sites::Sites::new(who.clone(), deps.exam_percent, deps.region.clone()),
@@ -179,7 +180,8 @@ pub fn start(mut deps: Deps, shutdown: &Shutdown) {
         deps,
         mind,
         walk: walk::Walk::new(Arc::clone(&indexers), lists),
-        desk: Desk::start(&indexers, shutdown),
+        desk: Desk::start(&indexers, &sign, shutdown),
+        sheets: Sheets::new(node),
         indexers,
         prober: Arc::new(prober),
         probes: JoinSet::new(),
@@ -195,6 +197,8 @@ struct Role {
     /// What was found, and whose host was found elsewhere than it was listed.
     probes: JoinSet<(Input, Option<NodeId>)>,
     prober: Arc<Prober>,
+    /// What was found in minutes that are not over.
+    sheets: Sheets,
     desk: Desk,
     walk: walk::Walk,
     exams: exams::Exams,
@@ -347,8 +351,15 @@ impl Role {
     fn drain(&mut self) -> UnixMillis {
         loop {
             match self.mind.poll() {
-                Output::Idle { wake_at } => return wake_at,
-                Output::Report(report) => self.report(&report),
+                Output::Idle { wake_at } => {
+                    let over = self.sheets.take(|minute| self.mind.is_over(minute));
+                    over.iter().for_each(|sheet| self.send(sheet, IndexRequest::Sheet));
+                    return wake_at;
+                }
+                Output::Report(report) => {
+                    let full = self.sheets.put(&report);
+                    full.iter().for_each(|sheet| self.send(sheet, IndexRequest::Sheet));
+                }
                 Output::Probe { addr, container, minute, deadline, turn, is_silent } => {
                     let prober = Arc::clone(&self.prober);
                     let host = addr.node;
@@ -369,10 +380,6 @@ impl Role {
                 }
             }
         }
-    }
-
-    fn report(&self, report: &Report) {
-        self.send(report, IndexRequest::Report);
     }
 
     fn report_exam(&self, report: &ExamReport) {

@@ -157,7 +157,7 @@ impl Published {
         let mut lots = BTreeMap::new();
         for statement in &self.statements {
             let said = match statement {
-                Statement::Probe(signed) => {
+                Statement::Sheet(signed) => {
                     signed.open(domain).ok().map(|said| (said.checker, said.minute, said.turn))
                 }
                 Statement::Exam(signed) => {

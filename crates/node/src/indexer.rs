@@ -16,8 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, info};
 use welkin_match::{Fleet, ReportRefusal};
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
-use welkin_proto::check::Report;
-use welkin_proto::epoch::Statement;
+use welkin_proto::check::Sheet;
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX};
 use welkin_proto::{
     ALPN_INDEX, Delegation, Domain, Matched, NodeAddr, NodeKey, Signed, SignedByAccount,
@@ -367,7 +366,7 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
             let now = outside::now();
             IndexReply::Listing(indexer.fleet().listing(now, needs.as_deref(), LISTED_MAX))
         }
-        IndexRequest::Report(signed) => report(indexer, peer.node, signed).await,
+        IndexRequest::Sheet(signed) => sheet(indexer, peer.node, signed).await,
         IndexRequest::Exam(report) => exams::answer(indexer, peer.node, &report).await,
         IndexRequest::Site(report) => sites::answer(indexer, peer.node, &report).await,
         IndexRequest::Sites => {
@@ -394,29 +393,35 @@ async fn answer(indexer: &Indexer, peer: &Peer, request: IndexRequest) -> IndexR
     }
 }
 
-/// Takes a checker's report where it was assigned.
-async fn report(indexer: &Indexer, peer: NodeId, signed: Box<Signed<Report>>) -> IndexReply {
-    let report = match signed.open_by(&indexer.domain, peer) {
-        Ok(report) => report,
+/// Takes a checker's sheet where it was assigned to all of it.
+async fn sheet(indexer: &Indexer, peer: NodeId, signed: Box<Signed<Sheet>>) -> IndexReply {
+    let sheet = match signed.open_by(&indexer.domain, peer) {
+        Ok(sheet) => sheet,
         Err(error) => return IndexReply::Refused(crate::chain(&error)),
     };
-    let Report { checker, container, minute, turn, .. } = report;
-    if checker != peer {
-        return IndexReply::Refused("the report names another checker".to_owned());
+    if sheet.checker != peer {
+        return IndexReply::Refused("the sheet names another checker".to_owned());
     }
-    if let Err(why) = indexer.reports.check_probe(checker, container, minute, turn).await {
-        return IndexReply::Refused(why);
+    if !sheet.is_sound() {
+        let why = "the sheet has no containers, too many, or one that can't be there or stands there \
+                   twice";
+        return IndexReply::Refused(why.to_owned());
     }
-    let taken = indexer.fleet().report(outside::now(), &report);
-    match taken {
-        // It is sent again where it was not kept the first time.
-        Ok(()) | Err(ReportRefusal::Repeated) => {
-            evidence::reported(indexer, minute, Statement::Probe(signed), true).await
+    let reports: Vec<_> = sheet.reports().collect();
+    let authors = match indexer.reports.check_sheet(&sheet, &reports).await {
+        Ok(authors) => authors,
+        Err(why) => return IndexReply::Refused(why),
+    };
+    let mut unlisted = Vec::new();
+    for (place, report) in (0..).zip(&reports) {
+        match indexer.fleet().report(outside::now(), report) {
+            // It is sent again where it was not kept the first time. More than are counted of one
+            // container are evidence all the same.
+            Ok(()) | Err(ReportRefusal::Repeated | ReportRefusal::TooMany) => (),
+            // Its host has been silent for a while, or was never here.
+            Err(ReportRefusal::Unknown) => unlisted.push((place, *report)),
+            Err(error) => return IndexReply::Refused(error.to_string()),
         }
-        // Its host has been silent for a while, or was never here.
-        Err(ReportRefusal::Unknown) => {
-            evidence::reported(indexer, minute, Statement::Probe(signed), false).await
-        }
-        Err(error) => IndexReply::Refused(error.to_string()),
     }
+    evidence::found(indexer, signed, &sheet, authors, &unlisted).await
 }

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 use welkin_types::{Class, ContainerId, UnixMillis};
 
-use crate::check::Report;
+use crate::check::Sheet;
 use crate::digest::SessionDigests;
 use crate::eip712::Domain;
 use crate::exam::ExamReport;
@@ -20,7 +20,7 @@ use crate::signed::{Signable, Signed};
 pub use crate::span::Span;
 
 /// The edition of the evidence: of its statements, and of how they are read.
-pub const EVIDENCE_VERSION: u16 = 4;
+pub const EVIDENCE_VERSION: u16 = 5;
 /// The most bytes of one statement.
 pub const STATEMENT_BYTES_MAX: usize = 64 << 10;
 /// The most bytes of statements on one page; one more statement may stand over it.
@@ -54,8 +54,8 @@ impl Signable for Roll {
 pub enum Statement {
     /// Who takes part.
     Roll(Box<Signed<Roll>>),
-    /// Whether a container was there in a minute.
-    Probe(Box<Signed<Report>>),
+    /// Which containers were there in a minute.
+    Sheet(Box<Signed<Sheet>>),
     /// What its hardware was found to be.
     Exam(Box<Signed<ExamReport>>),
     /// A lease that has ended.

@@ -10,7 +10,7 @@ use welkin_types::task::Needs;
 use welkin_types::{AccountId, ContainerId, NodeId, OfferId, Region, UnixMillis};
 
 use crate::capability::{Capability, Offer};
-use crate::check::Report;
+use crate::check::Sheet;
 use crate::gossip::{Directory, Evidence, Gossip};
 use crate::heartbeat::Welcome;
 use crate::order::{Delegation, SignedByAccount};
@@ -88,8 +88,8 @@ pub enum IndexRequest {
         /// Only what meets these needs.
         needs: Option<Box<Needs>>,
     },
-    /// A checker's finding.
-    Report(Box<Signed<Report>>),
+    /// A checker's findings of a minute.
+    Sheet(Box<Signed<Sheet>>),
     /// "Where is this host?"
     Locate(NodeId),
     /// "Which indexers are there?"
@@ -254,6 +254,9 @@ pub enum IndexReply {
     /// What hosts have signed, as they did: the first of those that were asked for, at most
     /// [`CONTAINERS_BYTES_MAX`] but for the first. Who is not listed here is left out.
     Words(Vec<Signed<Capability>>),
+    /// A sheet is kept where these visits do not stand on it, numbered from 0: of containers that are
+    /// not listed here and not known in the epoch.
+    NotListed(Vec<u16>),
 }
 
 /// Who can run a task. An indexer signs all of it at once: a signature for each offer would cost

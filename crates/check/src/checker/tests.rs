@@ -175,6 +175,10 @@ impl World {
                 }
                 Output::Idle { wake_at } => {
                     assert!(wake_at.0 > self.now, "no busy waiting");
+                    // Of a minute that is said to be over there is no further report.
+                    for (_, minute) in self.under_way.keys() {
+                        assert!(!self.checker.is_over(*minute));
+                    }
                     break;
                 }
             }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
-use welkin_proto::check::{Finding, Report};
+use welkin_proto::check::{Finding, Sheet};
 use welkin_proto::epoch::{
     Heading, ROLL_CONTAINERS_MAX, ROLL_EARLY_SECONDS, Roll, Span, Statement,
 };
@@ -98,6 +98,15 @@ pub struct Seat {
     pub checker: NodeId,
 }
 
+/// What a checker found at a container in a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// Who, where and when.
+    pub seat: Seat,
+    /// What it found.
+    pub finding: Finding,
+}
+
 /// What a lease delivered in the epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseSeconds {
@@ -126,8 +135,8 @@ pub struct Gathered {
     pub checkers: BTreeMap<NodeId, (u32, AccountId)>,
     /// Containers with their host, its account and the class that it claims.
     pub containers: BTreeMap<ContainerId, (NodeId, AccountId, Class)>,
-    /// Probes, by container, minute and checker.
-    pub probes: Vec<Report>,
+    /// Probes, by minute, container and checker.
+    pub probes: Vec<Probed>,
     /// Challenges, likewise.
     pub exams: Vec<ExamReport>,
     /// Finished leases, by their hosts: a lease's name is its buyer's choice.
@@ -172,6 +181,14 @@ fn keep<T>(seated: &mut Seated<T>, mut is_so: impl FnMut(&T) -> bool) -> usize {
     seated.retain(|_, said| !said.is_empty());
     left_out
 }
+
+/// Keeps what was found at such seats; how much was not.
+fn keep_seats(probes: &mut BTreeSet<(Seat, Finding)>, is_so: impl Fn(&Seat) -> bool) -> usize {
+    let before = probes.len();
+    probes.retain(|(seat, _)| is_so(seat));
+    before - probes.len()
+}
+
 /// Receipts of one lease, the best last: by seconds that the buyer stands for, by whether it signed, and
 /// by digest.
 type Receipts = BTreeMap<(u64, bool, [u8; 32]), Receipt>;
@@ -191,7 +208,10 @@ struct Sieve<'a, F> {
     span: Span,
     refused: BTreeMap<Unfit, u64>,
     rolls: BTreeMap<NodeId, Said>,
-    probes: Seated<Report>,
+    /// By their hashes: who says the same again adds nothing.
+    sheets: BTreeSet<[u8; 32]>,
+    /// What was found where; several findings at one seat contradict each other.
+    probes: BTreeSet<(Seat, Finding)>,
     /// Those of the probes that somebody made who stands in, with its rank.
     stand_ins: BTreeMap<Seat, u8>,
     exams: Seated<ExamReport>,
@@ -209,7 +229,8 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
             span: Span::of(view.epoch, view.epoch_seconds),
             refused: BTreeMap::new(),
             rolls: BTreeMap::new(),
-            probes: BTreeMap::new(),
+            sheets: BTreeSet::new(),
+            probes: BTreeSet::new(),
             stand_ins: BTreeMap::new(),
             exams: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -220,7 +241,7 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
     fn open(&mut self, statement: &Statement) -> Result<(), Unfit> {
         match statement {
             Statement::Roll(signed) => self.roll(signed),
-            Statement::Probe(signed) => self.probe(signed),
+            Statement::Sheet(signed) => self.sheet(signed),
             Statement::Exam(signed) => self.exam(signed),
             Statement::Lease(file) => self.lease(file),
             Statement::Digests(digests) => {
@@ -263,17 +284,35 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
         if known.insert((account, roll.containers)) { Ok(()) } else { Err(Unfit::Repeated) }
     }
 
-    fn probe(&mut self, signed: &Signed<Report>) -> Result<(), Unfit> {
-        let report = signed.open(&self.heading.domain).map_err(unopened)?;
-        if report.checker != signed.signer() {
+    /// Of what its author was not assigned only that is refused. What stands on two sheets alike, for an
+    /// indexer that did not list all of the first, counts once.
+    fn sheet(&mut self, signed: &Signed<Sheet>) -> Result<(), Unfit> {
+        let sheet = signed.open(&self.heading.domain).map_err(unopened)?;
+        if sheet.checker != signed.signer() {
             return Err(Unfit::Forged);
         }
-        let Report { checker, container, minute, turn, .. } = report;
-        let seat = Seat { minute, container, checker };
-        if let Seating::StandIn(rank) = self.seated(seat, turn)? {
-            self.stand_ins.insert(seat, rank);
+        if !sheet.is_sound() {
+            return Err(Unfit::Malformed);
         }
-        insert(&mut self.probes, seat, encode(&report), report)
+        self.span.period_of(sheet.minute).ok_or(Unfit::Late)?;
+        let bytes = encode(&sheet).map_err(|_| Unfit::Malformed)?;
+        if !self.sheets.insert(Sha256::digest(&bytes).into()) {
+            return Err(Unfit::Repeated);
+        }
+        let Sheet { checker, minute, turn, .. } = sheet;
+        for report in sheet.reports() {
+            let seat = Seat { minute, container: report.container, checker };
+            match (self.seating)(seat, turn) {
+                Seating::Nobody => {
+                    self.refuse(Unfit::Unassigned, 1);
+                    continue;
+                }
+                Seating::StandIn(rank) => drop(self.stand_ins.insert(seat, rank)),
+                Seating::Drawn => (),
+            }
+            self.probes.insert((seat, report.finding));
+        }
+        Ok(())
     }
 
     fn exam(&mut self, signed: &Signed<ExamReport>) -> Result<(), Unfit> {
@@ -353,8 +392,10 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
         };
         let (mut probes, mut exams) =
             (std::mem::take(&mut self.probes), std::mem::take(&mut self.exams));
-        let strangers =
-            keep(&mut probes, |report| takes_part(&report.checker, report.host, &report.container));
+        // A sheet names containers by their hosts: what takes part is where it was found.
+        let strangers = keep_seats(&mut probes, |seat| {
+            checkers.contains_key(&seat.checker) && containers.contains_key(&seat.container)
+        });
         self.refuse(Unfit::Stranger, strangers);
         let strangers =
             keep(&mut exams, |report| takes_part(&report.checker, report.host, &report.container));
@@ -364,11 +405,11 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
             let account = checkers.get(checker).map(|(_, account)| account);
             account != containers.get(container).map(|(_, account, _)| account)
         };
-        let own = keep(&mut probes, |report| is_others(&report.checker, &report.container));
+        let own = keep_seats(&mut probes, |seat| is_others(&seat.checker, &seat.container));
         self.refuse(Unfit::Own, own);
         let own = keep(&mut exams, |report| is_others(&report.checker, &report.container));
         self.refuse(Unfit::Own, own);
-        let probes = self.single(probes);
+        let probes = self.agreed(&probes);
         let exams = self.single(exams);
         let checkers_all = u8::try_from(self.heading.view.checkers.len()).unwrap_or(u8::MAX);
         let committee = checkers_all.clamp(1, COMMITTEE);
@@ -415,6 +456,23 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
             }
         }
         whole.map(|(account, all)| (account, all.into_iter().collect()))
+    }
+
+    /// What each found; who found several things at one seat found nothing.
+    fn agreed(&mut self, probes: &BTreeSet<(Seat, Finding)>) -> Vec<Probed> {
+        let mut kept = Vec::with_capacity(probes.len());
+        let mut all = probes.iter().peekable();
+        while let Some((seat, finding)) = all.next() {
+            let mut count = 1;
+            while all.next_if(|(other, _)| other == seat).is_some() {
+                count += 1;
+            }
+            match count {
+                1 => kept.push(Probed { seat: *seat, finding: *finding }),
+                _ => self.refuse(Unfit::Contradicting, count),
+            }
+        }
+        kept
     }
 
     /// What each said once; who said several things of one matter said nothing.
@@ -506,8 +564,8 @@ fn containers(rolls: &Rolls) -> Places {
     places
 }
 
-pub(super) const fn is_online(report: &Report) -> bool {
-    matches!(report.finding, Finding::Online { .. })
+pub(super) const fn is_online(finding: Finding) -> bool {
+    matches!(finding, Finding::Online { .. })
 }
 
 /// Who is paid for the match: whom both sides have signed for, and who is neither of them.

@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
-use welkin_proto::index::{IndexHello, IndexReply};
+use welkin_proto::Signed;
+use welkin_proto::check::Sheet;
+use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
 
 use super::ASK_TIMEOUT;
 use crate::Shutdown;
@@ -33,10 +35,11 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Begins a task for each indexer.
-    pub(super) fn start(indexers: &Arc<Vec<Caller>>, shutdown: &Shutdown) -> Self {
+    pub(super) fn start(indexers: &Arc<Vec<Caller>>, sign: &Sign, shutdown: &Shutdown) -> Self {
         let lanes: Vec<_> = indexers.iter().map(|_| Arc::<Lane>::default()).collect();
         for (place, lane) in lanes.iter().enumerate() {
-            let sending = Arc::clone(lane).run(Arc::clone(indexers), place);
+            let to = (Arc::clone(indexers), place, Arc::clone(sign));
+            let sending = Arc::clone(lane).run(to);
             shutdown.spawn_until_asked("reports", sending);
         }
         Self { lanes }
@@ -51,6 +54,26 @@ impl Desk {
         }
     }
 }
+
+/// Signs a sheet anew, for an indexer that does not list all of it.
+pub(super) type Sign = Arc<dyn Fn(&Sheet) -> Option<Signed<Sheet>> + Send + Sync>;
+
+/// The same sheet without some visits; none where nothing is left, or it is no sheet.
+fn without(hello: &IndexHello, places: &[u16], sign: &Sign) -> Option<IndexHello> {
+    let IndexHello::Ask(asked) = hello else { return None };
+    let IndexRequest::Sheet(signed) = &**asked else { return None };
+    let mut sheet = signed.read_unverified().ok()?;
+    let all = sheet.visits.len();
+    let mut place = 0_u16..;
+    sheet.visits.retain(|_| place.next().is_some_and(|place| !places.contains(&place)));
+    if sheet.visits.is_empty() || sheet.visits.len() == all {
+        return None;
+    }
+    Some(IndexHello::Ask(Box::new(IndexRequest::Sheet(Box::new(sign(&sheet)?)))))
+}
+
+/// To whom a lane goes: one of these indexers.
+type To = (Arc<Vec<Caller>>, usize, Sign);
 
 /// What is on its way to one indexer.
 #[derive(Debug, Default)]
@@ -109,6 +132,8 @@ enum Taken {
     Done,
     Full,
     NotNow,
+    /// It takes this instead.
+    Only(IndexHello),
 }
 
 impl Lane {
@@ -116,20 +141,20 @@ impl Lane {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(self: Arc<Self>, indexers: Arc<Vec<Caller>>, place: usize) {
+    async fn run(self: Arc<Self>, to: To) {
         let mut under_way = JoinSet::new();
         let mut warn_at = Instant::now();
         loop {
-            let wake = self.begin(&mut under_way, &indexers, place);
+            let wake = self.begin(&mut under_way, &to);
             let wake = wake.unwrap_or_else(|| Instant::now() + WARN_EVERY);
-            if let Some(indexer) = indexers.get(place).filter(|_| Instant::now() >= warn_at)
+            if let Some(indexer) = to.0.get(to.1).filter(|_| Instant::now() >= warn_at)
                 && self.tell(indexer)
             {
                 warn_at = Instant::now() + WARN_EVERY;
             }
             tokio::select! {
                 Some(Ok((number, report, taken))) = under_way.join_next() => {
-                    self.took(number, report, &taken);
+                    self.took(number, report, taken);
                 }
                 () = self.has_more.notified() => (),
                 () = tokio::time::sleep_until(wake) => (),
@@ -138,21 +163,16 @@ impl Lane {
     }
 
     /// Sends what is due, as far as there is room; when to look again.
-    fn begin(
-        &self,
-        under_way: &mut JoinSet<(u64, Report, Taken)>,
-        indexers: &Arc<Vec<Caller>>,
-        place: usize,
-    ) -> Option<Instant> {
+    fn begin(&self, under_way: &mut JoinSet<(u64, Report, Taken)>, to: &To) -> Option<Instant> {
         while under_way.len() < AT_ONCE {
             let (number, report) = match self.queue().take(Instant::now()) {
                 Ok(due) => due,
                 Err(wake) => return wake,
             };
-            let indexers = Arc::clone(indexers);
+            let (indexers, place, sign) = to.clone();
             under_way.spawn(async move {
                 let taken = match indexers.get(place) {
-                    Some(indexer) => send(indexer, &report.hello).await,
+                    Some(indexer) => send(indexer, &report.hello, &sign).await,
                     None => Taken::Done,
                 };
                 (number, report, taken)
@@ -161,21 +181,27 @@ impl Lane {
         None
     }
 
-    fn took(&self, number: u64, mut report: Report, taken: &Taken) {
+    fn took(&self, number: u64, mut report: Report, taken: Taken) {
         let mut queue = self.queue();
-        match taken {
-            Taken::Done => (),
-            Taken::Full => queue.full += 1,
-            Taken::NotNow => {
-                report.sends += 1;
-                if report.sends >= SENDS {
-                    queue.dropped += 1;
-                    return;
-                }
-                report.due = Instant::now() + SEND_PAUSE * 3_u32.pow(report.sends - 1);
-                queue.put_at(number, report);
+        let instead = match taken {
+            Taken::Done => return,
+            Taken::Full => {
+                queue.full += 1;
+                return;
             }
+            Taken::NotNow => None,
+            Taken::Only(hello) => Some(Arc::new(hello)),
+        };
+        report.sends += 1;
+        if report.sends >= SENDS {
+            queue.dropped += 1;
+            return;
         }
+        match instead {
+            Some(hello) => (report.hello, report.due) = (hello, Instant::now()),
+            None => report.due = Instant::now() + SEND_PAUSE * 3_u32.pow(report.sends - 1),
+        }
+        queue.put_at(number, report);
     }
 
     /// Tells the operator what an indexer did not take; whether there was something.
@@ -198,10 +224,13 @@ impl Lane {
 }
 
 /// Says something to an indexer once.
-async fn send(indexer: &Caller, hello: &IndexHello) -> Taken {
+async fn send(indexer: &Caller, hello: &IndexHello, sign: &Sign) -> Taken {
     match indexer.ask(hello, ASK_TIMEOUT).await {
         Ok(IndexReply::NotKept { is_full: true }) => return Taken::Full,
         Ok(IndexReply::NotKept { is_full: false }) => return Taken::NotNow,
+        Ok(IndexReply::NotListed(places)) => {
+            return without(hello, &places, sign).map_or(Taken::Done, Taken::Only);
+        }
         Ok(IndexReply::Reported) => debug!("reported"),
         Ok(IndexReply::Refused(why)) => debug!(why, "a report is refused"),
         Ok(_) => debug!("a report got no answer"),

@@ -1,7 +1,7 @@
 //! What verified statements say of one container, as observations of its score.
 
 use welkin_check::score::{Dimension, Ppm, payer_weight};
-use welkin_ledger::epoch::Gathered;
+use welkin_ledger::epoch::{Gathered, Probed};
 use welkin_proto::Receipt;
 use welkin_proto::check::Finding;
 use welkin_proto::exam::Verdict;
@@ -34,14 +34,15 @@ pub struct Observation {
 /// All observations of a container in an epoch, the oldest first.
 pub fn observations(gathered: &Gathered, container: ContainerId) -> Vec<Observation> {
     let mut all = Vec::new();
-    for report in gathered.probes.iter().filter(|report| report.container == container) {
-        let (value, what) = match report.finding {
+    let at_it = |probed: &&Probed| probed.seat.container == container;
+    for Probed { seat, finding } in gathered.probes.iter().filter(at_it) {
+        let (value, what) = match finding {
             Finding::Online { rtt_us } => (Ppm::ONE, format!("online, {rtt_us} us")),
             Finding::Unreachable => (Ppm::ZERO, "unreachable".to_owned()),
             Finding::Malformed => (Ppm::ZERO, "answered something malformed".to_owned()),
             Finding::NotListed => (Ppm::ZERO, "does not know the container".to_owned()),
         };
-        let (at, by) = (report.minute.saturating_mul(60), report.checker.to_string());
+        let (at, by) = (seat.minute.saturating_mul(60), seat.checker.to_string());
         let dimension = Dimension::Availability;
         all.push(Observation { at, dimension, value, weight_ppm: CHECK, what, by });
     }

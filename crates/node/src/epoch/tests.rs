@@ -2,7 +2,8 @@
 //! counts.
 
 use welkin_check::sortition::VrfKey;
-use welkin_proto::check::{Finding, Report};
+use welkin_ledger::epoch::Probed;
+use welkin_proto::check::{Finding, Report, Sheet};
 use welkin_proto::epoch::Roll;
 use welkin_proto::settle::{EpochView, Listed};
 use welkin_proto::{
@@ -60,7 +61,8 @@ fn roll(of: u8, containers: Vec<(ContainerId, Class)>) -> Statement {
 fn probe(by: u8, minute: u64, finding: Finding, turn: Option<TurnProof>) -> Statement {
     let (checker, host) = (node(by).id(), node(99).id());
     let report = Report { checker, host, container: container(), minute, finding, turn };
-    Statement::Probe(Box::new(Signed::sign(&DOMAIN, &node(by), &report).unwrap()))
+    let sheet = Sheet::of(&report).unwrap();
+    Statement::Sheet(Box::new(Signed::sign(&DOMAIN, &node(by), &sheet).unwrap()))
 }
 
 const ONLINE: Finding = Finding::Online { rtt_us: 900 };
@@ -107,7 +109,7 @@ fn committees_are_full_whoever_has_drawn_it_and_whoever_is_silent() {
     for silent in [&[][..], &[3], &[2, 7]] {
         let gathered = honest(silent).gather();
         for period in 0..span.periods {
-            let of_it = |report: &&Report| span.period_of(report.minute) == Some(period);
+            let of_it = |probed: &&Probed| span.period_of(probed.seat.minute) == Some(period);
             let count = gathered.probes.iter().filter(of_it).count();
             // Five are named, so that two may be silent.
             assert!((3..=8).contains(&count), "{count} in period {period}");
@@ -164,11 +166,11 @@ fn a_flipped_report_changes_the_root_and_lots_are_shown() {
     }
     let all = (1..=CHECKERS).flat_map(|by| (FIRST..FIRST + MINUTES).map(move |at| (by, at)));
     assert_eq!(lots.len(), all.filter(|(by, minute)| is_drawn(*by, *minute)).count());
-    let heard = whole.gather().probes[0];
+    let heard = whole.gather().probes[0].seat;
     let mut flipped = whole.clone();
     for statement in &mut flipped.statements {
-        if let Statement::Probe(signed) = statement {
-            let Report { checker, minute, turn, .. } = signed.read_unverified().unwrap();
+        if let Statement::Sheet(signed) = statement {
+            let Sheet { checker, minute, turn, .. } = signed.read_unverified().unwrap();
             let by = (1..=CHECKERS).find(|by| node(*by).id() == signed.signer()).unwrap();
             if (checker, minute) == (heard.checker, heard.minute) {
                 *statement = probe(by, minute, Finding::Unreachable, turn);

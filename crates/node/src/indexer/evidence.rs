@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
+use welkin_proto::check::{Finding, Report, Sheet};
 use welkin_proto::epoch::{
     EvidenceAsk, EvidencePage, Heading, ROLL_CONTAINERS_MAX, ROLL_EARLY_SECONDS, Roll, Span,
     Statement,
@@ -27,7 +28,7 @@ use super::Indexer;
 use crate::outside;
 use crate::settlement::Settle;
 use budget::{Released, Subject};
-use store::{Kept, Store};
+use store::{Kept, Store, Unlisted};
 
 /// Pages that are read at once.
 const PAGES_AT_ONCE: usize = 2;
@@ -54,7 +55,7 @@ impl Evidence {
     }
 
     async fn keep(&self, epoch: u64, statement: &Statement) -> Kept {
-        self.store.append(epoch, statement, Subject::of(statement)).await
+        self.store.append(epoch, statement, Subject::of(statement), Vec::new()).await
     }
 
     /// An epoch's seed and list of checkers, which never change.
@@ -73,22 +74,44 @@ impl Evidence {
     }
 }
 
-/// Keeps a report that was taken, for the epoch of its minute; the answer to who sent it. Of a container
-/// that is not listed here it is kept only if the epoch's evidence knows it.
-pub(super) async fn reported(
-    indexer: &Indexer,
-    minute: u64,
-    statement: Statement,
-    is_listed: bool,
-) -> IndexReply {
+/// Keeps what a challenge found, for the epoch of its minute; the answer to who sent it.
+pub(super) async fn reported(indexer: &Indexer, minute: u64, statement: Statement) -> IndexReply {
     let Ok(epoch_seconds) = indexer.reports.epoch_seconds().await else { return told(Kept::Later) };
     let epoch = welkin_check::epoch_of(minute, epoch_seconds);
     let span = Span::of(epoch, epoch_seconds);
     let parts = span.period_of(minute).map_or(span.periods, |period| period.saturating_add(1));
-    let subject =
-        if is_listed { Subject::of(&statement) } else { Subject::of_enrolled(&statement) };
-    let subject = subject.map(|subject| subject.when(Released { parts, of: span.periods }));
-    told(indexer.evidence.store.append(epoch, &statement, subject).await)
+    let released = Released { parts: parts.into(), of: span.periods.into(), authors: 1 };
+    let subject = Subject::of(&statement).map(|subject| subject.when(released));
+    told(indexer.evidence.store.append(epoch, &statement, subject, Vec::new()).await)
+}
+
+/// Keeps a sheet that was taken, for the epoch of its minute; the answer to who sent it. Of containers
+/// that are not listed here it says only what is bad, of those that the epoch's evidence knows: else it is
+/// to be signed without them.
+pub(super) async fn found(
+    indexer: &Indexer,
+    signed: Box<Signed<Sheet>>,
+    sheet: &Sheet,
+    authors: u32,
+    unlisted: &[(u16, Report)],
+) -> IndexReply {
+    let Ok(epoch_seconds) = indexer.reports.epoch_seconds().await else { return told(Kept::Later) };
+    let epoch = welkin_check::epoch_of(sheet.minute, epoch_seconds);
+    let span = Span::of(epoch, epoch_seconds);
+    let parts = sheet.minute.saturating_sub(span.start / 60).saturating_add(1);
+    let released = Released { parts, of: span.seconds.div_ceil(60), authors };
+    let statement = Statement::Sheet(signed);
+    let subject = Subject::of(&statement).map(|subject| subject.when(released));
+    let unlisted = unlisted.iter().map(|(place, report)| {
+        let is_online = matches!(report.finding, Finding::Online { .. });
+        let enrolled = (!is_online).then(|| budget::place(report.container));
+        Unlisted { place: *place, enrolled }
+    });
+    let unlisted = unlisted.collect();
+    match indexer.evidence.store.append(epoch, &statement, subject, unlisted).await {
+        Kept::Strangers(some) if some.len() < sheet.visits.len() => IndexReply::NotListed(some),
+        kept => told(kept),
+    }
 }
 
 fn told(kept: Kept) -> IndexReply {
@@ -96,7 +119,7 @@ fn told(kept: Kept) -> IndexReply {
         Kept::Written => IndexReply::Reported,
         Kept::NoRoom => IndexReply::NotKept { is_full: true },
         Kept::Later => IndexReply::NotKept { is_full: false },
-        Kept::Stranger => IndexReply::Refused(
+        Kept::Strangers(_) => IndexReply::Refused(
             "the container is not listed here and not known in this epoch: has its host announced \
              itself?"
                 .to_owned(),
@@ -110,7 +133,7 @@ pub(super) async fn answer(indexer: &Indexer, peer: NodeId, statement: Statement
         Statement::Roll(roll) => take_roll(indexer, peer, roll, &statement).await,
         Statement::Lease(file) => take_lease(indexer, peer, file, &statement).await,
         Statement::Digests(digests) => digests::take(indexer, peer, digests, &statement).await,
-        Statement::Probe(_) | Statement::Exam(_) => {
+        Statement::Sheet(_) | Statement::Exam(_) => {
             Err("findings are sent as reports, when they are made".to_owned())
         }
     };
@@ -190,11 +213,11 @@ async fn take_lease(
 
 /// What is said of a statement of several epochs: it is sent again where one of them could not take it
 /// now.
-const fn worst(so_far: Option<Kept>, kept: Kept) -> Kept {
+fn worst(so_far: Option<Kept>, kept: Kept) -> Kept {
     match (so_far, kept) {
         (Some(Kept::Later), _) | (_, Kept::Later) => Kept::Later,
         (Some(Kept::Written), _) | (_, Kept::Written) => Kept::Written,
-        (_, Kept::NoRoom | Kept::Stranger) => Kept::NoRoom,
+        (_, Kept::NoRoom | Kept::Strangers(_)) => Kept::NoRoom,
     }
 }
 

@@ -142,7 +142,7 @@ pub(super) async fn answer(
     }
     if indexer.exams.take(&report) {
         let statement = Statement::Exam(Box::new(signed.clone()));
-        super::evidence::reported(indexer, minute, statement, true).await
+        super::evidence::reported(indexer, minute, statement).await
     } else {
         IndexReply::Refused("there are too many containers already".to_owned())
     }

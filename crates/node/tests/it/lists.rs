@@ -138,8 +138,8 @@ fn reply(play: &Play, request: IndexRequest) -> Option<IndexReply> {
             shown.asked_for_words += 1;
             IndexReply::Words(vec![shown.words[place].clone()])
         }
-        IndexRequest::Report(signed) => {
-            shown.reports.push(signed.open(&Domain::LOCAL).unwrap());
+        IndexRequest::Sheet(signed) => {
+            shown.reports.extend(signed.open(&Domain::LOCAL).unwrap().reports());
             IndexReply::Reported
         }
         IndexRequest::State(_) => IndexReply::Reported,

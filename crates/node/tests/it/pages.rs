@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use welkin_node::Caller;
-use welkin_proto::check::{Finding, Report};
+use welkin_proto::check::{Finding, Report, Sheet, Visit};
 use welkin_proto::index::{
     ContainersAsk, IndexHello, IndexReply, IndexRequest, Listing, WORDS_HOSTS_MAX,
 };
-use welkin_proto::{ALPN_INDEX, Domain, NodeAddr, NodeKey, Signed};
+use welkin_proto::{ALPN_INDEX, Domain, NodeAddr, NodeKey, Signed, container_id};
 use welkin_types::{ContainerId, NodeId};
 
 use crate::exams::{checker, minute, stranger};
@@ -124,8 +124,9 @@ async fn who_is_listed_no_more_is_found_silent() {
         let key = NodeKey::from_secret(&[20; 32]);
         let (checker, turn) = (key.id(), None);
         let report = Report { checker, host, container, minute, finding, turn };
-        let signed = Signed::sign(&Domain::LOCAL, &key, &report).unwrap();
-        asker.ask(IndexRequest::Report(Box::new(signed))).await
+        let sheet = Sheet::of(&report).unwrap();
+        let signed = Signed::sign(&Domain::LOCAL, &key, &sheet).unwrap();
+        asker.ask(IndexRequest::Sheet(Box::new(signed))).await
     };
     asker.until(node, |rows| !rows.is_empty()).await;
     let online = Finding::Online { rtt_us: 900 };
@@ -137,8 +138,24 @@ async fn who_is_listed_no_more_is_found_silent() {
     asker.until(node, <[Listing]>::is_empty).await;
     let silent = Finding::Unreachable;
     assert_eq!(tell(place, first + 1, silent).await, IndexReply::Reported);
+    // Of a sheet it takes what it lists or knows, and says what else stands on it.
+    let mixed = async |visits: Vec<Visit>| {
+        let key = NodeKey::from_secret(&[20; 32]);
+        let sheet = Sheet { checker: key.id(), minute: first + 1, turn: None, visits };
+        let signed = Signed::sign(&Domain::LOCAL, &key, &sheet).unwrap();
+        asker.ask(IndexRequest::Sheet(Box::new(signed))).await
+    };
+    let visit = |place, finding| Visit { host: node, place, finding };
+    let reply = mixed(vec![visit(0, silent), visit(1, silent), visit(2, online)]).await;
+    assert_eq!(reply, IndexReply::NotListed(vec![1, 2]));
+    assert_eq!(mixed(vec![visit(0, silent)]).await, IndexReply::Reported);
+    for bad in [vec![], vec![visit(0, silent), visit(0, online)], vec![visit(64, silent)]] {
+        let reply = mixed(bad).await;
+        assert!(matches!(reply, IndexReply::Refused(_)), "{reply:?}");
+    }
     // Who was never here is nobody's concern.
-    let never = (NodeId::from_bytes([9; 32]), ContainerId::from_bytes([9; 16]));
+    let never = NodeId::from_bytes([9; 32]);
+    let never = (never, container_id(never, 0));
     let reply = tell(never, first + 1, silent).await;
     assert!(matches!(reply, IndexReply::Refused(_)), "{reply:?}");
 }

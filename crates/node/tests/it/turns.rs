@@ -7,7 +7,7 @@ use std::time::Duration;
 use welkin_check::sortition::{Committees, VrfKey};
 use welkin_node::Caller;
 use welkin_node::checker::{COMMITTEE, ExamError, Who, examine};
-use welkin_proto::check::{Finding, Report};
+use welkin_proto::check::{Finding, Report, Sheet};
 use welkin_proto::exam::{ExamRefusal, Verdict};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
 use welkin_proto::{ALPN_INDEX, Domain, NodeKey, Seating, Signed, Turn, TurnProof};
@@ -131,8 +131,9 @@ async fn an_indexer_keeps_what_was_drawn_and_no_more() {
         let key = NodeKey::from_secret(&[by; 32]);
         let (checker, finding) = (key.id(), Finding::Online { rtt_us: 900 });
         let report = Report { checker, host: node, container, minute, finding, turn };
-        let signed = Signed::sign(&Domain::LOCAL, &key, &report).unwrap();
-        ask(by, IndexRequest::Report(Box::new(signed))).await
+        let sheet = Sheet::of(&report).unwrap();
+        let signed = Signed::sign(&Domain::LOCAL, &key, &sheet).unwrap();
+        ask(by, IndexRequest::Sheet(Box::new(signed))).await
     };
     let own = drawing.turn(drawn, at).unwrap().proof;
     for (by, minute, turn) in [

@@ -2,7 +2,7 @@
 //! messages make decoding or checking panic.
 
 use proptest::prelude::*;
-use welkin_proto::check::{Probe, ProbeReply, Report};
+use welkin_proto::check::{Probe, ProbeReply, Sheet};
 use welkin_proto::digest::SessionDigests;
 use welkin_proto::exam::{ExamAsk, ExamReply, ExamReport, ExamRows};
 use welkin_proto::gossip::{Evidence, Gossip, IndexerCard, Summary};
@@ -213,7 +213,12 @@ hostile! {
     exam_report: Signed<ExamReport>, |signed: &Signed<ExamReport>| {
         drop(signed.open(&Domain::LOCAL));
     };
-    report: Signed<Report>, |signed: &Signed<Report>| drop(signed.open(&Domain::LOCAL));
+    sheet: Signed<Sheet>, |signed: &Signed<Sheet>| {
+        if let Ok(sheet) = signed.open(&Domain::LOCAL) {
+            assert_eq!(sheet.reports().count(), sheet.visits.len());
+            let _ = sheet.is_sound();
+        }
+    };
     signed_capability: Signed<Capability>, capability;
     gossip: Gossip, |message: &Gossip| {
         let _ = (message.is_bounded(), message.is_empty());

@@ -1,6 +1,6 @@
 //! How each message is made: the list of everything that crosses a wire or is signed.
 
-use welkin_proto::check::{Finding, Probe, ProbeReply, Report};
+use welkin_proto::check::{Finding, Probe, ProbeReply, Sheet, Visit};
 use welkin_proto::cosign::Cosign;
 use welkin_proto::digest::{
     DigestUpdate, Figures, Head, Mark, MinuteDigest, RoundTrip, Seal, Series, SessionDigests, Side,
@@ -228,7 +228,8 @@ make_struct! {
 
     Probe { nonce, minute }
     ProbeReply { nonce, checker, free, at }
-    Report { checker, host, container, minute, finding, turn }
+    Sheet { checker, minute, turn, visits }
+    Visit { host, place, finding }
     TurnProof { output, challenge, response }
     Turn { minute, proof }
 
@@ -319,7 +320,7 @@ make_enum! {
     IndexRequest [21] {
         0 => Match(a),
         1 => Offers { needs },
-        2 => Report(a),
+        2 => Sheet(a),
         3 => Locate(a),
         4 => Indexers,
         5 => Gossip(a),
@@ -339,14 +340,15 @@ make_enum! {
         19 => RootWords(a),
         20 => Words(a),
     }
-    IndexReply [17] {
+    IndexReply [18] {
         0 => Candidates(a), 1 => WhyNot(a), 2 => Listing(a), 3 => Reported, 4 => Located(a),
         5 => Refused(a), 6 => Indexers(a), 7 => Gossip(a), 8 => Prices(a),
         9 => Verified(a), 10 => Epoch(a), 11 => NotKept { is_full }, 12 => Sites(a),
         13 => Cosigns(a), 14 => Containers(a), 15 => RootWords(a), 16 => Words(a),
+        17 => NotListed(a),
     }
     Statement [5] {
-        0 => Roll(a), 1 => Probe(a), 2 => Exam(a), 3 => Lease(a), 4 => Digests(a),
+        0 => Roll(a), 1 => Sheet(a), 2 => Exam(a), 3 => Lease(a), 4 => Digests(a),
     }
     Side [3] { 0 => Host, 1 => Buyer, 2 => Checker }
     Seal [3] { 0 => Host(a), 1 => Buyer(a), 2 => Checker(a, b) }

@@ -211,7 +211,7 @@ fn explained(services: &Services, file: &str) {
 fn bent(services: &Services, path: &Path) {
     let text = std::fs::read_to_string(path).unwrap();
     let other = path.with_extension("bent");
-    let place = text.find(r#"{"probe""#).unwrap();
+    let place = text.find(r#"{"sheet""#).unwrap();
     let digit = place + text[place..].find(r#""s":""#).unwrap() + 5;
     let mut bytes = text.into_bytes();
     bytes[digit] = if bytes[digit] == b'0' { b'1' } else { b'0' };

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use welkin_proto::check::Report;
 use welkin_proto::epoch::Span;
 use welkin_types::{ContainerId, NodeId};
 
-use super::Seat;
+use super::{Probed, Seat};
 
 /// Leaves out who stands in where nobody is missing; what is left, and how many that were.
 ///
@@ -14,22 +13,18 @@ use super::Seat;
 /// stand in are heard in the order of their ranks until it is full: so who is silent is replaced by the
 /// next, and a public list never outvotes those whom nobody knew before.
 pub(super) fn filled(
-    probes: Vec<Report>,
+    probes: Vec<Probed>,
     stand_ins: &BTreeMap<Seat, u8>,
     span: &Span,
     committee: u8,
-) -> (Vec<Report>, usize) {
+) -> (Vec<Probed>, usize) {
     let mut drawn: BTreeMap<(ContainerId, Option<u8>), BTreeSet<NodeId>> = BTreeMap::new();
     let mut standing: BTreeMap<_, BTreeSet<(u8, NodeId)>> = BTreeMap::new();
-    let rank = |report: &Report| {
-        let Report { minute, container, checker, .. } = *report;
-        stand_ins.get(&Seat { minute, container, checker }).copied()
-    };
-    for report in &probes {
-        let place = (report.container, span.period_of(report.minute));
-        match rank(report) {
-            None => drawn.entry(place).or_default().insert(report.checker),
-            Some(rank) => standing.entry(place).or_default().insert((rank, report.checker)),
+    let place = |seat: &Seat| (seat.container, span.period_of(seat.minute));
+    for Probed { seat, .. } in &probes {
+        match stand_ins.get(seat) {
+            None => drawn.entry(place(seat)).or_default().insert(seat.checker),
+            Some(rank) => standing.entry(place(seat)).or_default().insert((*rank, seat.checker)),
         };
     }
     let mut heard = BTreeSet::new();
@@ -41,9 +36,8 @@ pub(super) fn filled(
         heard.extend(fill.map(|node| (place, node)));
     }
     let all = probes.len();
-    let is_heard = |report: &Report| {
-        let place = (report.container, span.period_of(report.minute));
-        rank(report).is_none() || heard.contains(&(place, report.checker))
+    let is_heard = |Probed { seat, .. }: &Probed| {
+        !stand_ins.contains_key(seat) || heard.contains(&(place(seat), seat.checker))
     };
     let probes: Vec<_> = probes.into_iter().filter(is_heard).collect();
     let spare = all - probes.len();

@@ -1,6 +1,7 @@
 //! Published statements: order is without meaning, and what is not sound does not count.
 
 use proptest::prelude::*;
+use welkin_proto::check::Report;
 use welkin_proto::digest::Side;
 use welkin_proto::exam::ExamRefusal;
 use welkin_proto::settle::EpochView;
@@ -63,7 +64,8 @@ fn probe(by: u8, minute: u64, finding: Finding) -> Statement {
     let (checker, host) = (node(by).id(), node(9).id());
     let (container, turn) = (container(), None);
     let report = Report { checker, host, container, minute, finding, turn };
-    Statement::Probe(Box::new(Signed::sign(&DOMAIN, &node(by), &report).unwrap()))
+    let sheet = Sheet::of(&report).unwrap();
+    Statement::Sheet(Box::new(Signed::sign(&DOMAIN, &node(by), &sheet).unwrap()))
 }
 
 const ONLINE: Finding = Finding::Online { rtt_us: 900 };
@@ -247,12 +249,13 @@ fn forged_foreign_and_late_statements_are_refused() {
         finding: Finding::Unreachable,
         turn: None,
     };
+    let reported = Sheet::of(&reported).unwrap();
     let forged = Signed::sign(&DOMAIN, &node(2), &reported).unwrap();
-    let forged = with(Statement::Probe(Box::new(forged)));
+    let forged = with(Statement::Sheet(Box::new(forged)));
     assert_eq!(refused(&forged), [(Unfit::Forged, 1)]);
     let elsewhere = Domain { chain_id: 1, ..DOMAIN };
     let foreign = Signed::sign(&elsewhere, &node(1), &reported).unwrap();
-    let foreign = with(Statement::Probe(Box::new(foreign)));
+    let foreign = with(Statement::Sheet(Box::new(foreign)));
     assert_eq!(refused(&foreign), [(Unfit::Forged, 1)]);
     assert_eq!(refused(&with(probe(1, FIRST + 3, ONLINE))), [(Unfit::Late, 1)]);
     assert_eq!(refused(&with(probe(1, FIRST - 1, ONLINE))), [(Unfit::Late, 1)]);
@@ -325,8 +328,8 @@ fn of_five(drawn: &[(u8, u64)], ranks: [u8; 5], statements: &[Statement]) -> Gat
 }
 
 fn who(gathered: &Gathered, minute: u64) -> BTreeSet<NodeId> {
-    let of_it = gathered.probes.iter().filter(|report| report.minute == minute);
-    of_it.map(|report| report.checker).collect()
+    let of_it = gathered.probes.iter().filter(|probed| probed.seat.minute == minute);
+    of_it.map(|probed| probed.seat.checker).collect()
 }
 
 fn nodes(of: &[u8]) -> BTreeSet<NodeId> {

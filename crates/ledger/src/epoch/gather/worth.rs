@@ -11,7 +11,7 @@ use super::super::evidence::{
     RosterError, Uptime, Verdict,
 };
 use super::super::terms::{ClassTerms, Terms, WHOLE_BP};
-use super::{Gathered, LeaseSeconds, is_online};
+use super::{Gathered, LeaseSeconds, Probed, is_online};
 
 /// What every class that does not count by itself is called.
 const OTHER: &str = "other";
@@ -87,13 +87,13 @@ impl Gathered {
     /// A licence's word on a period is what most of its probes in it found; of a tie it has none.
     fn verdicts(&self, roster: &Roster) -> Vec<Verdict> {
         let mut counts: BTreeMap<(u32, u8, u32), (u32, u32)> = BTreeMap::new();
-        for report in &self.probes {
-            let licence = self.licence(roster, report.checker);
-            let period = self.span.period_of(report.minute);
-            let places = (roster.container(report.container), period, licence);
+        for Probed { seat, finding } in &self.probes {
+            let licence = self.licence(roster, seat.checker);
+            let period = self.span.period_of(seat.minute);
+            let places = (roster.container(seat.container), period, licence);
             let (Some(container), Some(period), Some(licence)) = places else { continue };
             let (online, all) = counts.entry((container, period, licence)).or_default();
-            *online += u32::from(is_online(report));
+            *online += u32::from(is_online(*finding));
             *all += 1;
         }
         let decided = counts.into_iter().filter(|(_, (online, all))| 2 * online != *all);
@@ -174,9 +174,9 @@ impl Gathered {
     /// A licence was up in the periods of which it has a report.
     fn uptimes(&self, roster: &Roster) -> Vec<Uptime> {
         let mut periods: BTreeMap<u32, u32> = BTreeMap::new();
-        for report in &self.probes {
-            let licence = self.licence(roster, report.checker);
-            let period = self.span.period_of(report.minute);
+        for Probed { seat, .. } in &self.probes {
+            let licence = self.licence(roster, seat.checker);
+            let period = self.span.period_of(seat.minute);
             if let (Some(licence), Some(period)) = (licence, period) {
                 *periods.entry(licence).or_default() |= 1 << u32::from(period);
             }

@@ -3,18 +3,23 @@
 //! Each kind has a share of its own, so that what costs nothing to make fills no other's place: a
 //! stranger's receipts leave the room for probes untouched. Within the receipts no host takes the
 //! others' place: while less than half of the share is used, a host may have a sixteenth of it, and
-//! after that a 1 024th. What checkers find is charged to the host that it is about, for its owner may
+//! after that a 1 024th. What challenges find is charged to the host that it is about, for its owner may
 //! have checkers, too: a host may have a quarter of what is left, so that there is always some for the
 //! next one. Of n hosts with as much each has nearly its nth: all together n of n + 4 parts. And all of
 //! it is there only in the epoch's last period, of the n-th of 24 a share of n / 24: else who has spent
 //! its part in the morning could not be found silent in the evening.
+//!
+//! A sheet is about many hosts, and charged to the checker that signs it: all draw as much, so of n
+//! checkers each may have two nths of what is there, a minute's part in every minute. Where a network is
+//! larger than a log, each checker's sheets are kept in some minutes: what is left out is chance, for
+//! nobody chooses whom it visits in which minute, and all containers lose alike.
 
 use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
-use welkin_proto::check::Finding;
+use welkin_proto::encode;
 use welkin_proto::epoch::Statement;
-use welkin_types::{ContainerId, NodeId};
+use welkin_types::ContainerId;
 
 /// The most rolls of one node in an epoch: it makes a new one where it is started again with other
 /// containers.
@@ -24,7 +29,7 @@ const ROLLS_OF_NODE: u32 = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Roll,
-    Probe,
+    Sheet,
     Exam,
     Lease,
     Digests,
@@ -41,7 +46,7 @@ impl Kind {
     pub(super) const fn share(self) -> Share {
         let (mib, statements) = match self {
             Self::Roll => (64, 1 << 18),
-            Self::Probe => (144, 1 << 20),
+            Self::Sheet => (144, 1 << 20),
             Self::Exam => (32, 1 << 18),
             Self::Lease => (64, 1 << 18),
             Self::Digests => (64, 1 << 19),
@@ -58,8 +63,6 @@ pub(super) struct Subject {
     pub(super) matter: u64,
     /// The node whose room it takes, likewise.
     node: u64,
-    /// The container that is to be known to the log before, likewise.
-    pub(super) enrolled: Option<u64>,
     /// How much of the share of findings is there already.
     released: Released,
 }
@@ -67,15 +70,22 @@ pub(super) struct Subject {
 /// So many of so many parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Released {
-    pub(super) parts: u8,
-    pub(super) of: u8,
+    pub(super) parts: u64,
+    pub(super) of: u64,
+    /// Between how many checkers it is shared.
+    pub(super) authors: u32,
 }
 
 impl Released {
-    pub(super) const ALL: Self = Self { parts: 1, of: 1 };
+    pub(super) const ALL: Self = Self { parts: 1, of: 1, authors: 1 };
 
     fn of(self, whole: u64) -> u64 {
-        whole / u64::from(self.of.max(1)) * u64::from(self.parts.min(self.of.max(1)))
+        (whole / self.of.max(1)).saturating_mul(self.parts.min(self.of.max(1)))
+    }
+
+    /// What one checker may have of it: twice its part, for some are silent.
+    fn of_author(self, whole: u64) -> u64 {
+        (self.of(whole) / u64::from(self.authors.max(2))).saturating_mul(2)
     }
 }
 
@@ -88,11 +98,11 @@ impl Subject {
                 let signer = roll.signer();
                 (Kind::Roll, signer, hash(0, &[signer.as_bytes(), &issued]))
             }
-            Statement::Probe(signed) => {
-                let report = signed.read_unverified().ok()?;
-                let (checker, minute) = (report.checker, report.minute.to_be_bytes());
-                let parts: [&[u8]; 3] = [checker.as_bytes(), report.container.as_bytes(), &minute];
-                (Kind::Probe, report.host, hash(1, &parts))
+            Statement::Sheet(signed) => {
+                let sheet = signed.read_unverified().ok()?;
+                let (minute, visits) = (sheet.minute.to_be_bytes(), encode(&sheet.visits).ok()?);
+                let parts: [&[u8]; 3] = [sheet.checker.as_bytes(), &minute, &visits];
+                (Kind::Sheet, sheet.checker, hash(1, &parts))
             }
             Statement::Exam(signed) => {
                 let report = signed.read_unverified().ok()?;
@@ -123,46 +133,35 @@ impl Subject {
             }
         };
         let node = hash(4, &[node.as_bytes()]);
-        Some(Self { kind, matter: about, node, enrolled: None, released: Released::ALL })
+        Some(Self { kind, matter: about, node, released: Released::ALL })
     }
 
-    /// The same in a period in which not all of the share is there.
+    /// The same at a time when not all of the share is there.
     pub(super) const fn when(self, released: Released) -> Self {
         Self { released, ..self }
     }
-
-    /// The same of a probe of a container that this indexer does not list: it is to have been there in the
-    /// epoch, or on a roll, and to be found silent. Who is to earn by being found is to be listed.
-    pub(super) fn of_enrolled(statement: &Statement) -> Option<Self> {
-        let Statement::Probe(signed) = statement else { return None };
-        let report = signed.read_unverified().ok()?;
-        if matches!(report.finding, Finding::Online { .. }) {
-            return None;
-        }
-        let enrolled = Some(place(report.host, report.container));
-        Some(Self { enrolled, ..Self::of(statement)? })
-    }
 }
 
-/// The containers that a roll names, or that a probe is about, each in 8 bytes of a hash: what a host
+/// The containers that a roll names, or that a sheet is about, each in 8 bytes of a hash: what a host
 /// shows of itself in an epoch, it is held to.
 pub(super) fn enrolled(statement: &Statement) -> Vec<u64> {
     match statement {
         Statement::Roll(signed) => {
             let Ok(roll) = signed.read_unverified() else { return Vec::new() };
             let containers = roll.containers.iter();
-            containers.map(|(container, _)| place(signed.signer(), *container)).collect()
+            containers.map(|(container, _)| place(*container)).collect()
         }
-        Statement::Probe(signed) => {
-            let report = signed.read_unverified();
-            report.iter().map(|report| place(report.host, report.container)).collect()
+        Statement::Sheet(signed) => {
+            let Ok(sheet) = signed.read_unverified() else { return Vec::new() };
+            sheet.visits.iter().map(|visit| place(visit.container())).collect()
         }
         Statement::Exam(_) | Statement::Lease(_) | Statement::Digests(_) => Vec::new(),
     }
 }
 
-fn place(host: NodeId, container: ContainerId) -> u64 {
-    hash(5, &[host.as_bytes(), container.as_bytes()])
+/// A container in 8 bytes of a hash.
+pub(super) fn place(container: ContainerId) -> u64 {
+    hash(5, &[container.as_bytes()])
 }
 
 fn hash(kind: u8, parts: &[&[u8]]) -> u64 {
@@ -204,8 +203,9 @@ impl Budget {
                 own.bytes + bytes <= share.bytes / 16
             }
             Kind::Lease | Kind::Digests => own.bytes + bytes <= share.bytes / 1_024,
+            Kind::Sheet => own.bytes + bytes <= of.released.of_author(share.bytes),
             // Only who is assigned says these, each once for its matter; and whose, they may be both.
-            Kind::Probe | Kind::Exam => {
+            Kind::Exam => {
                 let statements = of.released.of(share.statements.into());
                 let left = of.released.of(share.bytes).saturating_sub(used.bytes);
                 let others = statements.saturating_sub(used.statements.into());
@@ -231,10 +231,10 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Kind; 5] = [Kind::Roll, Kind::Probe, Kind::Exam, Kind::Lease, Kind::Digests];
+    const ALL: [Kind; 5] = [Kind::Roll, Kind::Sheet, Kind::Exam, Kind::Lease, Kind::Digests];
 
     fn fill(budget: &mut Budget, kind: Kind, node: u64, bytes: u64) -> u32 {
-        let of = Subject { kind, matter: 0, node, enrolled: None, released: Released::ALL };
+        let of = Subject { kind, matter: 0, node, released: Released::ALL };
         let mut count = 0;
         while budget.has_room(of, bytes) {
             budget.take(of, bytes);
@@ -261,8 +261,8 @@ mod tests {
         }
         assert!(host > 500, "{host}");
         // All others have their room.
-        for kind in [Kind::Roll, Kind::Probe, Kind::Exam, Kind::Digests] {
-            let of = Subject { kind, matter: 0, node: 1, enrolled: None, released: Released::ALL };
+        for kind in [Kind::Roll, Kind::Sheet, Kind::Exam, Kind::Digests] {
+            let of = Subject { kind, matter: 0, node: 1, released: Released::ALL };
             assert!(budget.has_room(of, 4_096), "{kind:?}");
         }
         assert_eq!(fill(&mut budget, Kind::Roll, 1, 300), ROLLS_OF_NODE);
@@ -272,32 +272,55 @@ mod tests {
     /// A host and a checker of one owner: whatever they say of each other, it takes nobody's place.
     #[test]
     fn what_is_found_of_one_host_leaves_room_for_what_is_found_of_others() {
-        for kind in [Kind::Probe, Kind::Exam] {
-            let (mut budget, report) = (Budget::default(), 270);
-            let whole =
-                u32::try_from(kind.share().bytes / report).unwrap().min(kind.share().statements);
-            // One host has a fifth of all, so that it has a quarter of what is left.
-            let first = fill(&mut budget, kind, 1, report);
-            assert!(first.abs_diff(whole / 5) < 4, "{first} of {whole}");
-            assert_eq!(fill(&mut budget, kind, 1, report), 0);
-            // Ten more that take all they can leave the next one a hundredth.
-            for host in 2..12 {
-                assert!(fill(&mut budget, kind, host, report) > 0);
-            }
-            let next = fill(&mut budget, kind, 12, report);
-            assert!(next > whole / 100, "{next} of {whole}");
-            // A hundred with as much each have nearly all of it together.
-            let mut budget = Budget::default();
-            let of =
-                |node| Subject { kind, matter: 0, node, enrolled: None, released: Released::ALL };
-            let each = (0..whole).find(|_| {
-                let has_room = (0..100).all(|host| budget.has_room(of(host), report));
-                (0..100).for_each(|host| budget.take(of(host), report));
-                !has_room
-            });
-            let all = each.unwrap() * 100;
-            assert!(all > whole / 100 * 94, "{all} of {whole}");
+        let (kind, mut budget, report) = (Kind::Exam, Budget::default(), 270);
+        let whole = u32::try_from(kind.share().bytes / report).unwrap();
+        let whole = whole.min(kind.share().statements);
+        // One host has a fifth of all, so that it has a quarter of what is left.
+        let first = fill(&mut budget, kind, 1, report);
+        assert!(first.abs_diff(whole / 5) < 4, "{first} of {whole}");
+        assert_eq!(fill(&mut budget, kind, 1, report), 0);
+        // Ten more that take all they can leave the next one a hundredth.
+        for host in 2..12 {
+            assert!(fill(&mut budget, kind, host, report) > 0);
         }
+        let next = fill(&mut budget, kind, 12, report);
+        assert!(next > whole / 100, "{next} of {whole}");
+        // A hundred with as much each have nearly all of it together.
+        let mut budget = Budget::default();
+        let of = |node| Subject { kind, matter: 0, node, released: Released::ALL };
+        let each = (0..whole).find(|_| {
+            let has_room = (0..100).all(|host| budget.has_room(of(host), report));
+            (0..100).for_each(|host| budget.take(of(host), report));
+            !has_room
+        });
+        let all = each.unwrap() * 100;
+        assert!(all > whole / 100 * 94, "{all} of {whole}");
+    }
+
+    /// Of a hundred checkers a tenth that take all they can, and first: the others have their part in every
+    /// minute, however large the network is.
+    #[test]
+    fn in_every_minute_there_is_room_for_every_checker() {
+        let (mut budget, mut kept) = (Budget::default(), [0_u64; 100]);
+        for minute in 1..=1_440 {
+            for (node, kept) in (0..).zip(&mut kept) {
+                let released = Released { parts: minute, of: 1_440, authors: 100 };
+                let of = Subject { kind: Kind::Sheet, matter: 0, node, released };
+                // A sheet each of 40 visits, and of the first ten as much as there is.
+                let most = if node < 10 { usize::MAX } else { 1 };
+                for _ in 0..most {
+                    if !budget.has_room(of, 1_800) {
+                        break;
+                    }
+                    budget.take(of, 1_800);
+                    *kept += 1;
+                }
+            }
+        }
+        let whole = Kind::Sheet.share().bytes / 1_800;
+        assert!(kept[..10].iter().all(|kept| *kept <= whole / 50), "{kept:?}");
+        let least = kept[10..].iter().min().copied().unwrap();
+        assert!(least > whole / 130, "{least} of {whole}");
     }
 
     /// Who has spent its part is found silent all the same, in each later period.
@@ -306,9 +329,8 @@ mod tests {
         let mut budget = Budget::default();
         for period in 1..=24 {
             for host in 0..3 {
-                let released = Released { parts: period, of: 24 };
-                let of =
-                    Subject { kind: Kind::Probe, matter: 0, node: host, enrolled: None, released };
+                let released = Released { parts: period, of: 24, authors: 1 };
+                let of = Subject { kind: Kind::Exam, matter: 0, node: host, released };
                 let mut count = 0;
                 while budget.has_room(of, 270) {
                     budget.take(of, 270);
@@ -327,7 +349,7 @@ mod tests {
         ) {
             let mut budget = Budget::default();
             for (kind, node, bytes) in all {
-                let of = Subject { kind: ALL[kind], matter: 0, node, enrolled: None, released: Released::ALL };
+                let of = Subject { kind: ALL[kind], matter: 0, node, released: Released::ALL };
                 if budget.has_room(of, bytes) {
                     budget.take(of, bytes);
                 }

@@ -18,7 +18,7 @@ use super::store::{Entry, Kept};
 pub(super) struct Log {
     file: File,
     matters: BTreeSet<u64>,
-    /// The containers on its rolls and of its probes.
+    /// The containers on its rolls and its sheets.
     enrolled: BTreeSet<u64>,
     budget: Budget,
 }
@@ -44,15 +44,18 @@ impl Log {
         Ok(Self { file, matters, enrolled, budget })
     }
 
-    /// Appends a statement, if it is not there; not where there is no room for it, or where its container
-    /// is to be known and is not.
+    /// Appends a statement, if it is not there; not where there is no room for it, or where a container is
+    /// to be known and is not.
     pub(super) fn append(&mut self, entry: &Entry) -> io::Result<Kept> {
-        let Entry { subject, bytes, .. } = entry;
+        let Entry { subject, bytes, unlisted, .. } = entry;
         if self.matters.contains(&subject.matter) {
             return Ok(Kept::Written);
         }
-        if subject.enrolled.is_some_and(|place| !self.enrolled.contains(&place)) {
-            return Ok(Kept::Stranger);
+        let is_known = |place: u64| self.enrolled.contains(&place);
+        let strangers = unlisted.iter().filter(|visit| !visit.enrolled.is_some_and(is_known));
+        let strangers: Vec<_> = strangers.map(|visit| visit.place).collect();
+        if !strangers.is_empty() {
+            return Ok(Kept::Strangers(strangers));
         }
         let length = 4 + bytes.len() as u64;
         if !self.budget.has_room(*subject, length) {

@@ -33,14 +33,14 @@ const KEPT_MAX: usize = 2_048;
 const KEPT_BYTES: u64 = 64 << 20;
 
 /// What became of a statement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
     /// It is in the log, now or before.
     Written,
     /// Its epoch has no more room for it.
     NoRoom,
-    /// Its container is not listed here and was not in the epoch.
-    Stranger,
+    /// These visits are of containers that are not listed here and were not in the epoch.
+    Strangers(Vec<u16>),
     /// Not now: too many wait, or the disk fails.
     Later,
 }
@@ -52,13 +52,25 @@ pub(super) struct Entry {
     pub(super) bytes: Vec<u8>,
     /// The containers that it enrols.
     pub(super) enrolled: Vec<u64>,
+    /// Those that are to be known already.
+    pub(super) unlisted: Vec<Unlisted>,
+}
+
+/// A visit of a container that this indexer does not list: it is to have been there in the epoch, or on a
+/// roll, and to be found silent. Who is to earn by being found is to be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unlisted {
+    /// Its number on the sheet, from 0.
+    pub(super) place: u16,
+    /// Where it is found in the log; none if it is not to be.
+    pub(super) enrolled: Option<u64>,
 }
 
 impl Entry {
     /// Of a statement about this, where it can be one.
-    fn of(statement: &Statement, subject: Subject) -> Option<Self> {
+    fn of(statement: &Statement, subject: Subject, unlisted: Vec<Unlisted>) -> Option<Self> {
         let bytes = encode(statement).ok().filter(|bytes| bytes.len() <= STATEMENT_BYTES_MAX)?;
-        Some(Self { subject, bytes, enrolled: budget::enrolled(statement) })
+        Some(Self { subject, bytes, enrolled: budget::enrolled(statement), unlisted })
     }
 }
 
@@ -90,24 +102,25 @@ impl Store {
         Self { dir, entries: started.is_ok().then_some(sender), left_out }
     }
 
-    /// Appends a statement; what became of it, after at most [`WRITE_TIMEOUT`]. Where it is about nothing
-    /// it is of a container that is not known.
+    /// Appends a statement; what became of it, after at most [`WRITE_TIMEOUT`]. One that can't be read has
+    /// no room.
     pub(super) async fn append(
         &self,
         epoch: u64,
         statement: &Statement,
         subject: Option<Subject>,
+        unlisted: Vec<Unlisted>,
     ) -> Kept {
-        let Some(subject) = subject else { return Kept::Stranger };
-        let kept = self.write(epoch, statement, subject).await;
-        if !matches!(kept, Kept::Written | Kept::Stranger) {
+        let entry = subject.and_then(|subject| Entry::of(statement, subject, unlisted));
+        let kept = self.write(epoch, entry).await;
+        if !matches!(kept, Kept::Written | Kept::Strangers(_)) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
         kept
     }
 
-    async fn write(&self, epoch: u64, statement: &Statement, subject: Subject) -> Kept {
-        let Some(entry) = Entry::of(statement, subject) else { return Kept::NoRoom };
+    async fn write(&self, epoch: u64, entry: Option<Entry>) -> Kept {
+        let Some(entry) = entry else { return Kept::NoRoom };
         let Some(entries) = &self.entries else { return Kept::Later };
         let (told, kept) = oneshot::channel();
         if entries.try_send((epoch, entry, told)).is_err() {
@@ -200,12 +213,12 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use welkin_proto::check::{Finding, Report};
+    use welkin_proto::check::{Finding, Sheet, Visit};
     use welkin_proto::epoch::Roll;
     use welkin_proto::{
         AccountKey, Delegation, Domain, NodeKey, Signed, SignedByAccount, container_id,
     };
-    use welkin_types::{Class, ContainerId, NodeId, UnixMillis};
+    use welkin_types::{Class, NodeId, UnixMillis};
 
     use super::super::log::read_page;
     use super::*;
@@ -215,9 +228,9 @@ mod tests {
     fn probe(minute: u64) -> Statement {
         let key = NodeKey::from_secret(&[1; 32]);
         let (checker, host) = (key.id(), NodeId::from_bytes([9; 32]));
-        let (container, finding) = (ContainerId::from_bytes([2; 16]), Finding::Unreachable);
-        let report = Report { checker, host, container, minute, finding, turn: None };
-        Statement::Probe(Box::new(Signed::sign(&Domain::LOCAL, &key, &report).unwrap()))
+        let visits = vec![Visit { host, place: 0, finding: Finding::Unreachable }];
+        let sheet = Sheet { checker, minute, turn: None, visits };
+        Statement::Sheet(Box::new(Signed::sign(&Domain::LOCAL, &key, &sheet).unwrap()))
     }
 
     fn writer(dir: &Path) -> Writer {
@@ -225,10 +238,11 @@ mod tests {
     }
 
     fn write(writer: &mut Writer, epoch: u64, statement: &Statement) -> bool {
-        writer
-            .write(epoch, &Entry::of(statement, Subject::of(statement).unwrap()).unwrap())
-            .unwrap()
-            == Kept::Written
+        writer.write(epoch, &entry(statement, Vec::new())).unwrap() == Kept::Written
+    }
+
+    fn entry(statement: &Statement, unlisted: Vec<Unlisted>) -> Entry {
+        Entry::of(statement, Subject::of(statement).unwrap(), unlisted).unwrap()
     }
 
     fn all(path: &Path) -> Vec<Statement> {
@@ -288,35 +302,44 @@ mod tests {
     fn who_is_listed_no_more_is_found_silent_where_the_epoch_knows_it() {
         let dir = tempfile::tempdir().unwrap();
         let (key, host) = (NodeKey::from_secret(&[1; 32]), NodeKey::from_secret(&[9; 32]));
-        let found = |minute, container, finding| {
-            let turn = None;
+        let found = |minute, places: &[u8], finding| {
             let (checker, host) = (key.id(), host.id());
-            let report = Report { checker, host, container, minute, finding, turn };
-            let signed = Signed::sign(&Domain::LOCAL, &key, &report).unwrap();
-            Statement::Probe(Box::new(signed))
+            let visits =
+                places.iter().map(|place| Visit { host, place: *place, finding }).collect();
+            let sheet = Sheet { checker, minute, turn: None, visits };
+            Statement::Sheet(Box::new(Signed::sign(&Domain::LOCAL, &key, &sheet).unwrap()))
         };
-        let silent = |minute, container| {
-            let found = found(minute, container, Finding::Unreachable);
-            Entry::of(&found, Subject::of_enrolled(&found).unwrap()).unwrap()
+        let silent = |minute, places: &[u8]| {
+            let unlisted = (0..).zip(places).map(|(number, place)| {
+                let enrolled = Some(budget::place(container_id(host.id(), (*place).into())));
+                Unlisted { place: number, enrolled }
+            });
+            entry(&found(minute, places, Finding::Unreachable), unlisted.collect())
         };
-        let (here, other) = (container_id(host.id(), 0), container_id(host.id(), 1));
+        let (here, other) = (5, 6);
         let mut first = writer(dir.path());
-        assert_eq!(first.write(7, &silent(1, here)).unwrap(), Kept::Stranger);
+        assert_eq!(first.write(7, &silent(1, &[here])).unwrap(), Kept::Strangers(vec![0]));
         let message = Delegation { node: host.id(), expires: UnixMillis(u64::MAX) };
         let account = AccountKey::from_secret(&[9; 32]).unwrap();
         let account = SignedByAccount::sign(&Domain::LOCAL, &account, message).unwrap();
-        let containers = vec![(here, Class::cpu(1_000))];
+        let containers = vec![(container_id(host.id(), here.into()), Class::cpu(1_000))];
         let roll = Roll { epoch: 7, issued: UnixMillis(1), account, containers };
         let roll = Signed::sign(&Domain::LOCAL, &host, &roll).unwrap();
         assert!(write(&mut first, 7, &Statement::Roll(Box::new(roll))));
-        assert_eq!(first.write(7, &silent(1, here)).unwrap(), Kept::Written);
+        assert_eq!(first.write(7, &silent(1, &[here])).unwrap(), Kept::Written);
         let mut second = writer(dir.path());
-        assert_eq!(second.write(7, &silent(2, here)).unwrap(), Kept::Written);
-        assert_eq!(second.write(7, &silent(2, other)).unwrap(), Kept::Stranger);
+        assert_eq!(second.write(7, &silent(2, &[here])).unwrap(), Kept::Written);
+        // It says which are strangers, and keeps nothing of the sheet.
+        let with_stranger = silent(3, &[here, other]);
+        assert_eq!(second.write(7, &with_stranger).unwrap(), Kept::Strangers(vec![1]));
+        // Who is not listed is not found online, whether the epoch knows it or not.
+        let online = found(3, &[here], Finding::Online { rtt_us: 900 });
+        let online = entry(&online, vec![Unlisted { place: 0, enrolled: None }]);
+        assert_eq!(second.write(7, &online).unwrap(), Kept::Strangers(vec![0]));
         // Who puts its roll off until it is listed again has been seen all the same.
-        assert!(write(&mut second, 7, &found(1, other, Finding::Online { rtt_us: 900 })));
-        assert_eq!(second.write(7, &silent(2, other)).unwrap(), Kept::Written);
-        assert_eq!(second.write(8, &silent(2, here)).unwrap(), Kept::Stranger);
+        assert!(write(&mut second, 7, &found(1, &[other], Finding::Online { rtt_us: 900 })));
+        assert_eq!(second.write(7, &with_stranger).unwrap(), Kept::Written);
+        assert_eq!(second.write(8, &silent(2, &[here])).unwrap(), Kept::Strangers(vec![0]));
         assert_eq!(all(&log_path(dir.path(), 7)).len(), 5);
     }
 
@@ -325,22 +348,40 @@ mod tests {
     async fn what_is_not_kept_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("evidence"));
-        assert_eq!(store.append(7, &probe(1), Subject::of(&probe(1))).await, Kept::Written);
-        assert_eq!(store.append(7, &probe(1), Subject::of(&probe(1))).await, Kept::Written);
+        assert_eq!(
+            store.append(7, &probe(1), Subject::of(&probe(1)), Vec::new()).await,
+            Kept::Written
+        );
+        assert_eq!(
+            store.append(7, &probe(1), Subject::of(&probe(1)), Vec::new()).await,
+            Kept::Written
+        );
         assert_eq!(all(&store.path(7)), [probe(1)]);
         // Older than all that are appended to.
         for epoch in 8..16 {
-            assert_eq!(store.append(epoch, &probe(1), Subject::of(&probe(1))).await, Kept::Written);
+            assert_eq!(
+                store.append(epoch, &probe(1), Subject::of(&probe(1)), Vec::new()).await,
+                Kept::Written
+            );
         }
-        assert_eq!(store.append(3, &probe(1), Subject::of(&probe(1))).await, Kept::NoRoom);
+        assert_eq!(
+            store.append(3, &probe(1), Subject::of(&probe(1)), Vec::new()).await,
+            Kept::NoRoom
+        );
         assert_eq!(store.left_out(), 1);
         // The disk fails.
         fs::create_dir(store.path(99)).unwrap();
-        assert_eq!(store.append(99, &probe(1), Subject::of(&probe(1))).await, Kept::Later);
+        assert_eq!(
+            store.append(99, &probe(1), Subject::of(&probe(1)), Vec::new()).await,
+            Kept::Later
+        );
         let file = dir.path().join("file");
         fs::write(&file, b"no folder").unwrap();
         let broken = Store::open(file.join("evidence"));
-        assert_eq!(broken.append(7, &probe(1), Subject::of(&probe(1))).await, Kept::Later);
+        assert_eq!(
+            broken.append(7, &probe(1), Subject::of(&probe(1)), Vec::new()).await,
+            Kept::Later
+        );
         assert_eq!(broken.left_out(), 1);
     }
 }

@@ -65,7 +65,7 @@ fn what_an_offline_or_unproven_container_delivers_is_nobodys_match() {
     unproven.retain(|statement| !is_exam(statement));
     assert!(matched(&unproven).iter().all(|(_, weight)| *weight == 0));
     let mut offline = with(file);
-    offline.retain(|statement| !matches!(statement, Statement::Probe(_)));
+    offline.retain(|statement| !matches!(statement, Statement::Sheet(_)));
     for checker in [1, 2, 3] {
         let first = FIRST..FIRST + 3;
         offline.extend(first.map(|minute| probe(checker, minute, Finding::Unreachable)));

@@ -18,7 +18,7 @@ fn what_a_checker_says_of_its_own_accounts_container_does_not_count() {
     // Three probes and a challenge.
     assert_eq!(found.refused.into_iter().collect::<Vec<_>>(), [(Unfit::Own, 4)]);
     let own = node(1).id();
-    assert!(found.probes.iter().all(|report| report.checker != own));
+    assert!(found.probes.iter().all(|probed| probed.seat.checker != own));
     assert!(found.exams.iter().all(|report| report.checker != own));
     assert_eq!((found.probes.len(), found.exams.len(), found.committee), (6, 2, 3));
     // What it says makes no difference to anybody, whatever it is.
