@@ -78,7 +78,7 @@ pub struct Config {
     /// Of a hundred probes of a container so many come with a challenge of its hardware, at most 100.
     pub exam_percent: u8,
     /// It settles each epoch that it was listed in, and signs what came out, where the evidence has no
-    /// more statements than this; 0: never.
+    /// more statements than this, of 700 bytes on average; 0: never.
     pub cosign_statements_max: usize,
     /// It keeps the book of all epochs, and where its account is a member of the committee, signs each
     /// epoch's root for the settlement contract, proposes it in its turn, and makes it count.
@@ -95,7 +95,7 @@ impl Default for Config {
         Self {
             listen: "127.0.0.1:0".to_owned(),
             exam_percent: 5,
-            cosign_statements_max: 10_000,
+            cosign_statements_max: 100_000,
             roots: true,
             mystery: MysteryConfig::default(),
             region: String::new(),

@@ -99,7 +99,7 @@ pub struct Seat {
 }
 
 /// What a checker found at a container in a minute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Probed {
     /// Who, where and when.
     pub seat: Seat,
@@ -183,9 +183,9 @@ fn keep<T>(seated: &mut Seated<T>, mut is_so: impl FnMut(&T) -> bool) -> usize {
 }
 
 /// Keeps what was found at such seats; how much was not.
-fn keep_seats(probes: &mut BTreeSet<(Seat, Finding)>, is_so: impl Fn(&Seat) -> bool) -> usize {
+fn keep_seats(probes: &mut Vec<Probed>, is_so: impl Fn(&Seat) -> bool) -> usize {
     let before = probes.len();
-    probes.retain(|(seat, _)| is_so(seat));
+    probes.retain(|probed| is_so(&probed.seat));
     before - probes.len()
 }
 
@@ -210,8 +210,8 @@ struct Sieve<'a, F> {
     rolls: BTreeMap<NodeId, Said>,
     /// By their hashes: who says the same again adds nothing.
     sheets: BTreeSet<[u8; 32]>,
-    /// What was found where; several findings at one seat contradict each other.
-    probes: BTreeSet<(Seat, Finding)>,
+    /// What was found where, some of it twice; several findings at one seat contradict each other.
+    probes: Vec<Probed>,
     /// Those of the probes that somebody made who stands in, with its rank.
     stand_ins: BTreeMap<Seat, u8>,
     exams: Seated<ExamReport>,
@@ -230,7 +230,7 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
             refused: BTreeMap::new(),
             rolls: BTreeMap::new(),
             sheets: BTreeSet::new(),
-            probes: BTreeSet::new(),
+            probes: Vec::new(),
             stand_ins: BTreeMap::new(),
             exams: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -310,7 +310,7 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
                 Seating::StandIn(rank) => drop(self.stand_ins.insert(seat, rank)),
                 Seating::Drawn => (),
             }
-            self.probes.insert((seat, report.finding));
+            self.probes.push(Probed { seat, finding: report.finding });
         }
         Ok(())
     }
@@ -392,6 +392,8 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
         };
         let (mut probes, mut exams) =
             (std::mem::take(&mut self.probes), std::mem::take(&mut self.exams));
+        probes.sort_unstable();
+        probes.dedup();
         // A sheet names containers by their hosts: what takes part is where it was found.
         let strangers = keep_seats(&mut probes, |seat| {
             checkers.contains_key(&seat.checker) && containers.contains_key(&seat.container)
@@ -409,7 +411,7 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
         self.refuse(Unfit::Own, own);
         let own = keep(&mut exams, |report| is_others(&report.checker, &report.container));
         self.refuse(Unfit::Own, own);
-        let probes = self.agreed(&probes);
+        self.agree(&mut probes);
         let exams = self.single(exams);
         let checkers_all = u8::try_from(self.heading.view.checkers.len()).unwrap_or(u8::MAX);
         let committee = checkers_all.clamp(1, COMMITTEE);
@@ -458,21 +460,13 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
         whole.map(|(account, all)| (account, all.into_iter().collect()))
     }
 
-    /// What each found; who found several things at one seat found nothing.
-    fn agreed(&mut self, probes: &BTreeSet<(Seat, Finding)>) -> Vec<Probed> {
-        let mut kept = Vec::with_capacity(probes.len());
-        let mut all = probes.iter().peekable();
-        while let Some((seat, finding)) = all.next() {
-            let mut count = 1;
-            while all.next_if(|(other, _)| other == seat).is_some() {
-                count += 1;
-            }
-            match count {
-                1 => kept.push(Probed { seat: *seat, finding: *finding }),
-                _ => self.refuse(Unfit::Contradicting, count),
-            }
-        }
-        kept
+    /// Keeps what each found; who found several things at one seat found nothing.
+    fn agree(&mut self, probes: &mut Vec<Probed>) {
+        let mut torn = BTreeSet::new();
+        let same = probes.windows(2).filter(|pair| pair[0].seat == pair[1].seat);
+        torn.extend(same.map(|pair| pair[0].seat));
+        let left_out = keep_seats(probes, |seat| !torn.contains(seat));
+        self.refuse(Unfit::Contradicting, left_out);
     }
 
     /// What each said once; who said several things of one matter said nothing.

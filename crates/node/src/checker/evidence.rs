@@ -20,16 +20,17 @@ pub(super) const ATTEMPTS_WHOLE: u32 = 3;
 /// The pause after what failed; it doubles up to the longest.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(300);
-/// Bytes of one indexer's evidence, encoded.
-const BYTES_EACH_MAX: usize = 16 << 20;
+/// So many bytes, encoded, are taken of an indexer for each statement that may be: a challenge has some
+/// 300, a sheet some 100 and 37 for each container on it.
+const STATEMENT_BYTES: usize = 700;
 
 /// Why there is no evidence to settle from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unfound {
     /// It is more than this checker takes.
     #[error(
-        "the evidence is more than `checker.cosign_statements_max` ({0} of one indexer): set it \
-         higher where the machine has the memory"
+        "the evidence is more than `checker.cosign_statements_max` ({0} of one indexer, of 700 bytes on \
+         average): set it higher where the machine has the memory"
     )]
     TooLarge(usize),
     /// No indexer shows it now.
@@ -70,7 +71,8 @@ pub(super) async fn published(
     // Whoever fills its part, and some others, keep nobody from being heard.
     let within = within(view.epoch_seconds);
     let statements = each.saturating_mul(4);
-    let room = Room { statements, each, bytes_each: BYTES_EACH_MAX, within };
+    let bytes_each = each.saturating_mul(STATEMENT_BYTES);
+    let room = Room { statements, each, bytes_each, within };
     let heading = Heading::new(deps.domain, view);
     let callers: Vec<_> = indexers.iter().collect();
     let found = collect(&callers, &heading, room).await;
