@@ -19,6 +19,7 @@ use welkin_types::{AccountId, Class, ContainerId, LeaseId, LeaseState, NodeId, U
 
 mod committee;
 mod digests;
+mod probes;
 #[cfg(test)]
 mod tests;
 mod worth;
@@ -26,6 +27,8 @@ mod worth;
 use super::terms::WHOLE_BP;
 use digests::Measured;
 pub use digests::SideDigests;
+pub use probes::Probed;
+use probes::keep_seats;
 
 /// Checkers of a container in a period: 2N + 1.
 const COMMITTEE: u8 = 3;
@@ -96,15 +99,6 @@ pub struct Seat {
     pub container: ContainerId,
     /// Which checker.
     pub checker: NodeId,
-}
-
-/// What a checker found at a container in a minute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Probed {
-    /// Who, where and when.
-    pub seat: Seat,
-    /// What it found.
-    pub finding: Finding,
 }
 
 /// What a lease delivered in the epoch.
@@ -180,13 +174,6 @@ fn keep<T>(seated: &mut Seated<T>, mut is_so: impl FnMut(&T) -> bool) -> usize {
     }
     seated.retain(|_, said| !said.is_empty());
     left_out
-}
-
-/// Keeps what was found at such seats; how much was not.
-fn keep_seats(probes: &mut Vec<Probed>, is_so: impl Fn(&Seat) -> bool) -> usize {
-    let before = probes.len();
-    probes.retain(|probed| is_so(&probed.seat));
-    before - probes.len()
 }
 
 /// Receipts of one lease, the best last: by seconds that the buyer stands for, by whether it signed, and
@@ -392,8 +379,7 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
         };
         let (mut probes, mut exams) =
             (std::mem::take(&mut self.probes), std::mem::take(&mut self.exams));
-        probes.sort_unstable();
-        probes.dedup();
+        probes::sort(&mut probes);
         // A sheet names containers by their hosts: what takes part is where it was found.
         let strangers = keep_seats(&mut probes, |seat| {
             checkers.contains_key(&seat.checker) && containers.contains_key(&seat.container)
@@ -411,7 +397,7 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
         self.refuse(Unfit::Own, own);
         let own = keep(&mut exams, |report| is_others(&report.checker, &report.container));
         self.refuse(Unfit::Own, own);
-        self.agree(&mut probes);
+        self.refuse(Unfit::Contradicting, probes::drop_torn(&mut probes));
         let exams = self.single(exams);
         let checkers_all = u8::try_from(self.heading.view.checkers.len()).unwrap_or(u8::MAX);
         let committee = checkers_all.clamp(1, COMMITTEE);
@@ -458,15 +444,6 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
             }
         }
         whole.map(|(account, all)| (account, all.into_iter().collect()))
-    }
-
-    /// Keeps what each found; who found several things at one seat found nothing.
-    fn agree(&mut self, probes: &mut Vec<Probed>) {
-        let mut torn = BTreeSet::new();
-        let same = probes.windows(2).filter(|pair| pair[0].seat == pair[1].seat);
-        torn.extend(same.map(|pair| pair[0].seat));
-        let left_out = keep_seats(probes, |seat| !torn.contains(seat));
-        self.refuse(Unfit::Contradicting, left_out);
     }
 
     /// What each said once; who said several things of one matter said nothing.

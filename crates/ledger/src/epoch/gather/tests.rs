@@ -1,7 +1,7 @@
 //! Published statements: order is without meaning, and what is not sound does not count.
 
 use proptest::prelude::*;
-use welkin_proto::check::Report;
+use welkin_proto::check::{Report, Visit};
 use welkin_proto::digest::Side;
 use welkin_proto::exam::ExamRefusal;
 use welkin_proto::settle::EpochView;
@@ -279,11 +279,57 @@ fn who_contradicts_itself_says_nothing() {
     all.push(probe(1, FIRST, Finding::Unreachable));
     assert_eq!(refused(&all), [(Unfit::Contradicting, 2)]);
     assert_eq!(read(&all).probes.len(), 8);
+    // Another round trip is no other finding: of several the shortest counts.
+    let mut all = honest();
+    all.push(probe(1, FIRST, Finding::Online { rtt_us: 800 }));
+    assert_eq!(refused(&all), []);
+    let found = read(&all);
+    assert_eq!(found.probes.len(), 9);
+    assert!(found.probes.iter().any(|probed| probed.finding == Finding::Online { rtt_us: 800 }));
     let mut all = honest();
     all.push(roll(9, Vec::new()));
     let found = read(&all);
     assert!(found.containers.is_empty());
     assert_eq!(found.refused[&Unfit::Contradicting], 2);
+}
+
+/// What stands on two sheets alike counts once; of what was not assigned only that is left out; a sheet that
+/// is no sheet is refused as a whole.
+#[test]
+fn a_sheet_counts_container_by_container() {
+    let sheet = |places: &[u8], finding| {
+        let (checker, host) = (node(1).id(), node(9).id());
+        let visits = places.iter().map(|place| Visit { host, place: *place, finding }).collect();
+        let sheet = Sheet { checker, minute: FIRST, turn: None, visits };
+        Statement::Sheet(Box::new(Signed::sign(&DOMAIN, &node(1), &sheet).unwrap()))
+    };
+    let offered = |place| (container_id(node(9).id(), place), Class::cpu(1_000));
+    let mut named = vec![offered(0), offered(1), offered(2)];
+    named.sort();
+    let with =
+        |sheets: &[Statement]| [&[roll(9, named.clone()), roll(1, Vec::new())], sheets].concat();
+    let found = |statements: &[Statement]| {
+        let gathered = read(statements);
+        (gathered.probes.len(), gathered.refused.into_iter().collect::<Vec<_>>())
+    };
+    let (part, whole) = (sheet(&[0, 2], ONLINE), sheet(&[0, 1, 2], ONLINE));
+    for both in [[part.clone(), whole.clone()], [whole.clone(), part.clone()]] {
+        assert_eq!(found(&with(&both)), (3, vec![]));
+    }
+    assert_eq!(found(&with(&[whole.clone(), whole.clone()])), (3, vec![(Unfit::Repeated, 1)]));
+    let torn = with(&[part, sheet(&[2], Finding::Unreachable)]);
+    assert_eq!(found(&torn), (1, vec![(Unfit::Contradicting, 2)]));
+    // One of them is nobody's, or was not to be visited.
+    assert_eq!(found(&with(&[sheet(&[0, 5], ONLINE)])), (1, vec![(Unfit::Stranger, 1)]));
+    let statements = with(&[whole]);
+    let gathered = gather(&heading(), &statements, |seat, _| {
+        if seat.container == offered(1).0 { Seating::Nobody } else { Seating::Drawn }
+    });
+    assert_eq!(gathered.probes.len(), 2);
+    assert_eq!(gathered.refused.into_iter().collect::<Vec<_>>(), [(Unfit::Unassigned, 1)]);
+    for bad in [&[][..], &[1, 0], &[0, 0], &[64]] {
+        assert_eq!(found(&with(&[sheet(bad, ONLINE)])), (0, vec![(Unfit::Malformed, 1)]));
+    }
 }
 
 /// A host that is started again with other containers says so, and takes nothing back.
