@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use welkin_lease::{Effect, Found, HostLease, Input, LeaseRecord, Policy};
 use welkin_match::Presence;
-use welkin_proto::check::{Probe, ProbeReply, Report};
+use welkin_proto::check::{Probe, ProbeReply, Sheet};
 use welkin_proto::heartbeat::{BEAT_BYTES, Note, Secret, Vitals};
 use welkin_proto::index::{
     Candidates, HostToIndexer, IndexHello, IndexReply, IndexRequest, IndexerToHost,
@@ -228,9 +228,13 @@ pub fn probe_reply(bytes: &[u8]) {
     let _ = signed::<ProbeReply>(bytes);
 }
 
-/// A checker's finding.
-pub fn report(bytes: &[u8]) {
-    let _ = signed::<Report>(bytes);
+/// A checker's findings of a minute.
+pub fn sheet(bytes: &[u8]) {
+    if let Some(sheet) = signed::<Sheet>(bytes)
+        && sheet.is_sound()
+    {
+        assert_eq!(sheet.reports().count(), sheet.visits.len());
+    }
 }
 
 /// What a host says it has.

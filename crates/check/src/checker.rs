@@ -136,7 +136,7 @@ struct Known {
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     deadline: UnixMillis,
-    /// What shows that it was drawn; none where that is not to be shown.
+    /// What shows that it was drawn.
     proof: Option<TurnProof>,
     /// Whose places it takes one of.
     standing: Standing,
@@ -374,8 +374,7 @@ impl Checker {
         let deadline = UnixMillis(self.now.0.saturating_add(self.config.deadline_ms));
         let (minute, turn) = (self.minute, self.turn(target.1));
         self.begun.insert(target);
-        let are_all = self.known(minute).is_some_and(|known| known.committees.are_all());
-        let proof = turn.filter(|_| !are_all).map(|turn| turn.proof);
+        let proof = turn.map(|turn| turn.proof);
         self.under_way.insert((target, minute), Begun { deadline, proof, standing });
         let is_silent = standing == Standing::Silent;
         Some(Output::Probe { addr, container: target.1, minute, deadline, turn, is_silent })

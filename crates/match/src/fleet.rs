@@ -571,6 +571,13 @@ impl Fleet {
         self.place(node, container).is_some()
     }
 
+    /// Whether a container is listed now: its host has been heard lately.
+    pub fn has_listed(&self, now: UnixMillis, node: NodeId, container: ContainerId) -> bool {
+        let host = self.hosts.number(node).and_then(|number| self.hosts.hosts.get(number));
+        let host = host.filter(|host| host.is_listed(now));
+        host.is_some_and(|host| self.hosts.container(host, container).is_some())
+    }
+
     /// Where a host is.
     pub fn locate(&self, node: NodeId) -> Option<NodeAddr> {
         self.hosts.addr(self.hosts.hosts.get(self.hosts.number(node)?)?)

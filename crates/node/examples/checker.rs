@@ -104,7 +104,7 @@ async fn child(indexers: &[String]) {
         indexers: indexers.iter().map(|addr| addr.parse::<NodeAddr>().unwrap()).collect(),
         look_every: checker::LOOK_EVERY,
         exam_percent: 5,
-        cosign_statements_max: 0,
+        cosign_mib_max: 0,
         vrf: vrf(),
         roots: None,
         mystery: None,

@@ -105,8 +105,8 @@ fn found(view: &EpochView, places: &Where) -> Vec<Statement> {
             let mut named = named.remove(&key.id()).unwrap_or_default();
             named.retain(|visit| drawn.binary_search(visit).is_err());
             named.sort_unstable();
-            let turn = (!committees.are_all()).then(|| TurnProof::from_bytes(&proof.0));
-            statements.extend(sheets(key, minute, turn, &drawn));
+            let turn = TurnProof::from_bytes(&proof.0);
+            statements.extend(sheets(key, minute, Some(turn), &drawn));
             statements.extend(sheets(key, minute, None, &named));
         }
     }

@@ -77,9 +77,9 @@ pub struct Config {
     pub listen: String,
     /// Of a hundred probes of a container so many come with a challenge of its hardware, at most 100.
     pub exam_percent: u8,
-    /// It settles each epoch that it was listed in, and signs what came out, where the evidence has no
-    /// more statements than this, of 700 bytes on average; 0: never.
-    pub cosign_statements_max: usize,
+    /// It settles each epoch that it was listed in, and signs what came out, where an indexer
+    /// has no more MiB of evidence than this; 0: never.
+    pub cosign_mib_max: usize,
     /// It keeps the book of all epochs, and where its account is a member of the committee, signs each
     /// epoch's root for the settlement contract, proposes it in its turn, and makes it count.
     pub roots: bool,
@@ -95,7 +95,7 @@ impl Default for Config {
         Self {
             listen: "127.0.0.1:0".to_owned(),
             exam_percent: 5,
-            cosign_statements_max: 100_000,
+            cosign_mib_max: 128,
             roots: true,
             mystery: MysteryConfig::default(),
             region: String::new(),
@@ -124,8 +124,8 @@ pub struct Deps {
     pub look_every: Duration,
     /// Of a hundred probes so many come with a challenge.
     pub exam_percent: u8,
-    /// An epoch is settled and signed where its evidence has no more statements; 0: never.
-    pub cosign_statements_max: usize,
+    /// An epoch is settled and signed where an indexer has no more MiB of its evidence; 0: never.
+    pub cosign_mib_max: usize,
     /// The book of epochs and the roots that are brought to the contract, if it does that.
     pub roots: Option<RootsDeps>,
     /// Sessions that it has as an ordinary buyer, if it has any.
@@ -159,11 +159,11 @@ pub fn start(mut deps: Deps, shutdown: &Shutdown) {
     let witness = witness::Witness::new(Arc::clone(&deps));
     shutdown.spawn_until_asked("witness", witness.run());
     let indexers = Arc::new(indexers);
-    if deps.cosign_statements_max > 0 {
+    if deps.cosign_mib_max > 0 {
         let cosigning = cosign::run(Arc::clone(&deps), Arc::clone(&indexers));
         shutdown.spawn_until_asked("cosign", cosigning);
     }
-    if let Some(roots) = roots.filter(|_| deps.cosign_statements_max > 0) {
+    if let Some(roots) = roots.filter(|_| deps.cosign_mib_max > 0) {
         let bringing = roots::run(Arc::clone(&deps), roots, Arc::clone(&indexers));
         shutdown.spawn_until_asked("roots", bringing);
     }

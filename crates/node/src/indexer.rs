@@ -14,9 +14,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, info};
-use welkin_match::{Fleet, ReportRefusal};
+use welkin_match::Fleet;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
-use welkin_proto::check::Sheet;
+use welkin_proto::check::{Report, Sheet};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest, IndexerToHost, LISTED_MAX};
 use welkin_proto::{
     ALPN_INDEX, Delegation, Domain, Matched, NodeAddr, NodeKey, Signed, SignedByAccount,
@@ -412,16 +412,17 @@ async fn sheet(indexer: &Indexer, peer: NodeId, signed: Box<Signed<Sheet>>) -> I
         Ok(authors) => authors,
         Err(why) => return IndexReply::Refused(why),
     };
-    let mut unlisted = Vec::new();
-    for (place, report) in (0..).zip(&reports) {
-        match indexer.fleet().report(outside::now(), report) {
-            // It is sent again where it was not kept the first time. More than are counted of one
-            // container are evidence all the same.
-            Ok(()) | Err(ReportRefusal::Repeated | ReportRefusal::TooMany) => (),
-            // Its host has been silent for a while, or was never here.
-            Err(ReportRefusal::Unknown) => unlisted.push((place, *report)),
-            Err(error) => return IndexReply::Refused(error.to_string()),
+    let is_listed =
+        |report: &Report| indexer.fleet().has_listed(outside::now(), report.host, report.container);
+    // Hosts that have been silent for a while, or were never here.
+    let unlisted: Vec<_> = (0..).zip(&reports).filter(|(_, report)| !is_listed(report)).collect();
+    let reply = evidence::found(indexer, signed, &sheet, authors, &unlisted).await;
+    // What is refused as evidence moves no score either.
+    if matches!(reply, IndexReply::Reported | IndexReply::NotKept { .. }) {
+        for report in &reports {
+            // What is sent again, or is more than counts of one container, moves none.
+            let _ = indexer.fleet().report(outside::now(), report);
         }
     }
-    evidence::found(indexer, signed, &sheet, authors, &unlisted).await
+    reply
 }

@@ -69,8 +69,7 @@ pub struct Report {
     pub minute: u64,
     /// What was found.
     pub finding: Finding,
-    /// What it has drawn for the minute: it shows that it was to come. Without it, it has stood in, or
-    /// all check everything.
+    /// What it has drawn for the minute: it shows that it was to come. Without it, it has stood in.
     pub turn: Option<TurnProof>,
 }
 
@@ -100,8 +99,7 @@ pub struct Sheet {
     pub checker: NodeId,
     /// The minute (since 1970).
     pub minute: u64,
-    /// What it has drawn for the minute: it shows that it was to come. Without it, it has stood in, or
-    /// all check everything.
+    /// What it has drawn for the minute: it shows that it was to come. Without it, it has stood in.
     pub turn: Option<TurnProof>,
     /// By host and place, each container once; at least one, at most [`Sheet::VISITS_MAX`].
     pub visits: Vec<Visit>,

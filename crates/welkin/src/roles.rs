@@ -460,7 +460,7 @@ pub(crate) async fn checker(context: &Context) -> anyhow::Result<()> {
         delegation: node.delegation,
         look_every: checker::LOOK_EVERY,
         exam_percent: context.config.checker.exam_percent,
-        cosign_statements_max: context.config.checker.cosign_statements_max,
+        cosign_mib_max: context.config.checker.cosign_mib_max,
         roots: roots(context, node.account, &dir),
         mystery,
         region: checker_region(context)?,

@@ -292,7 +292,7 @@ async fn start_checker(
         delegation: node.delegation,
         look_every: checker::LOOK_EVERY,
         exam_percent: context.config.checker.exam_percent,
-        cosign_statements_max: context.config.checker.cosign_statements_max,
+        cosign_mib_max: context.config.checker.cosign_mib_max,
         roots: roles::roots(context, node.account, &dir),
         mystery: roles::mystery(context, network, &dir)?,
         region: roles::checker_region(context)?,

@@ -89,6 +89,8 @@ struct World {
     listed: BTreeSet<Target>,
     probed: BTreeSet<(Target, u64)>,
     under_way: BTreeMap<(Target, u64), UnixMillis>,
+    /// Minutes that were said to be over, by what was known.
+    over: BTreeSet<u64>,
 }
 
 const CONFIG: Config =
@@ -104,11 +106,15 @@ impl World {
             listed: BTreeSet::new(),
             probed: BTreeSet::new(),
             under_way: BTreeMap::new(),
+            over: BTreeSet::new(),
         }
     }
 
     fn take(&mut self, step: Step) {
         let mut done = None;
+        if matches!(step, Step::Epoch { .. } | Step::Listings(_)) {
+            self.over.clear();
+        }
         let input = match step {
             Step::Wait(ms) => {
                 self.now += ms;
@@ -148,6 +154,7 @@ impl World {
         if let Some((minute, ..)) = self.checker.ticket_wanted(now) {
             assert!(self.drawn.insert(minute), "one ticket a minute");
             let (turn, lot) = lot(minute);
+            self.over.clear();
             self.checker.handle(now, Input::Drawn { turn, lot });
             self.drain(None);
         }
@@ -166,8 +173,7 @@ impl World {
                     let (turn, lot) = lot(report.minute);
                     let committees = &self.committees[&epoch_of(report.minute, 120)];
                     let is_drawn = committees.visits(&lot, report.minute, report.container);
-                    let is_shown = is_drawn && !committees.are_all();
-                    assert_eq!(report.turn, Some(turn.proof).filter(|_| is_shown));
+                    assert_eq!(report.turn, Some(turn.proof).filter(|_| is_drawn));
                     let expected = done.take_if(|(done, _)| *done == probe);
                     let in_time = expected.filter(|_| deadline.0 >= self.now);
                     let found = in_time.map_or(Finding::Unreachable, |(_, finding)| finding);
@@ -176,10 +182,17 @@ impl World {
                 }
                 Output::Idle { wake_at } => {
                     assert!(wake_at.0 > self.now, "no busy waiting");
-                    // Of a minute that is said to be over there is no further report.
                     for (_, minute) in self.under_way.keys() {
                         assert!(!self.checker.is_over(*minute));
+                        self.over.remove(minute);
                     }
+                    let minute = self.now / 60_000;
+                    let is_over = self.checker.is_over(minute);
+                    if is_over {
+                        self.over.insert(minute)
+                    } else {
+                        self.over.remove(&minute)
+                    };
                     break;
                 }
             }
@@ -202,6 +215,7 @@ impl World {
         let second = lot.second(target.1);
         assert!(self.now >= minute * 60_000 + u64::from(second) * 1_000, "not too early");
         assert!(self.probed.insert((target, minute)), "once a minute");
+        assert!(!self.over.contains(&minute), "what was said to be over is over");
         assert_eq!(deadline.0, self.now + 5_000);
         self.under_way.insert((target, minute), deadline);
         assert!(self.under_way.len() <= CONFIG.probes_max + CONFIG.new_max + CONFIG.silent_max);

@@ -135,7 +135,7 @@ pub struct Gathered {
     pub exams: Vec<ExamReport>,
     /// Finished leases, by their hosts: a lease's name is its buyer's choice.
     pub leases: BTreeMap<(LeaseId, NodeId), LeaseSeconds>,
-    /// How many statements were refused, and why.
+    /// How many statements were refused, and why; of a sheet that is one, each of its containers.
     pub refused: BTreeMap<Unfit, u64>,
     /// How many checkers judge a container.
     pub committee: u8,

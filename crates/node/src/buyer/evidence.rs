@@ -22,22 +22,19 @@ const INDEXERS_MAX: usize = 16;
 /// Pages of one indexer: more than its log may have.
 const PAGES_MAX: usize = 4_096;
 /// More than the logs of indexers hold.
-const ROOM: Room = Room {
-    statements: 1 << 23,
-    each: 1 << 21,
-    bytes_each: 512 << 20,
-    within: Duration::from_secs(300),
-};
+const ROOM: Room = Room { bytes: 2 << 30, bytes_each: 512 << 20, within: Duration::from_secs(300) };
+
+/// No statement has fewer bytes: a key and a signature alone have as many. What it takes in memory beside
+/// its bytes is bounded so, too.
+const STATEMENT_BYTES_MIN: usize = 96;
 
 /// How much is collected at most. An indexer that shows more than its part is not heard at all: of a part
 /// of its evidence another root would come out, and none fills the place of the others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Statements of all indexers.
-    pub(crate) statements: usize,
-    /// Statements of one indexer.
-    pub(crate) each: usize,
-    /// Their bytes as they are encoded.
+    /// Bytes of all indexers' statements as they are encoded.
+    pub(crate) bytes: usize,
+    /// Bytes of one indexer's.
     pub(crate) bytes_each: usize,
     /// How long one indexer is heard in all.
     pub(crate) within: Duration,
@@ -106,6 +103,8 @@ pub(crate) struct Found {
     pub(crate) shown: Vec<(NodeId, Result<usize, String>)>,
     /// How many of these show more than there is room for.
     pub(crate) too_large: usize,
+    /// Whether there was no room for some of what they showed together.
+    pub(crate) is_full: bool,
     /// Statements that they say they had no room for.
     pub(crate) left_out: u64,
 }
@@ -114,7 +113,7 @@ pub(crate) struct Found {
 pub(crate) async fn collect(callers: &[&Caller], heading: &Heading, room: Room) -> Found {
     let mut found = Found::default();
     // Two indexers have the same statement with the same bytes.
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut left) = (BTreeSet::new(), room.bytes);
     for caller in callers.iter().take(INDEXERS_MAX) {
         let pages = tokio::time::timeout(room.within, pages(caller, heading, room)).await;
         let late = |_| Err(Unheard::Why(format!("it took over {} s", room.within.as_secs())));
@@ -122,14 +121,22 @@ pub(crate) async fn collect(callers: &[&Caller], heading: &Heading, room: Room) 
             Ok((statements, left_out)) => {
                 found.left_out = found.left_out.saturating_add(left_out);
                 let count = statements.len();
-                let left = room.statements.saturating_sub(found.statements.len());
-                let new = statements.into_iter().filter(|(_, digest)| seen.insert(*digest));
-                found.statements.extend(new.take(left).map(|(statement, _)| statement));
+                for Shown { statement, digest, bytes } in statements {
+                    if !seen.insert(digest) {
+                        continue;
+                    }
+                    let Some(rest) = left.checked_sub(bytes) else {
+                        found.is_full = true;
+                        break;
+                    };
+                    left = rest;
+                    found.statements.push(statement);
+                }
                 Ok(count)
             }
             Err(Unheard::TooMuch) => {
                 found.too_large += 1;
-                Err(format!("it shows more than {} statements or their bytes", room.each))
+                Err(format!("it shows more than {} MiB", room.bytes_each >> 20))
             }
             Err(Unheard::Why(why)) => Err(why),
         };
@@ -144,8 +151,12 @@ enum Unheard {
     Why(String),
 }
 
-/// A statement and the digest of its bytes.
-type Shown = (Statement, [u8; 32]);
+/// A statement, with the digest of its bytes and how many they are.
+struct Shown {
+    statement: Statement,
+    digest: [u8; 32],
+    bytes: usize,
+}
 
 async fn pages(
     caller: &Caller,
@@ -172,10 +183,12 @@ async fn pages(
         }
         for statement in more {
             let Ok(encoded) = welkin_proto::encode(&statement) else { continue };
-            bytes = bytes.saturating_add(encoded.len());
-            statements.push((statement, Sha256::digest(&encoded).into()));
+            let (digest, length) = (Sha256::digest(&encoded).into(), encoded.len());
+            let counted = length.max(STATEMENT_BYTES_MIN);
+            bytes = bytes.saturating_add(counted);
+            statements.push(Shown { statement, digest, bytes: counted });
         }
-        if statements.len() > room.each || bytes > room.bytes_each {
+        if bytes > room.bytes_each {
             return Err(Unheard::TooMuch);
         }
         match next.filter(|next| *next > from) {

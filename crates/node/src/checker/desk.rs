@@ -24,6 +24,8 @@ const AT_ONCE: usize = 32;
 /// What is not taken now is sent again after this, then after three times as long, so often.
 const SEND_PAUSE: Duration = Duration::from_secs(2);
 const SENDS: u32 = 4;
+/// A sheet is signed anew for one indexer at most so often: each time it lists less.
+const CUTS_MAX: u32 = 3;
 /// How often it is said of an indexer what it did not take.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -49,7 +51,8 @@ impl Desk {
     pub(super) fn send(&self, hello: IndexHello) {
         let hello = Arc::new(hello);
         for lane in &self.lanes {
-            lane.queue().put(Report { hello: Arc::clone(&hello), sends: 0, due: Instant::now() });
+            let (hello, due) = (Arc::clone(&hello), Instant::now());
+            lane.queue().put(Report { hello, sends: 0, cuts: 0, due });
             lane.has_more.notify_one();
         }
     }
@@ -64,6 +67,9 @@ fn without(hello: &IndexHello, places: &[u16], sign: &Sign) -> Option<IndexHello
     let IndexRequest::Sheet(signed) = &**asked else { return None };
     let mut sheet = signed.read_unverified().ok()?;
     let all = sheet.visits.len();
+    if places.len() > all {
+        return None;
+    }
     let mut place = 0_u16..;
     sheet.visits.retain(|_| place.next().is_some_and(|place| !places.contains(&place)));
     if sheet.visits.is_empty() || sheet.visits.len() == all {
@@ -88,6 +94,8 @@ struct Report {
     hello: Arc<IndexHello>,
     /// How often it was sent.
     sends: u32,
+    /// How often it was signed anew.
+    cuts: u32,
     /// When it is to be sent next.
     due: Instant,
 }
@@ -183,23 +191,24 @@ impl Lane {
 
     fn took(&self, number: u64, mut report: Report, taken: Taken) {
         let mut queue = self.queue();
-        let instead = match taken {
+        match taken {
             Taken::Done => return,
             Taken::Full => {
                 queue.full += 1;
                 return;
             }
-            Taken::NotNow => None,
-            Taken::Only(hello) => Some(Arc::new(hello)),
-        };
-        report.sends += 1;
-        if report.sends >= SENDS {
+            Taken::NotNow => {
+                report.sends += 1;
+                report.due = Instant::now() + SEND_PAUSE * 3_u32.pow(report.sends - 1);
+            }
+            Taken::Only(hello) => {
+                report.cuts += 1;
+                (report.hello, report.due) = (Arc::new(hello), Instant::now());
+            }
+        }
+        if report.sends >= SENDS || report.cuts > CUTS_MAX {
             queue.dropped += 1;
             return;
-        }
-        match instead {
-            Some(hello) => (report.hello, report.due) = (hello, Instant::now()),
-            None => report.due = Instant::now() + SEND_PAUSE * 3_u32.pow(report.sends - 1),
         }
         queue.put_at(number, report);
     }

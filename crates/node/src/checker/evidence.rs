@@ -20,17 +20,14 @@ pub(super) const ATTEMPTS_WHOLE: u32 = 3;
 /// The pause after what failed; it doubles up to the longest.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(300);
-/// So many bytes, encoded, are taken of an indexer for each statement that may be: a challenge has some
-/// 300, a sheet some 100 and 37 for each container on it.
-const STATEMENT_BYTES: usize = 700;
 
 /// Why there is no evidence to settle from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unfound {
     /// It is more than this checker takes.
     #[error(
-        "the evidence is more than `checker.cosign_statements_max` ({0} of one indexer, of 700 bytes on \
-         average): set it higher where the machine has the memory"
+        "the evidence is more than `checker.cosign_mib_max` ({0} MiB of one indexer): set it higher \
+         where the machine has the memory"
     )]
     TooLarge(usize),
     /// No indexer shows it now.
@@ -67,12 +64,10 @@ pub(super) async fn published(
     view: EpochView,
     is_last: bool,
 ) -> Result<Published, Unfound> {
-    let each = deps.cosign_statements_max;
+    let bytes_each = deps.cosign_mib_max.saturating_mul(1 << 20);
     // Whoever fills its part, and some others, keep nobody from being heard.
     let within = within(view.epoch_seconds);
-    let statements = each.saturating_mul(4);
-    let bytes_each = each.saturating_mul(STATEMENT_BYTES);
-    let room = Room { statements, each, bytes_each, within };
+    let room = Room { bytes: bytes_each.saturating_mul(4), bytes_each, within };
     let heading = Heading::new(deps.domain, view);
     let callers: Vec<_> = indexers.iter().collect();
     let found = collect(&callers, &heading, room).await;
@@ -80,8 +75,8 @@ pub(super) async fn published(
     let count = found.shown.len();
     // Those that show less are not believed instead: all checkers would sign what one indexer left over.
     let is_too_large = found.too_large > 0 && found.too_large * 2 >= count;
-    if is_too_large || found.statements.len() >= room.statements {
-        return Err(Unfound::TooLarge(each));
+    if is_too_large || found.is_full {
+        return Err(Unfound::TooLarge(deps.cosign_mib_max));
     }
     // With a part of the evidence another root may come out: those that fail are waited for, a while.
     if failed == count || (failed > 0 && !is_last) {

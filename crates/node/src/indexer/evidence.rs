@@ -93,7 +93,7 @@ pub(super) async fn found(
     signed: Box<Signed<Sheet>>,
     sheet: &Sheet,
     authors: u32,
-    unlisted: &[(u16, Report)],
+    unlisted: &[(u16, &Report)],
 ) -> IndexReply {
     let Ok(epoch_seconds) = indexer.reports.epoch_seconds().await else { return told(Kept::Later) };
     let epoch = welkin_check::epoch_of(sheet.minute, epoch_seconds);

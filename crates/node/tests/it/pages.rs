@@ -130,22 +130,27 @@ async fn who_is_listed_no_more_is_found_silent() {
     };
     asker.until(node, |rows| !rows.is_empty()).await;
     let online = Finding::Online { rtt_us: 900 };
+    let silent = Finding::Unreachable;
+    // What is refused moves no score, though one of its containers is listed.
+    let mixed = async |minute: u64, visits: Vec<Visit>| {
+        let key = NodeKey::from_secret(&[20; 32]);
+        let sheet = Sheet { checker: key.id(), minute, turn: None, visits };
+        let signed = Signed::sign(&Domain::LOCAL, &key, &sheet).unwrap();
+        asker.ask(IndexRequest::Sheet(Box::new(signed))).await
+    };
+    let visit = |place, finding| Visit { host: node, place, finding };
+    let reply = mixed(minute(), vec![visit(0, silent), visit(1, silent)]).await;
+    assert_eq!(reply, IndexReply::NotListed(vec![1]));
+    asker.until(node, |rows| rows.iter().all(|row| row.checks == 0)).await;
     let place = (node, container);
     // Two minutes of one epoch, which is an hour.
     let now = minute();
     let first = if now % 60 == 59 { now - 1 } else { now };
     assert_eq!(tell(place, first, online).await, IndexReply::Reported);
     asker.until(node, <[Listing]>::is_empty).await;
-    let silent = Finding::Unreachable;
     assert_eq!(tell(place, first + 1, silent).await, IndexReply::Reported);
     // Of a sheet it takes what it lists or knows, and says what else stands on it.
-    let mixed = async |visits: Vec<Visit>| {
-        let key = NodeKey::from_secret(&[20; 32]);
-        let sheet = Sheet { checker: key.id(), minute: first + 1, turn: None, visits };
-        let signed = Signed::sign(&Domain::LOCAL, &key, &sheet).unwrap();
-        asker.ask(IndexRequest::Sheet(Box::new(signed))).await
-    };
-    let visit = |place, finding| Visit { host: node, place, finding };
+    let mixed = |visits| mixed(first + 1, visits);
     let reply = mixed(vec![visit(0, silent), visit(1, silent), visit(2, online)]).await;
     assert_eq!(reply, IndexReply::NotListed(vec![1, 2]));
     assert_eq!(mixed(vec![visit(0, silent)]).await, IndexReply::Reported);

@@ -102,7 +102,7 @@ impl Town {
         let roots = RootsDeps { account: account(n), dir: self.folder(n) };
         let deps = checker::Deps {
             indexers: indexers.iter().map(|place| all[*place].clone()).collect(),
-            cosign_statements_max: 10_000,
+            cosign_mib_max: 128,
             roots: Some(roots),
             ..self.world.checker_deps(n).await
         };

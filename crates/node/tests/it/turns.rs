@@ -7,10 +7,10 @@ use std::time::Duration;
 use welkin_check::sortition::{Committees, VrfKey};
 use welkin_node::Caller;
 use welkin_node::checker::{COMMITTEE, ExamError, Who, examine};
-use welkin_proto::check::{Finding, Report, Sheet};
+use welkin_proto::check::{Finding, Report, Sheet, Visit};
 use welkin_proto::exam::{ExamRefusal, Verdict};
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
-use welkin_proto::{ALPN_INDEX, Domain, NodeKey, Seating, Signed, Turn, TurnProof};
+use welkin_proto::{ALPN_INDEX, Domain, NodeKey, Seating, Signed, Turn, TurnProof, container_id};
 use welkin_types::ContainerId;
 
 use crate::exams::{checker, lenient, minute, register, target};
@@ -146,6 +146,21 @@ async fn an_indexer_keeps_what_was_drawn_and_no_more() {
         let reply = tell(by, minute, turn).await;
         assert!(matches!(reply, IndexReply::Refused(_)), "{reply:?}");
     }
+    // Not even beside what it has drawn.
+    let key = NodeKey::from_secret(&[drawn; 32]);
+    let visits = |place| Visit { host: node, place, finding: Finding::Online { rtt_us: 900 } };
+    let is_drawn = |place: &u8| {
+        let container = container_id(node, (*place).into());
+        let lot = drawing.committees.shown(key.id(), &Turn { minute: at, proof: own }).unwrap();
+        let seating = drawing.committees.seating(key.id(), at, container, Some(&lot));
+        seating != Seating::Nobody
+    };
+    let not_drawn = (1..64).find(|place| !is_drawn(place)).unwrap();
+    let visits = vec![visits(0), visits(not_drawn)];
+    let sheet = Sheet { checker: key.id(), minute: at, turn: Some(own), visits };
+    let signed = Signed::sign(&Domain::LOCAL, &key, &sheet).unwrap();
+    let reply = ask(drawn, IndexRequest::Sheet(Box::new(signed))).await;
+    assert!(matches!(reply, IndexReply::Refused(_)), "{reply:?}");
     assert_eq!(tell(drawn, at, Some(own)).await, IndexReply::Reported);
     // What was shown once is not known to those who read another report of it.
     let named = drawing.committees.stand_ins(at, container);

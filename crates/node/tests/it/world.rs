@@ -263,7 +263,7 @@ impl World {
             delegation: neighbourhood(n, "local", Vec::new()).operator,
             look_every: checker::LOOK_EVERY,
             exam_percent: 0,
-            cosign_statements_max: 0,
+            cosign_mib_max: 0,
             roots: None,
             mystery: None,
             region: None,

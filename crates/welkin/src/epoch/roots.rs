@@ -16,7 +16,7 @@ pub(crate) fn roots(context: &Context) -> anyhow::Result<()> {
     found.sort_by(|(one, _), (other, _)| one.cmp(other));
     if found.is_empty() {
         let text = format!("no checker in {} says how roots stand", context.dir.display());
-        let hint = "it does soon after its start, where `checker.roots` is on and `checker.cosign_statements_max` is not 0; --dir names the folder";
+        let hint = "it does soon after its start, where `checker.roots` is on and `checker.cosign_mib_max` is not 0; --dir names the folder";
         return Err(Usage::new(text, hint).into());
     }
     if context.is_json {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use welkin_proto::check::Finding;
 
-use super::Seat;
+use super::{Seat, is_online};
 
 /// What a checker found at a container in a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,15 +18,15 @@ pub struct Probed {
 }
 
 impl Probed {
-    /// Whether both say the same of one seat, whatever the round trip was: a checker that is started again
+    /// Whether both say the same of one seat, that it was there or was not: a checker that is started again
     /// within a minute comes twice, and contradicts nothing that it has said.
     fn is_alike(&self, other: &Self) -> bool {
-        self.seat == other.seat
-            && std::mem::discriminant(&self.finding) == std::mem::discriminant(&other.finding)
+        self.seat == other.seat && is_online(self.finding) == is_online(other.finding)
     }
 }
 
-/// Brings them in order, what is alike once: of several round trips the shortest.
+/// Brings them in order, what is alike once: of several round trips the shortest,
+/// of what is bad the first of [`Finding`].
 pub(super) fn sort(probes: &mut Vec<Probed>) {
     probes.sort_unstable();
     probes.dedup_by(|next, kept| next.is_alike(kept));

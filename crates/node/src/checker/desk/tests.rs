@@ -59,7 +59,9 @@ fn places(hello: &IndexHello) -> Vec<u8> {
 fn a_sheet_is_signed_again_without_what_an_indexer_does_not_list() {
     let some = without(&sheet(4), &[0, 2, 99], &signing()).unwrap();
     assert_eq!(places(&some), [1, 3]);
-    // Where nothing is left, or nothing was left out, there is nothing to be sent again.
+    // Where nothing is left, or nothing was left out, there is nothing to be sent again; and it can't name
+    // more than stand there.
+    assert_eq!(without(&sheet(2), &[0; 3], &signing()), None);
     assert_eq!(without(&sheet(2), &[0, 1], &signing()), None);
     assert_eq!(without(&sheet(2), &[2], &signing()), None);
     let other = IndexHello::Ask(Box::new(IndexRequest::Indexers));
@@ -70,7 +72,7 @@ fn a_sheet_is_signed_again_without_what_an_indexer_does_not_list() {
 async fn what_an_indexer_takes_instead_is_sent_at_once_and_not_for_ever() {
     let lane = Lane::default();
     let hello = Arc::new(sheet(9));
-    lane.queue().put(Report { hello, sends: 0, due: Instant::now() });
+    lane.queue().put(Report { hello, sends: 3, cuts: 0, due: Instant::now() });
     let mut sent = Vec::new();
     loop {
         let next = lane.queue().take(Instant::now());
@@ -122,6 +124,7 @@ async fn what_is_not_taken_now_is_sent_again_and_then_dropped() {
     let report = || Report {
         hello: Arc::new(IndexHello::Ask(Box::new(IndexRequest::Indexers))),
         sends: 0,
+        cuts: 0,
         due: Instant::now(),
     };
     lane.queue().put(report());

@@ -10,13 +10,16 @@
 //! its part in the morning could not be found silent in the evening.
 //!
 //! A sheet is about many hosts, and charged to the checker that signs it: all draw as much, so of n
-//! checkers each may have two nths of what is there, a minute's part in every minute. Where a network is
-//! larger than a log, each checker's sheets are kept in some minutes: what is left out is chance, for
-//! nobody chooses whom it visits in which minute, and all containers lose alike.
+//! checkers each may have an nth of what is there, of which a minute's part comes in every minute. So no
+//! checker's sheets take the place of another's, and none of the morning that of the evening. Where a
+//! network is larger than a log, each checker's sheets are kept in some minutes: what is left out is
+//! chance, for nobody chooses whom it visits in which minute, and all containers lose alike. Of one minute
+//! a checker has at most [`SHEETS_OF_MINUTE`] that are not full: small ones cost more than they say.
 
 use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
+use welkin_proto::check::Sheet;
 use welkin_proto::encode;
 use welkin_proto::epoch::Statement;
 use welkin_types::ContainerId;
@@ -24,6 +27,10 @@ use welkin_types::ContainerId;
 /// The most rolls of one node in an epoch: it makes a new one where it is started again with other
 /// containers.
 const ROLLS_OF_NODE: u32 = 8;
+
+/// The most sheets of one checker and minute that are not full: what it has drawn, what it stands in for, and
+/// as many where it was started again.
+const SHEETS_OF_MINUTE: u8 = 4;
 
 /// What is kept apart from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +70,8 @@ pub(super) struct Subject {
     pub(super) matter: u64,
     /// The node whose room it takes, likewise.
     node: u64,
+    /// The minute of a sheet that is not full.
+    minute: Option<u64>,
     /// How much of the share of findings is there already.
     released: Released,
 }
@@ -83,15 +92,16 @@ impl Released {
         (whole / self.of.max(1)).saturating_mul(self.parts.min(self.of.max(1)))
     }
 
-    /// What one checker may have of it: twice its part, for some are silent.
+    /// What one checker may have of it.
     fn of_author(self, whole: u64) -> u64 {
-        (self.of(whole) / u64::from(self.authors.max(2))).saturating_mul(2)
+        self.of(whole) / u64::from(self.authors.max(1))
     }
 }
 
 impl Subject {
     /// None where the statement can't be read.
     pub(super) fn of(statement: &Statement) -> Option<Self> {
+        let mut small = None;
         let (kind, node, about) = match statement {
             Statement::Roll(roll) => {
                 let issued = roll.read_unverified().ok()?.issued.0.to_be_bytes();
@@ -101,6 +111,7 @@ impl Subject {
             Statement::Sheet(signed) => {
                 let sheet = signed.read_unverified().ok()?;
                 let (minute, visits) = (sheet.minute.to_be_bytes(), encode(&sheet.visits).ok()?);
+                small = Some(sheet.minute).filter(|_| sheet.visits.len() < Sheet::VISITS_MAX);
                 let parts: [&[u8]; 3] = [sheet.checker.as_bytes(), &minute, &visits];
                 (Kind::Sheet, sheet.checker, hash(1, &parts))
             }
@@ -133,7 +144,7 @@ impl Subject {
             }
         };
         let node = hash(4, &[node.as_bytes()]);
-        Some(Self { kind, matter: about, node, released: Released::ALL })
+        Some(Self { kind, matter: about, node, minute: small, released: Released::ALL })
     }
 
     /// The same at a time when not all of the share is there.
@@ -184,6 +195,8 @@ pub(super) struct Budget {
     kinds: BTreeMap<Kind, Used>,
     /// By nodes: each has a bound of its own.
     nodes: BTreeMap<(Kind, u64), Used>,
+    /// Sheets that are not full, by checker and minute.
+    small: BTreeMap<(u64, u64), u8>,
 }
 
 impl Budget {
@@ -203,7 +216,11 @@ impl Budget {
                 own.bytes + bytes <= share.bytes / 16
             }
             Kind::Lease | Kind::Digests => own.bytes + bytes <= share.bytes / 1_024,
-            Kind::Sheet => own.bytes + bytes <= of.released.of_author(share.bytes),
+            Kind::Sheet => {
+                let small = of.minute.and_then(|minute| self.small.get(&(of.node, minute)));
+                let is_one_of_few = small.is_none_or(|count| *count < SHEETS_OF_MINUTE);
+                is_one_of_few && own.bytes + bytes <= of.released.of_author(share.bytes)
+            }
             // Only who is assigned says these, each once for its matter; and whose, they may be both.
             Kind::Exam => {
                 let statements = of.released.of(share.statements.into());
@@ -222,6 +239,10 @@ impl Budget {
         };
         add(self.kinds.entry(of.kind).or_default());
         add(self.nodes.entry((of.kind, of.node)).or_default());
+        if let Some(minute) = of.minute {
+            let count = self.small.entry((of.node, minute)).or_default();
+            *count = count.saturating_add(1);
+        }
     }
 }
 
@@ -234,7 +255,7 @@ mod tests {
     const ALL: [Kind; 5] = [Kind::Roll, Kind::Sheet, Kind::Exam, Kind::Lease, Kind::Digests];
 
     fn fill(budget: &mut Budget, kind: Kind, node: u64, bytes: u64) -> u32 {
-        let of = Subject { kind, matter: 0, node, released: Released::ALL };
+        let of = Subject { kind, matter: 0, node, minute: None, released: Released::ALL };
         let mut count = 0;
         while budget.has_room(of, bytes) {
             budget.take(of, bytes);
@@ -262,7 +283,7 @@ mod tests {
         assert!(host > 500, "{host}");
         // All others have their room.
         for kind in [Kind::Roll, Kind::Sheet, Kind::Exam, Kind::Digests] {
-            let of = Subject { kind, matter: 0, node: 1, released: Released::ALL };
+            let of = Subject { kind, matter: 0, node: 1, minute: None, released: Released::ALL };
             assert!(budget.has_room(of, 4_096), "{kind:?}");
         }
         assert_eq!(fill(&mut budget, Kind::Roll, 1, 300), ROLLS_OF_NODE);
@@ -287,7 +308,7 @@ mod tests {
         assert!(next > whole / 100, "{next} of {whole}");
         // A hundred with as much each have nearly all of it together.
         let mut budget = Budget::default();
-        let of = |node| Subject { kind, matter: 0, node, released: Released::ALL };
+        let of = |node| Subject { kind, matter: 0, node, minute: None, released: Released::ALL };
         let each = (0..whole).find(|_| {
             let has_room = (0..100).all(|host| budget.has_room(of(host), report));
             (0..100).for_each(|host| budget.take(of(host), report));
@@ -297,30 +318,44 @@ mod tests {
         assert!(all > whole / 100 * 94, "{all} of {whole}");
     }
 
-    /// Of a hundred checkers a tenth that take all they can, and first: the others have their part in every
-    /// minute, however large the network is.
+    /// A hundred checkers that all have more to say than there is room for, ten of them all they can, and
+    /// first: in every hour something of each is kept, of all alike.
     #[test]
-    fn in_every_minute_there_is_room_for_every_checker() {
-        let (mut budget, mut kept) = (Budget::default(), [0_u64; 100]);
-        for minute in 1..=1_440 {
+    fn in_every_hour_there_is_room_for_every_checker() {
+        let (mut budget, mut kept) = (Budget::default(), [[0_u32; 24]; 100]);
+        for minute in 0..1_440 {
             for (node, kept) in (0..).zip(&mut kept) {
-                let released = Released { parts: minute, of: 1_440, authors: 100 };
-                let of = Subject { kind: Kind::Sheet, matter: 0, node, released };
-                // A sheet each of 40 visits, and of the first ten as much as there is.
-                let most = if node < 10 { usize::MAX } else { 1 };
-                for _ in 0..most {
-                    if !budget.has_room(of, 1_800) {
-                        break;
-                    }
-                    budget.take(of, 1_800);
-                    *kept += 1;
+                let released = Released { parts: minute + 1, of: 1_440, authors: 100 };
+                let of = Subject { kind: Kind::Sheet, matter: 0, node, minute: None, released };
+                let most = if node < 10 { u32::MAX } else { 1 };
+                let mut count = 0;
+                while count < most && budget.has_room(of, 4_000) {
+                    budget.take(of, 4_000);
+                    count += 1;
                 }
+                kept[usize::try_from(minute).unwrap() / 60] += count;
             }
         }
-        let whole = Kind::Sheet.share().bytes / 1_800;
-        assert!(kept[..10].iter().all(|kept| *kept <= whole / 50), "{kept:?}");
-        let least = kept[10..].iter().min().copied().unwrap();
-        assert!(least > whole / 130, "{least} of {whole}");
+        // Of each hour all have a hundredth, but for what is rounded.
+        let part = u32::try_from(Kind::Sheet.share().bytes / 24 / 100 / 4_000).unwrap();
+        let even = |count: &u32| (part - 1..=part + 1).contains(count);
+        assert!(kept.as_flattened().iter().all(even), "{part}: {kept:?}");
+    }
+
+    /// One visit on each of many sheets would cost seven times what it says.
+    #[test]
+    fn of_one_minute_a_checker_has_few_sheets_that_are_not_full() {
+        let mut budget = Budget::default();
+        let released = Released { parts: 1, of: 1, authors: 3 };
+        let of = |node, minute| Subject { kind: Kind::Sheet, matter: 0, node, minute, released };
+        for _ in 0..4 {
+            assert!(budget.has_room(of(1, Some(7)), 300));
+            budget.take(of(1, Some(7)), 300);
+        }
+        assert!(!budget.has_room(of(1, Some(7)), 300));
+        // Others, other minutes and full ones have their room.
+        assert!(budget.has_room(of(2, Some(7)), 300) && budget.has_room(of(1, Some(8)), 300));
+        assert!(budget.has_room(of(1, None), 300));
     }
 
     /// Who has spent its part is found silent all the same, in each later period.
@@ -330,7 +365,8 @@ mod tests {
         for period in 1..=24 {
             for host in 0..3 {
                 let released = Released { parts: period, of: 24, authors: 1 };
-                let of = Subject { kind: Kind::Exam, matter: 0, node: host, released };
+                let of =
+                    Subject { kind: Kind::Exam, matter: 0, node: host, minute: None, released };
                 let mut count = 0;
                 while budget.has_room(of, 270) {
                     budget.take(of, 270);
@@ -349,7 +385,7 @@ mod tests {
         ) {
             let mut budget = Budget::default();
             for (kind, node, bytes) in all {
-                let of = Subject { kind: ALL[kind], matter: 0, node, released: Released::ALL };
+                let of = Subject { kind: ALL[kind], matter: 0, node, minute: None, released: Released::ALL };
                 if budget.has_room(of, bytes) {
                     budget.take(of, bytes);
                 }

@@ -1,7 +1,7 @@
 //! The logs of evidence: a file for each epoch, to which one thread appends.
 //!
-//! A statement is kept once for each matter that it is about: whoever signs the same matter again
-//! gains nothing by it. Who sends one is told what became of it ([`Kept`]).
+//! A statement is kept once for each matter that it is about (a sheet for what it says): whoever signs the
+//! same matter again gains nothing by it. Who sends one is told what became of it ([`Kept`]).
 
 use std::collections::BTreeMap;
 use std::fs;

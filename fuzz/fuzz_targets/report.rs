@@ -1,4 +1,0 @@
-//! Fuzzes `Signed<Report>`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| welkin_fuzz::report(bytes));
