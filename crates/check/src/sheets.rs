@@ -1,22 +1,30 @@
-//! What was found in a minute, until nothing more comes of it: then it is signed once, on one sheet.
+//! What was found in a minute, until nothing more comes of it: then it is signed once, on one sheet, or
+//! on as few as hold it.
 //!
-//! A signature and a proof have 160 bytes, a visit some 37: by itself each would take 350.
+//! A signature and a proof have 230 bytes with all that names them, a visit some 37: by itself each would
+//! take 350. Where a minute needs several sheets a hash says which visit stands on which: an indexer that
+//! has no room for all of them keeps a sample by chance, and not those that ended first or last.
 
 use std::collections::BTreeMap;
 
+use sha2::{Digest as _, Sha256};
 use welkin_proto::TurnProof;
 use welkin_proto::check::{Finding, Report, Sheet, Visit};
 use welkin_types::NodeId;
+
+/// So full are sheets on average where there are several: chance fills none above what it may hold.
+const VISITS_MEAN: usize = Sheet::VISITS_MAX * 3 / 4;
 
 /// A minute, with what was drawn for it.
 type Key = (u64, Option<TurnProof>);
 /// What was found, by host and place.
 type Found = BTreeMap<(NodeId, u8), Finding>;
 
-/// Sheets that are being written: one for each minute, and one for those that are stood in for.
+/// Sheets that are being written: of each minute what was drawn, and what is stood in for.
 #[derive(Clone, Debug)]
 pub struct Sheets {
     checker: NodeId,
+    /// No more than there are visits in a minute or two.
     open: BTreeMap<Key, Found>,
 }
 
@@ -26,17 +34,13 @@ impl Sheets {
         Self { checker, open: BTreeMap::new() }
     }
 
-    /// Writes a finding down; the sheet that is full by it. Of a container that stands on it already, or
-    /// that is not named after its host, nothing is written.
-    pub fn put(&mut self, report: &Report) -> Option<Sheet> {
-        let visit = *Sheet::of(report)?.visits.first()?;
-        let key = (report.minute, report.turn);
-        let visits = self.open.entry(key).or_default();
-        visits.entry((visit.host, visit.place)).or_insert(visit.finding);
-        if visits.len() < Sheet::VISITS_MAX {
-            return None;
-        }
-        self.open.remove(&key).map(|visits| sheet(self.checker, key, visits))
+    /// Writes a finding down. Of a container that stands there already, or that is not named after its
+    /// host, nothing is written.
+    pub fn put(&mut self, report: &Report) {
+        let visit = Sheet::of(report).and_then(|sheet| sheet.visits.first().copied());
+        let Some(visit) = visit else { return };
+        let found = self.open.entry((report.minute, report.turn)).or_default();
+        found.entry((visit.host, visit.place)).or_insert(visit.finding);
     }
 
     /// Those of minutes that are over.
@@ -45,13 +49,32 @@ impl Sheets {
             self.open.keys().copied().filter(|(minute, _)| is_over(*minute)).collect();
         let taken = over.into_iter().filter_map(|key| Some((key, self.open.remove(&key)?)));
         let checker = self.checker;
-        taken.map(|(key, visits)| sheet(checker, key, visits)).collect()
+        taken.flat_map(|(key, found)| sheets(checker, key, found)).collect()
     }
 }
 
-fn sheet(checker: NodeId, (minute, turn): Key, visits: Found) -> Sheet {
-    let visit = |((host, place), finding)| Visit { host, place, finding };
-    Sheet { checker, minute, turn, visits: visits.into_iter().map(visit).collect() }
+/// The sheets of what was found, each in order; none is empty.
+fn sheets(checker: NodeId, (minute, turn): Key, found: Found) -> Vec<Sheet> {
+    let count = if found.len() > Sheet::VISITS_MAX { found.len().div_ceil(VISITS_MEAN) } else { 1 };
+    let mut parts = vec![Vec::new(); count];
+    for ((host, place), finding) in found {
+        let part = if count == 1 { 0 } else { part(minute, host, place, count) };
+        parts[part].push(Visit { host, place, finding });
+    }
+    // Where chance has filled one above all bounds it is cut.
+    let parts = parts.iter().flat_map(|visits| visits.chunks(Sheet::VISITS_MAX));
+    parts.map(|visits| Sheet { checker, minute, turn, visits: visits.to_vec() }).collect()
+}
+
+/// On which of several sheets a visit stands: another one each minute.
+fn part(minute: u64, host: NodeId, place: u8, count: usize) -> usize {
+    let hash = Sha256::new()
+        .chain_update(b"welkin/check/sheet/1\0")
+        .chain_update(minute.to_be_bytes())
+        .chain_update(host.as_bytes())
+        .chain_update([place]);
+    let [a, b, c, d, ..]: [u8; 32] = hash.finalize().into();
+    usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(0) % count.max(1)
 }
 
 #[cfg(test)]
@@ -78,23 +101,40 @@ mod tests {
     }
 
     #[test]
-    fn a_sheet_is_taken_when_its_minute_is_over_or_it_is_full() {
+    fn a_minute_stands_on_one_sheet_where_it_has_room() {
         let mut sheets = Sheets::new(NodeId::from_bytes([1; 32]));
-        for host in 0..511 {
-            assert_eq!(sheets.put(&report(7, host, 0, true)), None);
-        }
-        assert_eq!(sheets.put(&report(8, 0, 0, true)), None);
-        assert_eq!(sheets.put(&report(7, 0, 0, true)), None);
-        let full = sheets.put(&report(7, 511, 0, true)).unwrap();
-        assert!(full.is_sound());
-        assert_eq!((full.minute, full.visits.len()), (7, 512));
-        assert_eq!(sheets.take(|minute| minute == 7), []);
-        let [rest] = &sheets.take(|minute| minute == 8)[..] else { panic!("no sheet of minute 8") };
+        (0..512).for_each(|host| sheets.put(&report(7, host, 0, true)));
+        // The same once more, and one that no container of that host is named.
+        sheets.put(&report(7, 0, 0, true));
+        sheets.put(&report(7, 0, 64, true));
+        sheets.put(&report(8, 0, 0, true));
+        assert_eq!(sheets.take(|_| false), []);
+        let [sheet] = &sheets.take(|minute| minute == 7)[..] else { panic!("not one sheet") };
+        assert!(sheet.is_sound());
+        assert_eq!((sheet.minute, sheet.visits.len()), (7, 512));
+        let [rest] = &sheets.take(|_| true)[..] else { panic!("no sheet of minute 8") };
         assert_eq!((rest.minute, rest.visits.len()), (8, 1));
         assert_eq!(sheets.take(|_| true), []);
-        // No container of that host has such a name.
-        assert_eq!(sheets.put(&report(7, 0, 64, true)), None);
-        assert_eq!(sheets.take(|_| true), []);
+    }
+
+    /// Who keeps only one of them has some of all, and others in the next minute.
+    #[test]
+    fn where_a_minute_needs_several_chance_says_which_visit_stands_on_which() {
+        let first = |minute| {
+            let mut sheets = Sheets::new(NodeId::from_bytes([1; 32]));
+            (0..2_000).for_each(|host| sheets.put(&report(minute, host, 0, true)));
+            let sheets = sheets.take(|_| true);
+            assert_eq!(sheets.len(), 6);
+            let lengths: Vec<_> = sheets.iter().map(|sheet| sheet.visits.len()).collect();
+            assert!(lengths.iter().all(|length| (260..410).contains(length)), "{lengths:?}");
+            sheets[0].visits.iter().map(|visit| visit.host).collect::<BTreeSet<_>>()
+        };
+        let (one, next) = (first(7), first(8));
+        let both = one.intersection(&next).count();
+        assert!((20..110).contains(&both), "{both} of {}", one.len());
+        // Low keys and high ones.
+        let low = one.iter().filter(|host| **host < NodeId::from_bytes([4; 32])).count();
+        assert!(low * 10 > one.len() * 3 && low * 10 < one.len() * 7, "{low} of {}", one.len());
     }
 
     proptest! {
@@ -105,15 +145,14 @@ mod tests {
         ) {
             let mut sheets = Sheets::new(NodeId::from_bytes([1; 32]));
             let mut expected = BTreeSet::new();
-            let mut written = Vec::new();
             for (minute, host, place, has_drawn) in found {
                 let report = report(minute, host, place, has_drawn);
                 // A checker visits a container once in a minute.
                 if expected.insert(key(&report)) {
-                    written.extend(sheets.put(&report));
+                    sheets.put(&report);
                 }
             }
-            written.extend(sheets.take(|_| true));
+            let written = sheets.take(|_| true);
             prop_assert!(written.iter().all(Sheet::is_sound));
             let all: Vec<_> = written.iter().flat_map(Sheet::reports).map(|it| key(&it)).collect();
             prop_assert_eq!(all.len(), expected.len());

@@ -356,10 +356,7 @@ impl Role {
                     over.iter().for_each(|sheet| self.send(sheet, IndexRequest::Sheet));
                     return wake_at;
                 }
-                Output::Report(report) => {
-                    let full = self.sheets.put(&report);
-                    full.iter().for_each(|sheet| self.send(sheet, IndexRequest::Sheet));
-                }
+                Output::Report(report) => self.sheets.put(&report),
                 Output::Probe { addr, container, minute, deadline, turn, is_silent } => {
                     let prober = Arc::clone(&self.prober);
                     let host = addr.node;

@@ -184,15 +184,12 @@ impl World {
                     assert!(wake_at.0 > self.now, "no busy waiting");
                     for (_, minute) in self.under_way.keys() {
                         assert!(!self.checker.is_over(*minute));
-                        self.over.remove(minute);
                     }
+                    // Without anything new a minute that is over stays so.
                     let minute = self.now / 60_000;
                     let is_over = self.checker.is_over(minute);
-                    if is_over {
-                        self.over.insert(minute)
-                    } else {
-                        self.over.remove(&minute)
-                    };
+                    assert!(is_over || !self.over.contains(&minute));
+                    self.over.extend(Some(minute).filter(|_| is_over));
                     break;
                 }
             }

@@ -24,9 +24,8 @@ const PAGES_MAX: usize = 4_096;
 /// More than the logs of indexers hold.
 const ROOM: Room = Room { bytes: 2 << 30, bytes_each: 512 << 20, within: Duration::from_secs(300) };
 
-/// No statement has fewer bytes: a key and a signature alone have as many. What it takes in memory beside
-/// its bytes is bounded so, too.
-const STATEMENT_BYTES_MIN: usize = 96;
+/// A statement counts for as many bytes at least: so what it takes in memory beside its own is bounded, too.
+const STATEMENT_BYTES_MIN: usize = 256;
 
 /// How much is collected at most. An indexer that shows more than its part is not heard at all: of a part
 /// of its evidence another root would come out, and none fills the place of the others.
@@ -63,8 +62,15 @@ impl Buyer {
         self.indexers.look().await;
         let callers = self.indexers.callers(&[]);
         let callers: Vec<_> = callers.iter().map(|caller| &**caller).collect();
-        let Found { statements, shown: indexers, left_out, .. } =
-            collect(&callers, &heading, ROOM).await;
+        let found = collect(&callers, &heading, ROOM).await;
+        if found.is_full {
+            let why = format!(
+                "the indexers show more than {} MiB together: name fewer of them",
+                ROOM.bytes >> 20
+            );
+            return Err(BuyerError::IndexerRefuses(why));
+        }
+        let Found { statements, shown: indexers, left_out, .. } = found;
         if !indexers.iter().any(|(_, found)| found.is_ok()) {
             let why = indexers.into_iter().find_map(|(_, found)| found.err());
             return Err(why.map_or(BuyerError::NoIndexerNamed, BuyerError::IndexerRefuses));

@@ -134,7 +134,7 @@ pub(super) async fn answer(indexer: &Indexer, peer: NodeId, statement: Statement
         Statement::Lease(file) => take_lease(indexer, peer, file, &statement).await,
         Statement::Digests(digests) => digests::take(indexer, peer, digests, &statement).await,
         Statement::Sheet(_) | Statement::Exam(_) => {
-            Err("findings are sent as reports, when they are made".to_owned())
+            Err("findings are sent as sheets and reports, when they are made".to_owned())
         }
     };
     taken.map_or_else(IndexReply::Refused, told)

@@ -286,6 +286,14 @@ fn who_contradicts_itself_says_nothing() {
     let found = read(&all);
     assert_eq!(found.probes.len(), 9);
     assert!(found.probes.iter().any(|probed| probed.finding == Finding::Online { rtt_us: 800 }));
+    // Nor is another fault: it was not there.
+    let faults = [Finding::Unreachable, Finding::Malformed, Finding::NotListed];
+    let mut all = honest();
+    all.retain(|statement| *statement != probe(1, FIRST, ONLINE));
+    all.extend(faults.map(|fault| probe(1, FIRST, fault)));
+    assert_eq!((refused(&all), read(&all).probes.len()), (vec![], 9));
+    all.push(probe(1, FIRST, ONLINE));
+    assert_eq!((refused(&all), read(&all).probes.len()), (vec![(Unfit::Contradicting, 2)], 8));
     let mut all = honest();
     all.push(roll(9, Vec::new()));
     let found = read(&all);

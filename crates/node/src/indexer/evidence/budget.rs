@@ -14,12 +14,11 @@
 //! checker's sheets take the place of another's, and none of the morning that of the evening. Where a
 //! network is larger than a log, each checker's sheets are kept in some minutes: what is left out is
 //! chance, for nobody chooses whom it visits in which minute, and all containers lose alike. Of one minute
-//! a checker has at most [`SHEETS_OF_MINUTE`] that are not full: small ones cost more than they say.
+//! a checker has at most [`SMALL_SHEETS_MAX`] that are small: these cost more than they say.
 
 use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
-use welkin_proto::check::Sheet;
 use welkin_proto::encode;
 use welkin_proto::epoch::Statement;
 use welkin_types::ContainerId;
@@ -28,9 +27,11 @@ use welkin_types::ContainerId;
 /// containers.
 const ROLLS_OF_NODE: u32 = 8;
 
-/// The most sheets of one checker and minute that are not full: what it has drawn, what it stands in for, and
-/// as many where it was started again.
-const SHEETS_OF_MINUTE: u8 = 4;
+/// A sheet with fewer visits is small: of its bytes more than a tenth are not visits.
+const SMALL_VISITS: usize = 64;
+/// The most small sheets of one checker and minute: what it has drawn, what it stands in for, as many where
+/// it was started again, and some where containers came late.
+const SMALL_SHEETS_MAX: u8 = 8;
 
 /// What is kept apart from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +71,7 @@ pub(super) struct Subject {
     pub(super) matter: u64,
     /// The node whose room it takes, likewise.
     node: u64,
-    /// The minute of a sheet that is not full.
+    /// The minute of a sheet that is small.
     minute: Option<u64>,
     /// How much of the share of findings is there already.
     released: Released,
@@ -111,7 +112,7 @@ impl Subject {
             Statement::Sheet(signed) => {
                 let sheet = signed.read_unverified().ok()?;
                 let (minute, visits) = (sheet.minute.to_be_bytes(), encode(&sheet.visits).ok()?);
-                small = Some(sheet.minute).filter(|_| sheet.visits.len() < Sheet::VISITS_MAX);
+                small = Some(sheet.minute).filter(|_| sheet.visits.len() < SMALL_VISITS);
                 let parts: [&[u8]; 3] = [sheet.checker.as_bytes(), &minute, &visits];
                 (Kind::Sheet, sheet.checker, hash(1, &parts))
             }
@@ -195,7 +196,7 @@ pub(super) struct Budget {
     kinds: BTreeMap<Kind, Used>,
     /// By nodes: each has a bound of its own.
     nodes: BTreeMap<(Kind, u64), Used>,
-    /// Sheets that are not full, by checker and minute.
+    /// Small sheets, by checker and minute.
     small: BTreeMap<(u64, u64), u8>,
 }
 
@@ -218,7 +219,7 @@ impl Budget {
             Kind::Lease | Kind::Digests => own.bytes + bytes <= share.bytes / 1_024,
             Kind::Sheet => {
                 let small = of.minute.and_then(|minute| self.small.get(&(of.node, minute)));
-                let is_one_of_few = small.is_none_or(|count| *count < SHEETS_OF_MINUTE);
+                let is_one_of_few = small.is_none_or(|count| *count < SMALL_SHEETS_MAX);
                 is_one_of_few && own.bytes + bytes <= of.released.of_author(share.bytes)
             }
             // Only who is assigned says these, each once for its matter; and whose, they may be both.
@@ -344,16 +345,16 @@ mod tests {
 
     /// One visit on each of many sheets would cost seven times what it says.
     #[test]
-    fn of_one_minute_a_checker_has_few_sheets_that_are_not_full() {
+    fn of_one_minute_a_checker_has_few_small_sheets() {
         let mut budget = Budget::default();
         let released = Released { parts: 1, of: 1, authors: 3 };
         let of = |node, minute| Subject { kind: Kind::Sheet, matter: 0, node, minute, released };
-        for _ in 0..4 {
+        for _ in 0..8 {
             assert!(budget.has_room(of(1, Some(7)), 300));
             budget.take(of(1, Some(7)), 300);
         }
         assert!(!budget.has_room(of(1, Some(7)), 300));
-        // Others, other minutes and full ones have their room.
+        // Others, other minutes and large ones have their room.
         assert!(budget.has_room(of(2, Some(7)), 300) && budget.has_room(of(1, Some(8)), 300));
         assert!(budget.has_room(of(1, None), 300));
     }
