@@ -37,8 +37,7 @@ impl Sheets {
     /// Writes a finding down. Of a container that stands there already, or that is not named after its
     /// host, nothing is written.
     pub fn put(&mut self, report: &Report) {
-        let visit = Sheet::of(report).and_then(|sheet| sheet.visits.first().copied());
-        let Some(visit) = visit else { return };
+        let Some(visit) = Visit::of(report) else { return };
         let found = self.open.entry((report.minute, report.turn)).or_default();
         found.entry((visit.host, visit.place)).or_insert(visit.finding);
     }

@@ -452,11 +452,9 @@ impl Fleet {
     /// [`ReportRefusal`] saying why it does not count.
     pub fn report(&mut self, now: UnixMillis, report: &Report) -> Result<(), ReportRefusal> {
         let (node, id) = (report.host, report.container);
-        let number = self.hosts.number(node).ok_or(ReportRefusal::Unknown)?;
-        let host = self.hosts.hosts.get(number).filter(|host| host.is_listed(now));
-        let host = host.ok_or(ReportRefusal::Unknown)?;
-        let (place, container) = self.hosts.container(host, id).ok_or(ReportRefusal::Unknown)?;
-        if container.score == NONE {
+        let (number, place) = self.find_listed(now, node, id).ok_or(ReportRefusal::Unknown)?;
+        let scored = self.hosts.containers.get(place).map_or(NONE, |container| container.score);
+        if scored == NONE {
             if self.scores.slab.len() >= SCORES_MAX {
                 return Err(ReportRefusal::Unknown);
             }
@@ -466,8 +464,8 @@ impl Fleet {
             if let Some(container) = self.hosts.containers.get_mut(place) {
                 container.score = added;
             }
-        } else if let Some(scored) = self.scores.slab.get_mut(container.score) {
-            scored.score.add(now, report)?;
+        } else if let Some(known) = self.scores.slab.get_mut(scored) {
+            known.score.add(now, report)?;
         }
         self.write_rows(now, place);
         self.arm(now, number);
@@ -573,9 +571,20 @@ impl Fleet {
 
     /// Whether a container is listed now: its host has been heard lately.
     pub fn has_listed(&self, now: UnixMillis, node: NodeId, container: ContainerId) -> bool {
-        let host = self.hosts.number(node).and_then(|number| self.hosts.hosts.get(number));
-        let host = host.filter(|host| host.is_listed(now));
-        host.is_some_and(|host| self.hosts.container(host, container).is_some())
+        self.find_listed(now, node, container).is_some()
+    }
+
+    /// The number of the host of a container that is listed, and the container's place.
+    fn find_listed(
+        &self,
+        now: UnixMillis,
+        node: NodeId,
+        container: ContainerId,
+    ) -> Option<(u32, u32)> {
+        let number = self.hosts.number(node)?;
+        let host = self.hosts.hosts.get(number).filter(|host| host.is_listed(now))?;
+        let (place, _) = self.hosts.container(host, container)?;
+        Some((number, place))
     }
 
     /// Where a host is.

@@ -10,11 +10,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use welkin_check::Sheets;
 use welkin_check::sortition::{Committees, Lot, VrfKey};
 use welkin_ledger::epoch::{Book, Emissions};
 use welkin_node::checker::COMMITTEE;
 use welkin_node::epoch::{Published, outcome};
-use welkin_proto::check::{Finding, Sheet, Visit};
+use welkin_proto::check::{Finding, Report};
 use welkin_proto::epoch::{Heading, Roll, Statement};
 use welkin_proto::settle::{EpochView, Listed};
 use welkin_proto::{
@@ -48,32 +49,23 @@ fn roll(key: &NodeKey, kind: u8, number: u32, containers: Vec<(ContainerId, Clas
     Statement::Roll(Box::new(Signed::sign(&Domain::LOCAL, key, &roll).unwrap()))
 }
 
-/// Which host has a container, in which place.
-type Where = BTreeMap<ContainerId, (NodeId, u8)>;
+/// Which host has a container.
+type Where = BTreeMap<ContainerId, NodeId>;
 
 fn rolls(containers: u32, checkers: u32) -> (Vec<Statement>, Where) {
     let (mut statements, mut places) = (Vec::new(), Where::new());
     for host in 0..containers.div_ceil(EACH) {
         let key = node(1, host);
         let mut offered: Vec<_> = (0..EACH.min(containers - host * EACH))
-            .map(|place| (container_id(key.id(), place), u8::try_from(place).unwrap()))
+            .map(|place| (container_id(key.id(), place), Class::cpu(4_000)))
             .collect();
         offered.sort_unstable();
-        places.extend(offered.iter().map(|(container, place)| (*container, (key.id(), *place))));
-        let offered = offered.into_iter().map(|(container, _)| (container, Class::cpu(4_000)));
-        statements.push(roll(&key, 1, host, offered.collect()));
+        places.extend(offered.iter().map(|(container, _)| (*container, key.id())));
+        statements.push(roll(&key, 1, host, offered));
     }
     let of_checker = |number| roll(&node(2, number), 2, number, Vec::new());
     statements.extend((0..checkers).map(of_checker));
     (statements, places)
-}
-
-fn sheets(key: &NodeKey, minute: u64, turn: Option<TurnProof>, visits: &[Visit]) -> Vec<Statement> {
-    let parts = visits.chunks(Sheet::VISITS_MAX).map(|part| {
-        let sheet = Sheet { checker: key.id(), minute, turn, visits: part.to_vec() };
-        Statement::Sheet(Box::new(Signed::sign(&Domain::LOCAL, key, &sheet).unwrap()))
-    });
-    parts.collect()
 }
 
 /// What all checkers find in a day: all that they have drawn, and that they are named for.
@@ -83,31 +75,32 @@ fn found(view: &EpochView, places: &Where) -> Vec<Statement> {
     let checkers: Vec<_> = (0..committees.checkers())
         .map(|number| (node(2, number), VrfKey::from_seed(&secret(3, number)).unwrap()))
         .collect();
-    let visit = |container: &ContainerId| {
-        let (host, place) = places[container];
-        Visit { host, place, finding: ONLINE }
-    };
     let mut statements = Vec::new();
     for minute in EPOCH * DAY / 60..(EPOCH + 1) * DAY / 60 {
         let map = committees.map(minute, &ids);
-        let mut named: BTreeMap<NodeId, Vec<Visit>> = BTreeMap::new();
+        let mut named: BTreeMap<NodeId, Vec<ContainerId>> = BTreeMap::new();
         for id in &ids {
             for node in committees.stand_ins(minute, *id) {
-                named.entry(node).or_default().push(visit(id));
+                named.entry(node).or_default().push(*id);
             }
         }
         for (key, vrf) in &checkers {
             let (ticket, _) = committees.ticket(key.id(), minute).unwrap();
             let (proof, output) = vrf.prove(&ticket, [9; 32]);
-            let drawn = map.visited(&Lot::new(output)).filter_map(|at| ids.get(at as usize));
-            let mut drawn: Vec<_> = drawn.map(visit).collect();
-            drawn.sort_unstable();
-            let mut named = named.remove(&key.id()).unwrap_or_default();
-            named.retain(|visit| drawn.binary_search(visit).is_err());
-            named.sort_unstable();
-            let turn = TurnProof::from_bytes(&proof.0);
-            statements.extend(sheets(key, minute, Some(turn), &drawn));
-            statements.extend(sheets(key, minute, None, &named));
+            let (lot, proof) = (Lot::new(output), TurnProof::from_bytes(&proof.0));
+            let (checker, mut sheets) = (key.id(), Sheets::new(key.id()));
+            let mut put = |container: ContainerId, turn| {
+                let (host, finding) = (places[&container], ONLINE);
+                sheets.put(&Report { checker, host, container, minute, finding, turn });
+            };
+            let drawn = map.visited(&lot).filter_map(|at| ids.get(at as usize));
+            drawn.for_each(|id| put(*id, Some(proof)));
+            let named = named.remove(&checker).unwrap_or_default();
+            let stood_in = named.into_iter().filter(|id| !committees.visits(&lot, minute, *id));
+            stood_in.for_each(|id| put(id, None));
+            statements.extend(sheets.take(|_| true).iter().map(|sheet| {
+                Statement::Sheet(Box::new(Signed::sign(&Domain::LOCAL, key, sheet).unwrap()))
+            }));
         }
     }
     statements
@@ -119,9 +112,17 @@ fn rss_mib(of: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1_024
 }
 
-fn main() {
-    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u32>().unwrap());
-    let (containers, checkers) = (args.next().unwrap_or(1_000), args.next().unwrap_or(30));
+/// A number that was given, or what is taken without.
+fn given(arg: Option<String>, otherwise: u32) -> Result<u32, String> {
+    let Some(arg) = arg else { return Ok(otherwise) };
+    let number = arg.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("{arg:?} is no number above 0: evidence [CONTAINERS [CHECKERS]]"))
+}
+
+fn main() -> Result<(), String> {
+    let mut args = std::env::args().skip(1);
+    let containers = given(args.next(), 1_000)?;
+    let checkers = given(args.next(), 30)?;
     let listed = |number| {
         let vrf = VrfKey::from_seed(&secret(3, number)).unwrap().public().0;
         Listed { node: node(2, number).id(), number, vrf }
@@ -151,4 +152,5 @@ fn main() {
         bytes >> 20,
         bytes / containers as usize,
     );
+    Ok(())
 }

@@ -86,6 +86,15 @@ pub struct Visit {
 }
 
 impl Visit {
+    /// Of a report; none of a container that is not named after its host.
+    pub fn of(report: &Report) -> Option<Self> {
+        let Report { host, container, finding, .. } = *report;
+        let place = (0_u8..)
+            .take(Capability::CONTAINERS_MAX)
+            .find(|place| container_id(host, (*place).into()) == container)?;
+        Some(Self { host, place, finding })
+    }
+
     /// Which container.
     pub fn container(&self) -> ContainerId {
         container_id(self.host, self.place.into())
@@ -111,11 +120,8 @@ impl Sheet {
 
     /// The sheet of one report. A container that is not named after its host stands on none.
     pub fn of(report: &Report) -> Option<Self> {
-        let Report { checker, host, container, minute, finding, turn } = *report;
-        let mut places =
-            (0..Capability::CONTAINERS_MAX).filter_map(|place| u8::try_from(place).ok());
-        let place = places.find(|place| container_id(host, (*place).into()) == container)?;
-        Some(Self { checker, minute, turn, visits: vec![Visit { host, place, finding }] })
+        let Report { checker, minute, turn, .. } = *report;
+        Some(Self { checker, minute, turn, visits: vec![Visit::of(report)?] })
     }
 
     /// Whether its visits are in order, each once, and as many as there may be.
