@@ -2,45 +2,37 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use welkin_lease::{Effect, HostLease, Input, LeaseRecord, ResourcesUsed};
+use welkin_lease::{Effect, HostLease, Input, LeaseRecord};
 use welkin_proto::digest::DigestUpdate;
 use welkin_proto::lease::{Secret, TermSize};
-use welkin_proto::settle::LeaseView;
-use welkin_proto::{Exit, LogSummary, Receipt, Signed, Voucher, Wipe};
-use welkin_runtime::inventory::Gpu;
-use welkin_store::{Batch, LogLimits};
+use welkin_proto::{Exit, Receipt, Signed};
+use welkin_store::Batch;
 use welkin_types::{BasisPoints, LeaseId, LeaseState, Reason, ReservationId, UnixMillis, Usd};
 
 use super::Host;
 use super::cashier::{Cashier, Said};
 use super::evidence::UNSIGNED_AFTER;
 use super::input::Stdin;
-use super::preempt::{self, Checkpointer};
 use super::quality::Quality;
 use super::registry::{Command, LeaseHandle, View};
 use super::restore::LEASES;
-use super::sandboxes::{RunningSandbox, StartSpec};
+use super::sandboxes::RunningSandbox;
 use super::spool::Spool;
-use super::stdio::{self, Ours, Pumps};
+use super::stdio::{Ours, Pumps};
 use crate::outside;
-use crate::settlement::SettlementError;
+
+mod money;
+mod sandbox;
+
+pub(crate) use money::hold;
 
 /// The most commands that wait for a lease's task.
 const COMMANDS_MAX: usize = 64;
-/// Money set aside at first, as seconds of the lease.
-const HOLD_SECONDS: u64 = 600;
-/// Covered seconds between two cashings.
-const REDEEM_SECONDS: u64 = 120;
-/// Stop once so many covered seconds could not be cashed: the rest of the hold is spare.
-const UNCASHED_SECONDS_MAX: u64 = 480;
-/// How long outputs may take to end once every process is gone.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What only lives in memory: it dies with this process.
 #[derive(Debug, Default)]
@@ -61,11 +53,6 @@ pub(crate) struct Survivor {
 /// Where a lease's logs are.
 pub(crate) fn log_dir(host: &Host, lease: LeaseId) -> PathBuf {
     host.dir.join("logs").join(lease.to_string())
-}
-
-/// How much to have aside beyond what is paid.
-pub(crate) fn hold(record_price: welkin_types::Price, budget: Usd) -> Usd {
-    record_price.cost(HOLD_SECONDS).max(Usd::from_micros(1)).min(budget)
 }
 
 /// Starts the task of a lease and makes it known.
@@ -249,42 +236,8 @@ impl LeaseTask {
         self.input(Input::Restored(found));
     }
 
-    fn prepare(
-        &self,
-    ) -> impl Future<Output = Result<RunningSandbox, (Reason, String)>> + Send + use<> {
-        let host = Arc::clone(&self.host);
-        let record = self.machine.record();
-        let (launch, gpus) = (record.launch.clone(), host.gpus(&record.devices));
-        async move {
-            let Some(pool) = &host.pool else {
-                let text = "this host can't isolate tenants".to_owned();
-                return Err((Reason::SandboxFailed, text));
-            };
-            let Some(gpus) = gpus else {
-                let text = "a GPU of this lease is no longer there".to_owned();
-                return Err((Reason::SandboxFailed, text));
-            };
-            let gpus = gpus.iter().map(Gpu::device).collect();
-            let sandbox = pool.take(&host.config, &launch, gpus).await?;
-            if host.ready.used(&launch.image) {
-                super::announce::renew(&host);
-            }
-            Ok(sandbox)
-        }
-    }
-
     fn input(&mut self, input: Input) {
         self.machine.handle(outside::now(), input);
-    }
-
-    fn prepared(&mut self, prepared: Result<RunningSandbox, (Reason, String)>) {
-        match prepared {
-            Ok(sandbox) => self.sandbox = Some(sandbox),
-            Err((reason, detail)) => {
-                self.lacked_sandbox = reason == Reason::SandboxFailed;
-                self.input(Input::Broken(reason, detail));
-            }
-        }
     }
 
     /// A command that fails on broken hardware did not fail by itself.
@@ -453,189 +406,6 @@ impl LeaseTask {
         }
     }
 
-    async fn start(&mut self) {
-        match self.try_start().await {
-            Ok(()) => self.input(Input::Started),
-            Err((reason, detail)) => self.input(Input::Broken(reason, detail)),
-        }
-    }
-
-    async fn try_start(&mut self) -> Result<(), (Reason, String)> {
-        let failed = |error: &dyn std::fmt::Display| {
-            (Reason::SandboxFailed, format!("the command can't be started: {error}"))
-        };
-        let ends = match (self.fresh.tty, &self.sandbox) {
-            (Some(size), Some(sandbox)) => {
-                let terminal = sandbox.terminal().await.map_err(|e| failed(&crate::chain(&e)))?;
-                stdio::terminal(terminal, size)
-            }
-            (_, _) => stdio::pipes(self.fresh.stdin),
-        };
-        let (stdio, input) = ends.map_err(|error| failed(&error))?;
-        let files = match self.spool.take() {
-            Some(spool) => Some(spool.into_file().map_err(|error| failed(&error))?.into()),
-            None => None,
-        };
-        let secrets = std::mem::take(&mut self.fresh.secrets);
-        let gpus = self.host.gpus(&self.machine.record().devices).unwrap_or_default();
-        let spec = StartSpec {
-            gpus: &gpus,
-            launch: &self.machine.record().launch,
-            lease: self.lease,
-            secrets: &secrets,
-            tty: self.fresh.tty.is_some(),
-            theirs: stdio.theirs,
-            kept: stdio.kept,
-            files,
-        };
-        let Some(sandbox) = &mut self.sandbox else {
-            return Err(failed(&"its sandbox is gone"));
-        };
-        sandbox.start(spec).await.map_err(|error| failed(&error))?;
-        self.pump(stdio.ours, Stdin::fresh(input));
-        Ok(())
-    }
-
-    fn pump(&mut self, ours: Ours, input: Stdin) {
-        let limits =
-            LogLimits { bytes_max: self.host.config.log_bytes_max, ..LogLimits::default() };
-        match Pumps::start(&log_dir(&self.host, self.lease), ours, input, limits) {
-            Ok(pumps) => self.pumps = Some(pumps),
-            Err(error) => warn!(%error, lease = %self.lease, "the logs can't be written"),
-        }
-        self.show(None);
-    }
-
-    async fn notice(&self, until: UnixMillis) {
-        if let (Some(sandbox), Some(sandboxes)) = (&self.sandbox, &self.host.sandboxes) {
-            preempt::write_notice(sandboxes, sandbox.id(), until).await;
-        }
-    }
-
-    fn begin_checkpoint(&mut self, until: UnixMillis) {
-        let record = self.machine.record();
-        let (lease, launch) = (self.lease, &record.launch);
-        let Some(checkpoint) = &launch.checkpoint else { return };
-        let notice = Duration::from_secs(launch.terms.notice_seconds.into());
-        let begun = record.stages.last().map_or(until, |stage| stage.at);
-        let outputs = self.pumps.as_ref().map(Pumps::outputs);
-        let (Some(Ok(outputs)), Some(sandboxes)) = (outputs, self.host.sandboxes.clone()) else {
-            warn!(%lease, "a checkpoint can't be written: the lease's outputs are gone");
-            self.input(Input::Checkpointed);
-            return;
-        };
-        let id = ("WELKIN_LEASE".to_owned(), lease.to_string());
-        let job = Checkpointer {
-            sandbox: record.sandbox,
-            argv: checkpoint.argv.clone(),
-            env: std::iter::once(id).chain(launch.env.iter().cloned()).collect(),
-            cwd: launch.cwd.clone(),
-            outputs,
-            until,
-            kill_at: begun.after(notice),
-        };
-        self.checkpoint.spawn(preempt::checkpoint(sandboxes, job));
-    }
-
-    async fn destroy(&mut self) {
-        self.checkpoint.abort_all();
-        let (mut wipe, mut used) =
-            (Wipe { complete: true, ..Wipe::default() }, ResourcesUsed::default());
-        if let Some(sandbox) = self.sandbox.take() {
-            (wipe, used) = sandbox.destroy().await;
-        } else if self.machine.record().sandbox != [0; 16]
-            && let Some(sandboxes) = &self.host.sandboxes
-        {
-            wipe = sandboxes.destroy_leftover(self.machine.record().sandbox).await;
-        } else if self.machine.record().sandbox != [0; 16] {
-            // Nobody here can tell what became of it.
-            wipe = Wipe::default();
-        }
-        let mut logs = LogSummary::default();
-        if let Some(pumps) = self.pumps.take() {
-            (logs.stdout_bytes, logs.stderr_bytes) = pumps.drained(DRAIN_TIMEOUT).await;
-        }
-        if wipe.complete || self.machine.record().devices.is_empty() {
-            let given = self.host.slots().release(self.lease);
-            preempt::hand_out(&self.host, given);
-        } else {
-            // A process that is still there may hold them: better idle than shared.
-            warn!(lease = %self.lease, "its GPUs are kept back until a restart: not all was wiped");
-        }
-        if let Some(reservation) = self.reservation() {
-            let (state, reason) = last_of(self.machine.record());
-            // What nobody can be blamed for, as a GPU that the work itself may have hung, is no failed
-            // day: else a buyer could have its days for nothing.
-            let is_lost = state == LeaseState::Lost && reason != Reason::DeviceFault;
-            let is_hosts = is_lost || reason == Reason::HostFault || self.lacked_sandbox;
-            if is_hosts || !wipe.complete {
-                self.host.reservations.failed(reservation).await;
-            }
-        }
-        self.host.changed.notify_waiters();
-        self.spool = None;
-        self.fresh = Fresh::default();
-        self.input(Input::Wiped(wipe, logs, used));
-    }
-
-    fn redeem(&mut self) {
-        let record = self.machine.record();
-        let order = &record.order.message;
-        let Some(voucher) = record.voucher.clone() else { return };
-        let (aside, promised) = (hold(order.price, order.budget), voucher.message.amount);
-        let needed = self.needed(promised);
-        let is_waiting = self.cashier.is_waiting();
-        self.cashier.redeem(voucher, aside);
-        // Cashing may take as long as a chain is away or its gas too dear: work goes on only for
-        // what is aside.
-        if is_waiting && promised.checked_add(needed).is_none_or(|end| end > self.secured) {
-            warn!(lease = %self.lease, "vouchers are not cashed, and what is aside is used up");
-            self.input(Input::FundsExhausted);
-        }
-    }
-
-    /// What must be aside beyond a voucher: enough for the time until the next one is cashed, or it
-    /// is time to stop.
-    fn needed(&self, promised: Usd) -> Usd {
-        let order = &self.machine.record().order.message;
-        let needed = order.price.cost(REDEEM_SECONDS + self.host.policy.exposure_seconds);
-        needed.min(order.budget.saturating_sub(promised))
-    }
-
-    fn said(&mut self, said: Said) {
-        match said {
-            Said::Redeemed { voucher, answer } => self.redeemed(&voucher.message, answer),
-            Said::Closed(paid) => self.input(Input::Settled(paid)),
-        }
-    }
-
-    fn redeemed(&mut self, voucher: &Voucher, answer: Result<LeaseView, SettlementError>) {
-        let covered = voucher.seconds;
-        let order = &self.machine.record().order.message;
-        let left = order.budget.saturating_sub(voucher.amount);
-        match answer {
-            Ok(view) => {
-                self.redeemed = covered;
-                self.secured = view.paid.checked_add(view.held).unwrap_or(Usd::MAX);
-                // A voucher that waits to be worth its gas is paid from what is aside.
-                let due = voucher.amount.saturating_sub(view.paid);
-                if view.held.saturating_sub(due) < self.needed(voucher.amount) || left.is_zero() {
-                    self.input(Input::FundsExhausted);
-                }
-            }
-            Err(error) if !error.is_retryable() => {
-                warn!(error = %crate::chain(&error), lease = %self.lease, "a voucher can't be cashed");
-                self.input(Input::FundsExhausted);
-            }
-            Err(error) => {
-                warn!(error = %crate::chain(&error), lease = %self.lease, "a voucher is not cashed yet");
-                if covered.saturating_sub(self.redeemed) > UNCASHED_SECONDS_MAX {
-                    self.input(Input::FundsExhausted);
-                }
-            }
-        }
-    }
-
     async fn receipt(&mut self) {
         let record = self.machine.record();
         let order = &record.order.message;
@@ -666,12 +436,6 @@ impl LeaseTask {
         self.save().await;
         self.show(None);
     }
-}
-
-/// The present state and why.
-fn last_of(record: &LeaseRecord) -> (LeaseState, Reason) {
-    let last = record.stages.last();
-    last.map_or((LeaseState::Queued, Reason::Normal), |stage| (stage.state, stage.reason))
 }
 
 async fn exited(sandbox: Option<&mut RunningSandbox>) -> Option<Exit> {
