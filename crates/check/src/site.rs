@@ -1,8 +1,9 @@
 //! What network and disk of a host do, so that it can't be said without doing it.
 //!
 //! What is sent is a chain of blocks, each of which follows from all before it; so is what a disk
-//! keeps, so that a block in the middle can't be had but by keeping it or by beginning anew. Reads
-//! follow a chain, too: where the next one is, the last one tells.
+//! keeps. Reads follow a chain, too: where the next one is, the last one tells. Who has kept 32 bytes
+//! of each block ([`Chain::end`]) can make it again instead of reading it: that a disk was read is
+//! not shown by it, only that somebody has done the work of one in that time.
 
 use chacha20::rand_core::Rng as _;
 use sha2::{Digest as _, Sha256};
@@ -47,6 +48,12 @@ impl Chain {
     /// What only who has all blocks so far knows.
     pub const fn end(&self) -> [u8; 32] {
         self.key
+    }
+
+    /// The chain that goes on from another's [`Self::end`]: with the ends of all, any block can be made
+    /// again by itself.
+    pub const fn from_end(end: [u8; 32]) -> Self {
+        Self { key: end }
     }
 }
 
@@ -154,6 +161,12 @@ mod tests {
         let forged = |_| Ok::<_, ()>(vec![0; BLOCK_BYTES]);
         assert_ne!(read_chain(&[1; 32], 8, 20, forged).unwrap(), seen);
         assert_eq!(read_chain(&[1; 32], 8, 20, |_| Err("no disk")), Err("no disk"));
+        let mut chain = Chain::new(&[7; 32]);
+        for block in &blocks {
+            let end = chain.end();
+            chain.block();
+            assert!(Chain::from_end(end).block() == *block);
+        }
         let mut visits = [0; 8];
         let counted = |place: u32| {
             visits[usize::try_from(place).unwrap()] += 1;

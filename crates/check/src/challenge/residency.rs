@@ -3,8 +3,9 @@
 //! Memory is filled once with units of 64 bytes, each a block of ChaCha with [`Fill::double_rounds`]
 //! double rounds of its own number: dear to compute again, cheap to read. A probe starts walkers at
 //! random units; each goes on to the unit that the bytes it read point to, so that reads can't be
-//! made in advance or in parallel within a walk. The walkers' ends are committed to, by a deadline
-//! on the checker's clock; the checker recomputes some walks from the seed alone.
+//! made in advance or in parallel within a walk. The walkers' ends are told by a deadline on the
+//! checker's clock; the checker recomputes some walks from the seed alone. Whole ones: where a step
+//! leads does not depend on the probe, so a walk that began anywhere else could be made in advance.
 //!
 //! A device that keeps only a share s of the units computes (1 − s) of those that it visits again:
 //! a walk takes at least 1 + (1 − s)·(compute/read) times as long ([`slowdown_permille`]). Choose
@@ -13,7 +14,6 @@
 use sha2::{Digest as _, Sha256};
 
 use super::chacha;
-use super::merkle::Tree;
 use crate::way::without_way;
 
 /// Bytes of a unit.
@@ -105,13 +105,6 @@ impl Walk {
         self.seen = [a, b];
         self.place = scaled(a ^ b.rotate_left(16), units);
     }
-
-    /// What is committed to.
-    pub fn leaf(&self) -> [u8; 32] {
-        let hash = Sha256::new().chain_update([2]).chain_update(self.place.to_be_bytes());
-        let [a, b] = self.seen;
-        hash.chain_update(a.to_be_bytes()).chain_update(b.to_be_bytes()).finalize().into()
-    }
 }
 
 /// A word as a place below `units`: the high half of their product.
@@ -135,25 +128,16 @@ pub fn walk(
     walk
 }
 
-/// All walks of a probe: their ends, and the tree that is committed to.
-pub fn answer(
-    probe: &Probe,
-    units: u32,
-    mut read: impl FnMut(u32) -> [u32; 16],
-) -> (Vec<Walk>, Tree) {
+/// Where all walks of a probe end.
+pub fn answer(probe: &Probe, units: u32, mut read: impl FnMut(u32) -> [u32; 16]) -> Vec<Walk> {
     let walkers = 0..probe.walkers.min(WALKERS_MAX);
-    let walks: Vec<_> = walkers.map(|walker| walk(probe, walker, units, &mut read)).collect();
-    let tree = Tree::new(walks.iter().map(Walk::leaf).collect());
-    (walks, tree)
+    walkers.map(|walker| walk(probe, walker, units, &mut read)).collect()
 }
 
-/// Whether all walks hash to the root and those chosen are what the seed says.
-pub fn verify(fill: &Fill, probe: &Probe, root: &[u8; 32], ends: &[Walk], chosen: &[u32]) -> bool {
+/// Whether there are the ends of all walks, and those chosen are what the seed says.
+pub fn verify(fill: &Fill, probe: &Probe, ends: &[Walk], chosen: &[u32]) -> bool {
     let count = u32::try_from(ends.len()).unwrap_or(u32::MAX);
     if count != probe.walkers || probe.walkers > WALKERS_MAX || fill.units == 0 {
-        return false;
-    }
-    if Tree::new(ends.iter().map(Walk::leaf).collect()).root() != *root {
         return false;
     }
     chosen.iter().all(|walker| {
@@ -196,8 +180,14 @@ pub struct Session {
 const CPU_FILL_BYTES: u64 = 16 << 20;
 /// The share of a GPU's memory that is filled, in percent: drivers and screens have some.
 const GPU_FILL_PERCENT: u64 = 70;
-/// Walks of one processor.
-const IN_A_ROW: u32 = 16;
+/// Visits of one processor, one after the other.
+const CPU_VISITS: u32 = 1 << 17;
+/// Walks of one processor: the shorter they are the less a checker computes again, and the longer is the
+/// answer, which comes within the time.
+const IN_A_ROW_MIN: u32 = 16;
+const IN_A_ROW_MAX: u32 = 64;
+/// Walks of all, where that leaves each as many as it has at least.
+const ENDS_MAX: u32 = 1 << 10;
 /// The most processors that walk.
 const CORES_MAX: u32 = 256;
 
@@ -206,12 +196,14 @@ impl Session {
     /// costs its time. Units take 1 to 4 us to compute and 0.1 to 0.3 us to read.
     pub fn for_processor(cores: u32, memory_bytes: u64) -> Self {
         let bytes = CPU_FILL_BYTES.min(memory_bytes / 4);
+        let cores = cores.clamp(1, CORES_MAX);
+        let in_a_row = (ENDS_MAX / cores).clamp(IN_A_ROW_MIN, IN_A_ROW_MAX);
         Self {
             units: Fill::units_for_bytes(bytes).max(1),
             double_rounds: 128,
-            walkers: IN_A_ROW * cores.clamp(1, CORES_MAX),
-            in_a_row: IN_A_ROW,
-            steps: 8_192,
+            walkers: in_a_row * cores,
+            in_a_row,
+            steps: CPU_VISITS / in_a_row,
             chosen: 3,
             visit_ns_max: 600,
             slack_us: 25_000,
@@ -266,15 +258,36 @@ mod tests {
     fn memory_answers_as_the_seed_says_and_nothing_else_does() {
         let memory: Vec<_> = (0..FILL.units).map(|index| FILL.unit(index)).collect();
         let read = |place: u32| memory[usize::try_from(place).unwrap()];
-        let (ends, tree) = answer(&PROBE, FILL.units, read);
-        assert!(verify(&FILL, &PROBE, &tree.root(), &ends, &[0, 5, 11]));
-        assert!(!verify(&FILL, &PROBE, &tree.root(), &ends, &[12]));
-        assert!(!verify(&FILL, &PROBE, &[0; 32], &ends, &[0]));
-        assert!(!verify(&FILL, &PROBE, &tree.root(), &ends[1..], &[0]));
+        let ends = answer(&PROBE, FILL.units, read);
+        assert!(verify(&FILL, &PROBE, &ends, &[0, 5, 11]));
+        assert!(!verify(&FILL, &PROBE, &ends, &[12]));
+        assert!(!verify(&FILL, &PROBE, &ends[1..], &[0]));
         let other = Fill { seed: [5; 32], ..FILL };
-        assert!(!verify(&other, &PROBE, &tree.root(), &ends, &[0]));
-        let (forged, tree) = answer(&PROBE, FILL.units, |_| [0; 16]);
-        assert!(!verify(&FILL, &PROBE, &tree.root(), &forged, &[3]));
+        assert!(!verify(&other, &PROBE, &ends, &[0]));
+        let forged = answer(&PROBE, FILL.units, |_| [0; 16]);
+        assert!(!verify(&FILL, &PROBE, &forged, &[3]));
+    }
+
+    /// A state from which somebody has walked before the probe was known leads nowhere else.
+    #[test]
+    fn what_was_walked_before_the_probe_is_no_answer_to_it() {
+        let before = Probe { nonce: [9; 32], ..PROBE };
+        let made = answer(&before, FILL.units, |place| FILL.unit(place));
+        for walker in 0..PROBE.walkers {
+            assert!(!verify(&FILL, &PROBE, &made, &[walker]));
+        }
+    }
+
+    #[test]
+    fn a_processor_visits_as_much_and_answers_as_briefly_however_many_there_are() {
+        for (cores, walks) in [(0, 64), (1, 64), (16, 64), (17, 60), (64, 16), (256, 16), (999, 16)]
+        {
+            let session = Session::for_processor(cores, 1 << 40);
+            assert_eq!(session.in_a_row, walks);
+            let visits = session.in_a_row * session.steps;
+            assert!(visits > CPU_VISITS - walks && visits <= CPU_VISITS, "{session:?}");
+            assert!(session.walkers <= ENDS_MAX.max(16 * cores.min(256)), "{session:?}");
+        }
     }
 
     #[test]

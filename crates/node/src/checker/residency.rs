@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::debug;
-use welkin_check::challenge::Tree;
 use welkin_check::challenge::residency::{self, Fill, Probe, Session, Walk};
 use welkin_net::{Connection, RecvStream, SendStream};
 use welkin_proto::ALPN_EXAM;
@@ -173,8 +172,7 @@ impl Look<'_> {
 fn is_right(fill: &Fill, probe: &Probe, ends: &[WalkEnd], chosen: &[u32]) -> bool {
     let ends: Vec<_> =
         ends.iter().map(|end| Walk::on_its_way(end.place, end.seen.into())).collect();
-    let root = Tree::new(ends.iter().map(Walk::leaf).collect()).root();
-    residency::verify(fill, probe, &root, &ends, chosen)
+    residency::verify(fill, probe, &ends, chosen)
 }
 
 impl From<WireError> for Ended {
