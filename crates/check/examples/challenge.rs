@@ -11,8 +11,9 @@
 use std::time::Instant;
 
 use welkin_check::challenge::{
-    Opening, Product, Secret, Shape, Tree, leaf, rows_of_product, verify,
+    Budget, ClassTable, Opening, Product, Secret, Shape, Tree, leaf, rows_of_product, verify,
 };
+use welkin_types::Class;
 
 /// A number from /proc/self/status, in MiB.
 fn memory_mib(name: &str) -> u64 {
@@ -62,6 +63,27 @@ fn open(n: u32, numbers: &[u32], entries: &[i32]) -> ([[u8; 32]; 1], [Vec<Openin
     ([tree.root()], [rows().map(opening).collect()])
 }
 
+/// The share of a month, in percent, that a GPU works for checkers of which one always waits, by its
+/// host's own account of that time. Every challenge is as long as one may be.
+fn gpu_time_percent() -> f64 {
+    const MONTH_US: u64 = 30 * 86_400 * 1_000_000;
+    const WAIT_US: u64 = 1_000_000;
+    let any = Class::try_from("gpu".to_owned()).unwrap();
+    let macs = Shape::new(8_192, 16).unwrap().macs();
+    let longest = ClassTable::published().limit_us(&any, macs).unwrap();
+    let (mut budget, mut now, mut spent) = (Budget::default(), 0, 0);
+    while now < MONTH_US {
+        if budget.may_begin(now) {
+            now += longest;
+            spent += longest;
+            budget.spend(now, longest);
+        } else {
+            now += WAIT_US;
+        }
+    }
+    spent as f64 * 100.0 / now as f64
+}
+
 fn main() {
     let n = std::env::args().nth(1).map_or(8_192, |text| text.parse().unwrap());
     let shape = Shape::new(n, 1).unwrap();
@@ -91,10 +113,11 @@ fn main() {
     println!("1 of 20 rows wrong, 64 of 256 opened: {} of 1000 accepted", accepted(20, 64));
     let false_accept = accepted(20, 135);
     println!(
-        "RESULT challenge prover_over_verifier={ratio} time_ratio={:.0} verifier_rss_mib={rss} \
-         false_accept={:.4} false_reject={:.4}",
+        "RESULT challenge prover_over_verifier={ratio} time_ratio={:.0} verifier_s={verifier:.3} verifier_rss_mib={rss} \
+         false_accept={:.4} false_reject={:.4} gpu_time_percent={:.2}",
         prover / verifier,
         f64::from(u32::try_from(false_accept).unwrap()) / 1e3,
         f64::from(u32::try_from(false_reject).unwrap()) / 1e3,
+        gpu_time_percent(),
     );
 }
