@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use crate::{
     BoxFuture, Connection, ConnectionLost, Counters, Incoming, NodeAddr, RelayAddr, RelayAddrError,
-    addr::DIRECT_ADDRS_MAX, counters::Tally, pin, transport,
+    addr::DIRECT_ADDRS_MAX, counters::Tally, pin, transport, transport::STREAM_WINDOW_BYTES,
 };
 
 /// Most protocols that one endpoint speaks.
@@ -43,6 +43,9 @@ pub struct EndpointConfig {
     pub relay_only: bool,
     /// Addresses to advertise beside the bound ones, as of a router that forwards to us.
     pub extra_addrs: Vec<SocketAddr>,
+    /// Bytes a peer may send on one stream before we read them; at most, and by default,
+    /// [`STREAM_WINDOW_BYTES`].
+    pub stream_window_bytes: u32,
 }
 
 /// Why an endpoint could not be made.
@@ -333,6 +336,7 @@ impl EndpointConfig {
             relay: None,
             relay_only: false,
             extra_addrs: Vec::new(),
+            stream_window_bytes: STREAM_WINDOW_BYTES,
         }
     }
 }
@@ -371,7 +375,7 @@ fn builder(config: &EndpointConfig) -> Result<Builder, BindError> {
     let mut builder = iroh::Endpoint::builder(presets::Minimal)
         .secret_key(SecretKey::from_bytes(&config.secret))
         .alpns(config.alpns.clone())
-        .transport_config(transport::config())
+        .transport_config(transport::config(config.stream_window_bytes.min(STREAM_WINDOW_BYTES)))
         .relay_mode(RelayMode::Custom(relays))
         .ca_tls_config(pin::tls_config())
         .dns_resolver(DnsResolver::custom(pin::PinResolver))

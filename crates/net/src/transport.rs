@@ -38,11 +38,11 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The parameters of every connection. Unidirectional streams and datagrams are not used, so a
 /// peer gets none.
-pub(crate) fn config() -> QuicTransportConfig {
+pub(crate) fn config(stream_window_bytes: u32) -> QuicTransportConfig {
     // 15 000 ms always fits; without a limit here the per-path limit of iroh still ends it.
     let idle = IDLE_TIMEOUT.try_into().ok();
     QuicTransportConfig::builder()
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .stream_receive_window(VarInt::from_u32(stream_window_bytes))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))

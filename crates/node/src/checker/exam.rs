@@ -35,8 +35,10 @@ const CPU_WORK: (u32, u32) = (512, 2);
 const GPU_WORK: (u32, u32) = (8_192, 16);
 /// How long an examination may take in all: a host that goes silent does not hold a checker up.
 const EXAM_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long it may take to hand the work over.
-const ASSIGN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take until all streams are open on which the work is handed over.
+const STREAMS_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most devices of a window: as many as a host serves on one connection.
+const DEVICES_MAX: u32 = 16;
 /// The longest path of an opened row: n is below 2^17.
 const PATH_MAX: usize = 17;
 
@@ -68,7 +70,7 @@ impl Target {
     pub(super) fn devices(&self) -> (u64, u32) {
         let gpus = &self.resources.gpus;
         let least = gpus.iter().map(|gpu| gpu.vram_bytes).min();
-        let count = u32::try_from(gpus.len()).unwrap_or(u32::MAX).clamp(1, 16);
+        let count = u32::try_from(gpus.len()).unwrap_or(u32::MAX).clamp(1, DEVICES_MAX);
         (least.unwrap_or(self.resources.memory_bytes), count)
     }
 
@@ -78,6 +80,20 @@ impl Target {
         let (n, rounds) = if self.resources.gpus.is_empty() { CPU_WORK } else { GPU_WORK };
         Shape::new(n.min(Shape::n_for_bytes(bytes / 2)), rounds)
     }
+}
+
+/// Those that are challenged together with a container: of its class, with the same work, so that its rows
+/// are as many, and as many of them as a host serves at once.
+pub(super) fn fitting(target: &Target, beside: &[Target]) -> Vec<Target> {
+    let (mut devices, shape) = (target.devices().1, target.shape());
+    let fits = |other: &&Target| {
+        let is_like = other.class == target.class && other.shape() == shape;
+        let count = other.devices().1;
+        let has_room = is_like && devices + count <= DEVICES_MAX;
+        devices += if has_room { count } else { 0 };
+        has_room
+    };
+    beside.iter().filter(fits).cloned().collect()
 }
 
 /// Who examines.
@@ -162,9 +178,8 @@ pub async fn examine_all(
     let shape = target.shape().ok_or(ExamError::Void)?;
     let limit_us = table.limit_us(&target.class, shape.macs()).ok_or(ExamError::Void)?;
     let limit_us = limit_us.max(LIMIT_US_LEAST);
-    // Others do the same work, so that its rows are as many.
-    let fits = |other: &&Target| other.class == target.class && other.shape() == Some(shape);
-    let all = std::iter::once(target).chain(beside.iter().filter(fits));
+    let beside = fitting(target, beside);
+    let all = std::iter::once(target).chain(&beside);
     let device =
         |of: &Target, index| Device { host, container: of.container, index, shape, limit_us };
     let devices: Vec<_> =
@@ -180,6 +195,7 @@ pub async fn examine_all(
         shape,
         connection: connection.clone(),
         began: Instant::now(),
+        unasked: Vec::new(),
         streams: devices.iter().map(|_| None).collect(),
         outcomes: devices.iter().map(|_| None).collect(),
         devices,
@@ -266,6 +282,8 @@ struct Exam<'a> {
     began: Instant,
     /// Those of the container first.
     devices: Vec<Device>,
+    /// On which no work has been handed over yet, by device.
+    unasked: Vec<Option<Stream>>,
     streams: Vec<Option<Stream>>,
     outcomes: Vec<Option<Ended>>,
     refused: Option<ExamRefusal>,
@@ -285,12 +303,14 @@ impl Exam<'_> {
     async fn run(&mut self, mut examiner: Examiner, way: u64) {
         let host = self.target.addr.node;
         examiner.handle(self.now(), ExamInput::RoundTrip { host, us: way });
+        // A host that lets no streams be opened would choose whose work begins, and when.
+        let opened = tokio::time::timeout(STREAMS_TIMEOUT, self.open_streams()).await;
+        self.is_gone |= !opened.unwrap_or(false);
         while self.refused.is_none() && !self.is_gone {
             match examiner.poll() {
                 ExamOutput::Assign { device, seed, shape } => {
-                    let assigned = self.assign(device, seed, shape);
-                    if tokio::time::timeout(ASSIGN_TIMEOUT, assigned).await.unwrap_or(false) {
-                        examiner.handle(self.now(), ExamInput::Sent { device });
+                    if let Some(at) = self.assign(device, seed, shape) {
+                        examiner.handle(at, ExamInput::Sent { device });
                     }
                 }
                 ExamOutput::Open { device, rows } => self.ask_rows(device, rows),
@@ -322,11 +342,20 @@ impl Exam<'_> {
         }
     }
 
-    /// Sends the work; whether it has left.
-    async fn assign(&mut self, number: usize, seed: [u8; 32], shape: Shape) -> bool {
-        let Some(Device { container, index, .. }) = self.devices.get(number).copied() else {
-            return false;
-        };
+    /// Opens a stream for each device; whether there is one for all.
+    async fn open_streams(&mut self) -> bool {
+        for _ in 0..self.devices.len() {
+            let Ok((send, recv)) = self.connection.open().await else { return false };
+            self.unasked.push(Some(Stream { send, recv }));
+        }
+        true
+    }
+
+    /// Hands the work over; says when that began. The time counts from before the first byte leaves: a host
+    /// says how many it takes, and has the seed before it has taken the last.
+    fn assign(&mut self, number: usize, seed: [u8; 32], shape: Shape) -> Option<u64> {
+        let Device { container, index, .. } = self.devices.get(number).copied()?;
+        let Stream { mut send, mut recv } = self.unasked.get_mut(number)?.take()?;
         let assigned = self.target.container;
         let work = ExamWork {
             minute: self.minute,
@@ -336,16 +365,16 @@ impl Exam<'_> {
             n: shape.n(),
             rounds: shape.rounds(),
         };
-        let Ok((mut send, mut recv)) = self.connection.open().await else { return false };
         let ask = match container == assigned {
             true => ExamAsk::Begin(work),
             false => ExamAsk::Beside { assigned, work },
         };
-        if wire::send(&mut send, &ask).await.is_err() {
-            return false;
-        }
+        let began = self.now();
         let (domain, host, me) = (self.who.domain, self.target.addr.node, self.who.checker);
         self.heard.spawn(async move {
+            if wire::send(&mut send, &ask).await.is_err() {
+                return Heard::Gone(number);
+            }
             match wire::recv(&mut recv).await {
                 Ok(Some(ExamReply::Committed(signed))) => {
                     let opened = signed.open_by(&domain, host);
@@ -360,7 +389,7 @@ impl Exam<'_> {
                 _ => Heard::Gone(number),
             }
         });
-        true
+        Some(began)
     }
 
     fn ask_rows(&mut self, number: usize, rows: Vec<Vec<u32>>) {

@@ -12,7 +12,7 @@ use welkin_proto::index::Listing;
 use welkin_proto::{Turn, TurnProof};
 use welkin_types::{Class, ContainerId, NodeId};
 
-use super::exam::{ExamError, Target, Who, Window, examine_all};
+use super::exam::{ExamError, Target, Who, Window, examine_all, fitting};
 use super::residency::{Pace, look};
 use crate::outside;
 
@@ -277,7 +277,8 @@ impl Exams {
         let is_due = |other: &&ContainerId| !self.is_asked(&(host, **other), minute);
         let due = partners.iter().filter(is_due);
         let found = due.filter_map(|other| self.idle(&(host, *other)));
-        found.map(|listed| listed.target.clone()).collect()
+        let found: Vec<_> = found.map(|listed| listed.target.clone()).collect();
+        fitting(target, &found)
     }
 
     /// The next finding; pending while there is none.

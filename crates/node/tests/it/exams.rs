@@ -20,7 +20,7 @@ use welkin_proto::{ALPN_EXAM, ALPN_INDEX, ContainerOffer, Domain, NodeAddr, Node
 use welkin_types::{Class, ContainerId, Resources};
 
 use crate::regions::paper::PaperHost;
-use crate::world::{World, endpoint, epoch, settle};
+use crate::world::{World, config_at, endpoint, epoch, settle};
 
 pub(crate) fn minute() -> u64 {
     welkin_check::minute_of(outside::now())
@@ -202,7 +202,12 @@ enum Cheat {
     Computes,
     /// It says that memory holds what it likes.
     Guesses,
+    /// It takes the last bytes of the work late, when it has known the seed for long.
+    Hoards,
 }
+
+/// How long it does.
+const HOARDED: Duration = Duration::from_millis(500);
 
 /// A host that cheats; ends when dropped.
 struct Liar {
@@ -212,11 +217,15 @@ struct Liar {
 
 impl Liar {
     async fn start(n: u8, cheat: Cheat) -> Self {
-        let endpoint = endpoint([n; 32], &[ALPN_EXAM]).await;
+        let mut config = config_at(([127, 0, 0, 1], 0).into(), [n; 32], &[ALPN_EXAM]);
+        // A ping, and no work.
+        config.stream_window_bytes = if cheat == Cheat::Hoards { 40 } else { u32::MAX };
+        let endpoint = Endpoint::bind(config).await.unwrap();
         let addr = wire::from_net(&endpoint.addr());
         let resources = Resources {
             cpu_milli: 1_000,
-            memory_bytes: 1 << 30,
+            // Of little memory little is asked.
+            memory_bytes: if cheat == Cheat::Hoards { 1 << 16 } else { 1 << 30 },
             disk_bytes: 1 << 30,
             gpus: Vec::new(),
         };
@@ -231,11 +240,18 @@ impl Liar {
 async fn answer(endpoint: Endpoint, key: NodeKey, cheat: Cheat) {
     while let Some(incoming) = endpoint.accept().await {
         let Ok(connection) = incoming.handshake().await else { continue };
-        let mut streams = JoinSet::new();
+        let (mut streams, mut pings) = (JoinSet::new(), 0);
         while let Ok((send, recv)) = connection.accept().await {
             let checker = welkin_types::NodeId::from_bytes(connection.peer());
             let key = NodeKey::from_secret(&key.secret());
-            streams.spawn(async move { cheat_at(&key, checker, cheat, send, recv).await });
+            let is_ping = pings < 4;
+            pings += 1;
+            streams.spawn(async move {
+                if cheat == Cheat::Hoards && !is_ping {
+                    tokio::time::sleep(HOARDED).await;
+                }
+                cheat_at(&key, checker, cheat, send, recv).await
+            });
         }
     }
 }
@@ -307,6 +323,18 @@ fn all(product: &Product, n: u32) -> Vec<Vec<i32>> {
     (0..n).map(|row| product.row(row).to_vec()).collect()
 }
 
+/// The seed is among the first bytes: what is done before the last one is taken counts as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_the_work_late_has_had_it_all_the_time() {
+    let liar = Liar::start(49, Cheat::Hoards).await;
+    let report = examine(&stranger(20).await, &liar.target, minute(), &lenient()).await.unwrap();
+    let Verdict::Proved { mmac_per_s, .. } = report.verdict else { panic!("{report:?}") };
+    let macs = u64::from(report.n).pow(3) * u64::from(report.rounds);
+    let took_us = u64::try_from(HOARDED.as_micros()).unwrap();
+    // The way is subtracted, at most a quarter of the time.
+    assert!(mmac_per_s * (took_us / 4 * 3) <= macs, "{mmac_per_s} of {macs}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_that_cheat_are_found_out() {
     let who = stranger(20).await;
@@ -322,7 +350,7 @@ async fn hosts_that_cheat_are_found_out() {
         let report = examine(&who, &liar.target, minute(), &table).await.unwrap();
         let expected = match cheat {
             Cheat::Wrong | Cheat::Copies => Verdict::Wrong,
-            Cheat::Computes | Cheat::Guesses | Cheat::Shares => continue,
+            Cheat::Computes | Cheat::Guesses | Cheat::Shares | Cheat::Hoards => continue,
             Cheat::Late | Cheat::SignsAnother | Cheat::Silent => Verdict::TooSlow,
             Cheat::Unable => Verdict::Refused(ExamRefusal::NoKernels),
         };

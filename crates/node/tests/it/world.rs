@@ -23,15 +23,25 @@ pub(crate) async fn endpoint(secret: [u8; 32], alpns: &[&[u8]]) -> Endpoint {
     endpoint_at(([127, 0, 0, 1], 0).into(), secret, alpns).await
 }
 
+/// Of an endpoint at this address.
+pub(crate) fn config_at(
+    listen: std::net::SocketAddr,
+    secret: [u8; 32],
+    alpns: &[&[u8]],
+) -> EndpointConfig {
+    let mut config = EndpointConfig::new(secret);
+    config.listen = vec![listen];
+    config.alpns = alpns.iter().map(|alpn| alpn.to_vec()).collect();
+    config
+}
+
 /// At this address, as soon as who had it before has left it.
 pub(crate) async fn endpoint_at(
     listen: std::net::SocketAddr,
     secret: [u8; 32],
     alpns: &[&[u8]],
 ) -> Endpoint {
-    let mut config = EndpointConfig::new(secret);
-    config.listen = vec![listen];
-    config.alpns = alpns.iter().map(|alpn| alpn.to_vec()).collect();
+    let config = config_at(listen, secret, alpns);
     for _ in 0..500 {
         if let Ok(endpoint) = Endpoint::bind(config.clone()).await {
             return endpoint;

@@ -28,10 +28,12 @@ const ROWS_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reply may take to leave.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long all rows may take to leave: as long as a checker waits for all of a challenge.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 /// The most streams of one connection.
 const STREAMS_MAX: u32 = 64;
-/// Streams at once.
-const AT_ONCE: usize = 16;
+/// Streams at once: sixteen devices, and pings that are being answered.
+const AT_ONCE: usize = 24;
 /// How often an order is looked for while nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -165,7 +167,10 @@ async fn exam(
         rows = wire::expect::<ExamRows>(recv, ROWS_TIMEOUT) => rows?,
         () = stopped(&taken.stop) => return Err(Ended::Refused(ExamRefusal::Ordered)),
     };
-    open(&taken, checker, rows, (lent, commitment), send).await
+    // Each row may take a while to leave; a slow reader does not hold the device by that for hours.
+    let opened = open(&taken, checker, rows, (lent, commitment), send);
+    let opened = tokio::time::timeout(OPEN_TIMEOUT, opened).await;
+    opened.map_err(|_| WireError::Late(OPEN_TIMEOUT))?
 }
 
 /// Does the work on a thread of its own.
