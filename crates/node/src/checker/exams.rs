@@ -54,6 +54,8 @@ pub(super) struct Exams {
     without: BTreeSet<Place>,
     pace: Pace,
     refusals: Refusals<Place>,
+    /// Those that a container beside another has answered with that there is no time left.
+    beside: Refusals<Place>,
     /// Which containers of a host are challenged together.
     windows: Windows,
     /// When each was last asked: a host takes one challenge a minute.
@@ -113,6 +115,8 @@ struct Doubt {
     minute: u64,
     proof: Option<TurnProof>,
     why: ExamRefusal,
+    /// Whether another of its host was meant.
+    is_beside: bool,
 }
 
 impl Exams {
@@ -128,6 +132,7 @@ impl Exams {
             without: BTreeSet::new(),
             pace: Pace::default(),
             refusals: Refusals::new(REFUSALS_MAX),
+            beside: Refusals::new(REFUSALS_MAX),
             windows: Windows::default(),
             asked: BTreeMap::new(),
             doubts: Vec::new(),
@@ -309,7 +314,7 @@ impl Exams {
             }
             Err(ExamError::NotNow(why)) if !had_lease => {
                 debug!(host = %target.addr.node, %why, "a challenge is refused");
-                self.doubt(Doubt { place, minute, proof, why });
+                self.doubt(Doubt { place, minute, proof, why, is_beside: false });
                 None
             }
             Err(error) => {
@@ -319,9 +324,10 @@ impl Exams {
         }
     }
 
-    /// Counts what the others of a window did, as if they had been asked by themselves: else a host with one
-    /// device for two containers would refuse for the one that is not meant. Who had no time left is not
-    /// counted here, for it has been asked for others' sake.
+    /// Counts what the others of a window did: else a host with one device for two containers would refuse
+    /// for the one that is not meant. Who says that its slot or device is in use is counted as if it had been
+    /// asked by itself. That there is no time left may be so because it is asked for others' sake, too: that
+    /// is counted apart, against its answers in windows.
     fn heard_beside(
         &mut self,
         host: NodeId,
@@ -332,9 +338,12 @@ impl Exams {
         for (container, had_lease) in beside {
             let place = (host, *container);
             match refusals.iter().find(|(of, _)| of == container) {
-                None => self.refusals.answered(place),
-                Some((_, why @ (ExamRefusal::Busy | ExamRefusal::Ordered))) if !had_lease => {
-                    self.doubt(Doubt { place, minute, proof, why: *why });
+                None => {
+                    self.refusals.answered(place);
+                    self.beside.answered(place);
+                }
+                Some((_, why)) if !had_lease => {
+                    self.doubt(Doubt { place, minute, proof, why: *why, is_beside: true });
                 }
                 Some(_) => (),
             }
@@ -343,10 +352,12 @@ impl Exams {
 
     /// Counts a refusal, now that a later list says whether a lease has begun.
     fn settle(&mut self, doubt: &Doubt) -> Option<ExamReport> {
-        let Doubt { place: place @ (host, container), minute, proof: turn, why } = *doubt;
+        let Doubt { place: place @ (host, container), minute, proof: turn, why, is_beside } =
+            *doubt;
         let had_lease = self.targets.get(&place).is_none_or(|listed| listed.has_lease);
         let is_in_use = matches!(why, ExamRefusal::Busy | ExamRefusal::Ordered);
-        if !self.refusals.refused(place, had_lease, is_in_use) {
+        let counts = if is_beside && !is_in_use { &mut self.beside } else { &mut self.refusals };
+        if !counts.refused(place, had_lease, is_in_use) {
             return None;
         }
         info!(%host, %container, %why, "it refuses challenges more often than it answers");
@@ -415,6 +426,7 @@ impl Exams {
         if minute.saturating_sub(self.counted_from) >= COUNTED_MINUTES {
             self.counted_from = minute;
             self.refusals.clear();
+            self.beside.clear();
         }
         let table = Arc::make_mut(&mut self.table);
         for (class, samples) in std::mem::take(&mut self.samples) {

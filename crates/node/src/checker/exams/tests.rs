@@ -124,7 +124,12 @@ async fn who_refuses_only_beside_others_evades_too() {
     let busy = Some(ExamRefusal::Busy);
     assert_eq!(told(false, &[busy; 5]), 3);
     assert_eq!(told(true, &[busy; 5]), 0, "a lease explains it");
-    assert_eq!(told(false, &[Some(ExamRefusal::TooMany); 5]), 0);
+    for why in [ExamRefusal::TooMany, ExamRefusal::NotAssigned] {
+        let why = Some(why);
+        assert_eq!(told(false, &[why; 5]), 3);
+        assert_eq!(told(false, &[None, None, why, why, None, why]), 0, "it answers as often");
+        assert_eq!(told(false, &[busy, why, busy, why]), 0, "each is counted by itself");
+    }
     assert_eq!(told(false, &[None, None, None, busy, busy, busy]), 0, "it answers as often");
 }
 
