@@ -127,7 +127,7 @@ pub(crate) enum Command {
     Host(Host),
     /// Runs an indexer: matches tasks to containers.
     Indexer(Indexer),
-    /// Runs a checker: tests the containers that it was assigned.
+    /// Runs a checker: tests the containers that it has drawn.
     Checker(Checker),
     /// Runs a relay: carries encrypted packets for those who can't reach each other.
     Relay,
