@@ -37,8 +37,10 @@ const GPU_WORK: (u32, u32) = (8_192, 16);
 const EXAM_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long it may take until all streams are open on which the work is handed over.
 const STREAMS_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most devices of a window: as many as a host serves on one connection.
+/// The most devices of a container that are challenged: as many streams as a host serves at once.
 const DEVICES_MAX: u32 = 16;
+/// The most devices of a window with others in it, so that pings find room beside them.
+const WINDOW_DEVICES_MAX: u32 = 12;
 /// The longest path of an opened row: n is below 2^17.
 const PATH_MAX: usize = 17;
 
@@ -83,13 +85,13 @@ impl Target {
 }
 
 /// Those that are challenged together with a container: of its class, with the same work, so that its rows
-/// are as many, and as many of them as a host serves at once.
+/// are as many, and no more of them than a host serves at once.
 pub(super) fn fitting(target: &Target, beside: &[Target]) -> Vec<Target> {
     let (mut devices, shape) = (target.devices().1, target.shape());
     let fits = |other: &&Target| {
         let is_like = other.class == target.class && other.shape() == shape;
         let count = other.devices().1;
-        let has_room = is_like && devices + count <= DEVICES_MAX;
+        let has_room = is_like && devices + count <= WINDOW_DEVICES_MAX;
         devices += if has_room { count } else { 0 };
         has_room
     };
@@ -195,8 +197,7 @@ pub async fn examine_all(
         shape,
         connection: connection.clone(),
         began: Instant::now(),
-        unasked: Vec::new(),
-        streams: devices.iter().map(|_| None).collect(),
+        streams: Vec::new(),
         outcomes: devices.iter().map(|_| None).collect(),
         devices,
         refused: None,
@@ -282,8 +283,7 @@ struct Exam<'a> {
     began: Instant,
     /// Those of the container first.
     devices: Vec<Device>,
-    /// On which no work has been handed over yet, by device.
-    unasked: Vec<Option<Stream>>,
+    /// By device, while nothing is awaited on it.
     streams: Vec<Option<Stream>>,
     outcomes: Vec<Option<Ended>>,
     refused: Option<ExamRefusal>,
@@ -346,7 +346,7 @@ impl Exam<'_> {
     async fn open_streams(&mut self) -> bool {
         for _ in 0..self.devices.len() {
             let Ok((send, recv)) = self.connection.open().await else { return false };
-            self.unasked.push(Some(Stream { send, recv }));
+            self.streams.push(Some(Stream { send, recv }));
         }
         true
     }
@@ -355,7 +355,7 @@ impl Exam<'_> {
     /// says how many it takes, and has the seed before it has taken the last.
     fn assign(&mut self, number: usize, seed: [u8; 32], shape: Shape) -> Option<u64> {
         let Device { container, index, .. } = self.devices.get(number).copied()?;
-        let Stream { mut send, mut recv } = self.unasked.get_mut(number)?.take()?;
+        let Stream { mut send, mut recv } = self.streams.get_mut(number)?.take()?;
         let assigned = self.target.container;
         let work = ExamWork {
             minute: self.minute,

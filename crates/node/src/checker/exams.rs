@@ -54,8 +54,8 @@ pub(super) struct Exams {
     without: BTreeSet<Place>,
     pace: Pace,
     refusals: Refusals<Place>,
-    /// Those that a container beside another has answered with that there is no time left.
-    beside: Refusals<Place>,
+    /// Those of containers beside another for any other reason than that they are in use.
+    beside_refusals: Refusals<Place>,
     /// Which containers of a host are challenged together.
     windows: Windows,
     /// When each was last asked: a host takes one challenge a minute.
@@ -132,7 +132,7 @@ impl Exams {
             without: BTreeSet::new(),
             pace: Pace::default(),
             refusals: Refusals::new(REFUSALS_MAX),
-            beside: Refusals::new(REFUSALS_MAX),
+            beside_refusals: Refusals::new(REFUSALS_MAX),
             windows: Windows::default(),
             asked: BTreeMap::new(),
             doubts: Vec::new(),
@@ -340,7 +340,7 @@ impl Exams {
             match refusals.iter().find(|(of, _)| of == container) {
                 None => {
                     self.refusals.answered(place);
-                    self.beside.answered(place);
+                    self.beside_refusals.answered(place);
                 }
                 Some((_, why)) if !had_lease => {
                     self.doubt(Doubt { place, minute, proof, why: *why, is_beside: true });
@@ -356,7 +356,8 @@ impl Exams {
             *doubt;
         let had_lease = self.targets.get(&place).is_none_or(|listed| listed.has_lease);
         let is_in_use = matches!(why, ExamRefusal::Busy | ExamRefusal::Ordered);
-        let counts = if is_beside && !is_in_use { &mut self.beside } else { &mut self.refusals };
+        let counts =
+            if is_beside && !is_in_use { &mut self.beside_refusals } else { &mut self.refusals };
         if !counts.refused(place, had_lease, is_in_use) {
             return None;
         }
@@ -426,7 +427,7 @@ impl Exams {
         if minute.saturating_sub(self.counted_from) >= COUNTED_MINUTES {
             self.counted_from = minute;
             self.refusals.clear();
-            self.beside.clear();
+            self.beside_refusals.clear();
         }
         let table = Arc::make_mut(&mut self.table);
         for (class, samples) in std::mem::take(&mut self.samples) {

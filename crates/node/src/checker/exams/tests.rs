@@ -153,3 +153,30 @@ async fn nobody_is_asked_while_a_look_at_it_is_under_way() {
     exams.begin(place.0, place.1, 101, None);
     assert_eq!(exams.under_way.len(), 1);
 }
+
+/// A host serves sixteen streams at once: with more devices than that it would be late for being asked.
+#[tokio::test]
+async fn a_window_has_no_more_devices_than_a_host_serves() {
+    let addr = wire::from_net(&endpoint(7, &[ALPN_EXAM]).await.addr());
+    let with = |count: usize| {
+        let mut target = Target::of(&listing(&addr, 2));
+        let gpu = welkin_types::Gpu {
+            model: "rtx4090".to_owned(),
+            form: "pcie".to_owned(),
+            vram_bytes: 24 << 30,
+            uuid: String::new(),
+        };
+        target.resources.gpus = vec![gpu; count];
+        target
+    };
+    let partners = |own: usize, others: &[usize]| {
+        let others: Vec<_> = others.iter().map(|count| with(*count)).collect();
+        let found = fitting(&with(own), &others);
+        found.iter().map(|target| target.resources.gpus.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(partners(4, &[4, 4, 4, 4]), [4, 4]);
+    assert_eq!(partners(8, &[8, 3, 2, 1]), [3, 1]);
+    assert_eq!(partners(16, &[1]), [0; 0]);
+    // Who has other work to do is never one of them.
+    assert_eq!(partners(1, &[0, 1]), [1]);
+}

@@ -32,8 +32,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 /// The most streams of one connection.
 const STREAMS_MAX: u32 = 64;
-/// Streams at once: sixteen devices, and pings that are being answered.
-const AT_ONCE: usize = 24;
+/// Streams at once.
+const AT_ONCE: usize = 16;
 /// How often an order is looked for while nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
