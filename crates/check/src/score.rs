@@ -22,7 +22,10 @@ pub use welkin_types::evidence::{
 };
 
 /// Which edition of formulas, weights and thresholds this is. Any change of a number raises it.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
+/// A good observation of so many millionths stands at the beginning of every dimension and does not age:
+/// where nothing is known, 10 % is certain, so that who was never used is not as one that has failed.
+pub const PRIOR_PPM: u32 = 430_000;
 const DAY: u64 = 86_400;
 
 /// What a container is judged by.
@@ -38,12 +41,10 @@ pub enum Dimension {
     Sessions,
     /// How good sessions were.
     Quality,
-    /// Bandwidth, round trips and place are as claimed.
+    /// It does what was measured, where it says that it stands.
     Network,
     /// Passive health.
     Health,
-    /// Isolation and attestation are as claimed.
-    Security,
 }
 
 /// How a dimension counts.
@@ -60,15 +61,14 @@ pub struct Rule {
 }
 
 /// The dimensions. The weights are 100 together.
-pub const DIMENSIONS: [Rule; 8] = [
+pub const DIMENSIONS: [Rule; 7] = [
     rule(Dimension::Availability, "availability", 25, 30),
     rule(Dimension::Hardware, "hardware", 20, 7),
     rule(Dimension::Start, "start", 10, 7),
     rule(Dimension::Sessions, "sessions", 15, 7),
     rule(Dimension::Quality, "quality", 10, 7),
-    rule(Dimension::Network, "network", 8, 7),
-    rule(Dimension::Health, "health", 7, 7),
-    rule(Dimension::Security, "security", 5, 30),
+    rule(Dimension::Network, "network", 10, 7),
+    rule(Dimension::Health, "health", 10, 7),
 ];
 
 const fn rule(dimension: Dimension, name: &'static str, weight: u32, half_life_days: u32) -> Rule {
@@ -125,7 +125,9 @@ impl Card {
         let lines = DIMENSIONS.map(|rule| {
             let beta = self.betas.get(&rule.dimension).copied().unwrap_or_default();
             let beta = beta.aged(half_life(rule.dimension), now);
-            Line { rule, count_milli: beta.count_milli(), mean: beta.mean(), lower: beta.lower() }
+            let (count_milli, mean, mut whole) = (beta.count_milli(), beta.mean(), beta);
+            whole.observe(half_life(rule.dimension), whole.at(), Ppm::ONE, PRIOR_PPM);
+            Line { rule, count_milli, mean, lower: whole.lower() }
         });
         let score = geometric_mean(lines.iter().map(|line| (line.lower, line.rule.weight)));
         Explanation { version: VERSION, lines, score, grade: Grade::of(score) }
@@ -156,7 +158,7 @@ pub struct Explanation {
     /// By which edition.
     pub version: u32,
     /// The dimensions.
-    pub lines: [Line; 8],
+    pub lines: [Line; 7],
     /// The weighted geometric mean of what is certain.
     pub score: Ppm,
     /// Its grade.

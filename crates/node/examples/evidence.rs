@@ -45,7 +45,7 @@ fn roll(key: &NodeKey, kind: u8, number: u32, containers: Vec<(ContainerId, Clas
     let delegation = Delegation { node: key.id(), expires: UnixMillis(u64::MAX) };
     let account = SignedByAccount::sign(&Domain::LOCAL, &account, delegation).unwrap();
     let issued = UnixMillis(EPOCH * DAY * 1_000);
-    let roll = Roll { epoch: EPOCH, issued, account, containers };
+    let roll = Roll { epoch: EPOCH, issued, account, containers, region: None };
     Statement::Roll(Box::new(Signed::sign(&Domain::LOCAL, key, &roll).unwrap()))
 }
 

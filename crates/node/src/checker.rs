@@ -325,7 +325,7 @@ impl Role {
         let (now, epoch) = (Instant::now(), outside::now().0 / 1_000 / epoch_seconds);
         if self.enrolled.roll.as_ref().is_none_or(|(of, _)| *of != epoch) {
             let (account, issued) = (self.deps.delegation.clone(), outside::now());
-            let roll = Roll { epoch, issued, account, containers: Vec::new() };
+            let roll = Roll { epoch, issued, account, containers: Vec::new(), region: None };
             let Ok(signed) = Signed::sign(&self.deps.domain, &self.deps.key, &roll) else { return };
             let statement = Box::new(Statement::Roll(Box::new(signed)));
             let hello = IndexHello::Ask(Box::new(IndexRequest::State(statement)));

@@ -5,6 +5,7 @@
 
 mod book;
 mod card;
+mod network;
 mod quality;
 
 use std::collections::btree_map::Entry;
@@ -23,6 +24,7 @@ use welkin_types::{Class, NodeId};
 
 pub use book::{BookError, BookFile};
 pub use card::{Observation, observations};
+pub(crate) use network::{coordinates, sighting};
 pub use quality::delivered_quality;
 
 use crate::checker::COMMITTEE;
@@ -161,6 +163,9 @@ impl Published {
                     signed.open(domain).ok().map(|said| (said.checker, said.minute, said.turn))
                 }
                 Statement::Exam(signed) => {
+                    signed.open(domain).ok().map(|said| (said.checker, said.minute, said.turn))
+                }
+                Statement::Site(signed) => {
                     signed.open(domain).ok().map(|said| (said.checker, said.minute, said.turn))
                 }
                 Statement::Roll(_) | Statement::Lease(_) | Statement::Digests(_) => None,

@@ -7,7 +7,7 @@
 //! What they are worth, `welkin_ledger::epoch` says; nothing here is believed without its signature.
 
 use serde::{Deserialize, Serialize};
-use welkin_types::{Class, ContainerId, UnixMillis};
+use welkin_types::{Class, ContainerId, Region, UnixMillis};
 
 use crate::check::Sheet;
 use crate::digest::SessionDigests;
@@ -17,10 +17,11 @@ use crate::order::{Delegation, SignedByAccount};
 use crate::receipt::ReceiptFile;
 use crate::settle::EpochView;
 use crate::signed::{Signable, Signed};
+use crate::site::SiteReport;
 pub use crate::span::Span;
 
 /// The edition of the evidence: of its statements, and of how they are read.
-pub const EVIDENCE_VERSION: u16 = 5;
+pub const EVIDENCE_VERSION: u16 = 6;
 /// The most bytes of one statement.
 pub const STATEMENT_BYTES_MAX: usize = 64 << 10;
 /// The most bytes of statements on one page; one more statement may stand over it.
@@ -42,6 +43,8 @@ pub struct Roll {
     pub account: SignedByAccount<Delegation>,
     /// A host's containers and the class that each claims; at most [`ROLL_CONTAINERS_MAX`].
     pub containers: Vec<(ContainerId, Class)>,
+    /// Where a host says that it stands; nothing of a checker.
+    pub region: Option<Region>,
 }
 
 impl Signable for Roll {
@@ -58,6 +61,8 @@ pub enum Statement {
     Sheet(Box<Signed<Sheet>>),
     /// What its hardware was found to be.
     Exam(Box<Signed<ExamReport>>),
+    /// What its network and disk were found to do.
+    Site(Box<Signed<SiteReport>>),
     /// A lease that has ended.
     Lease(Box<ReceiptFile>),
     /// What one side of it measured.

@@ -51,9 +51,17 @@ fn evidence_ages_by_its_half_life() {
 #[test]
 fn newcomers_begin_low_and_climb() {
     let score = |count| full(count, Ppm::ONE).explain(0).score;
-    assert_eq!(score(0), Ppm::ZERO);
+    assert_eq!(score(0).to_string(), "10.06 %");
     let grades = [1, 10, 20, 40, 80].map(|count| Grade::of(score(count)));
     assert_eq!(grades, [Grade::E, Grade::D, Grade::C, Grade::B, Grade::A]);
+    // Always there and as it claims, but never leased.
+    let mut unused = Card::default();
+    for dimension in
+        [Dimension::Availability, Dimension::Hardware, Dimension::Network, Dimension::Health]
+    {
+        (0..100_000).for_each(|_| unused.observe(dimension, 0, Ppm::ONE, WHOLE));
+    }
+    assert_eq!(unused.explain(0).score.to_string(), "44.76 %");
 }
 
 #[test]
@@ -74,15 +82,14 @@ fn an_explanation_is_a_table() {
     card.observe(Dimension::Start, 0, Ppm::new(500_000), WHOLE);
     let text = card.explain(0).to_string();
     let expected = "               evidence      mean   certain  weight
-availability      100.0  100.00 %   96.30 %    25 %
-hardware          100.0  100.00 %   96.30 %    20 %
-start             101.0   99.50 %   95.43 %    10 %
-sessions          100.0  100.00 %   96.30 %    15 %
-quality           100.0  100.00 %   96.30 %    10 %
-network           100.0  100.00 %   96.30 %     8 %
-health            100.0  100.00 %   96.30 %     7 %
-security          100.0  100.00 %   96.30 %     5 %
-score 96.21 %, grade A, evaluation 3";
+availability      100.0  100.00 %   96.31 %    25 %
+hardware          100.0  100.00 %   96.31 %    20 %
+start             101.0   99.50 %   95.45 %    10 %
+sessions          100.0  100.00 %   96.31 %    15 %
+quality           100.0  100.00 %   96.31 %    10 %
+network           100.0  100.00 %   96.31 %    10 %
+health            100.0  100.00 %   96.31 %    10 %
+score 96.22 %, grade A, evaluation 4";
     assert_eq!(text, expected, "\n{text}");
 }
 
@@ -225,7 +232,8 @@ fn the_document_says_what_the_code_does() {
     let far = OUTLIER.ppm() / 10_000;
     assert_eq!(Z_SQUARED_PPM, 196 * 196 * 100);
     for text in [
-        format!("√(fees paid in the epoch in USD), at most {most}:"),
+        format!("√(fees paid for the container in the epoch in USD), at most {most}:"),
+        format!("begins with {}.{} of a good", PRIOR_PPM / WHOLE, PRIOR_PPM / 10_000),
         format!("the median of up to {MEDIAN_MAX}, of more the mean without {TRIM_PERCENT} %"),
         format!("more than {far} % from what was agreed"),
         "z = 1.96".to_owned(),

@@ -1,11 +1,13 @@
 //! What verified statements say of one container, as observations of its score.
 
+use std::collections::BTreeMap;
+
 use welkin_check::score::{Dimension, Ppm, payer_weight};
 use welkin_ledger::epoch::{Gathered, Probed};
 use welkin_proto::Receipt;
 use welkin_proto::check::Finding;
 use welkin_proto::exam::Verdict;
-use welkin_types::{Class, ContainerId, Fault, LeaseState, Reason};
+use welkin_types::{AccountId, Class, ContainerId, Fault, LeaseState, Reason, Usd};
 
 /// The weight of a check.
 pub(super) const CHECK: u32 = 1_000_000;
@@ -53,11 +55,13 @@ pub fn observations(gathered: &Gathered, container: ContainerId) -> Vec<Observat
         let dimension = Dimension::Hardware;
         all.push(Observation { at, dimension, value, weight_ppm: CHECK, what, by });
     }
-    let leases = gathered.leases.values().map(|lease| &lease.receipt);
-    for receipt in leases.filter(|receipt| receipt.container == container) {
-        lease(receipt, &mut all);
+    let payers = Payers::of(gathered, container);
+    for receipt in receipts(gathered, container) {
+        lease(receipt, payers.weight(receipt), &mut all);
     }
-    super::quality::observe(gathered, container, &mut all);
+    super::quality::observe(gathered, container, &payers, &mut all);
+    super::network::observe(gathered, container, &mut all);
+    hours(gathered, container, &mut all);
     all.sort_by(|a, b| (a.at, a.dimension, &a.by).cmp(&(b.at, b.dimension, &b.by)));
     all
 }
@@ -82,9 +86,73 @@ fn exam(verdict: &Verdict, claimed: Option<&Class>) -> Option<(Ppm, String)> {
     })
 }
 
-/// A buyer's word weighs as the fees that it paid.
-fn lease(receipt: &Receipt, all: &mut Vec<Observation>) {
-    let weight_ppm = payer_weight(receipt.fee.micros());
+fn receipts(gathered: &Gathered, container: ContainerId) -> impl Iterator<Item = &Receipt> {
+    let all = gathered.leases.values().map(|lease| &lease.receipt);
+    all.filter(move |receipt| receipt.container == container)
+}
+
+/// What buyers paid for a container in an epoch, in fees.
+pub(super) struct Payers(BTreeMap<AccountId, Usd>);
+
+impl Payers {
+    pub(super) fn of(gathered: &Gathered, container: ContainerId) -> Self {
+        let mut fees: BTreeMap<AccountId, Usd> = BTreeMap::new();
+        for receipt in receipts(gathered, container) {
+            let fee = fees.entry(receipt.buyer).or_default();
+            *fee = Usd::from_micros(fee.micros().saturating_add(receipt.fee.micros()));
+        }
+        Self(fees)
+    }
+
+    /// What a buyer's word on one lease weighs: on all of them together as all its fees do, so that who
+    /// splits a lease into many gains nothing.
+    pub(super) fn weight(&self, receipt: &Receipt) -> u32 {
+        let paid = self.0.get(&receipt.buyer).map_or(0, |fees| fees.micros());
+        let weight = u128::from(payer_weight(paid)) * u128::from(receipt.fee.micros());
+        let weight = weight.checked_div(paid.into()).unwrap_or(0);
+        u32::try_from(weight).unwrap_or(u32::MAX)
+    }
+}
+
+/// Hours in which it was found there: good ones, unless the host says itself that a fault of its
+/// machine ended a lease.
+fn hours(gathered: &Gathered, container: ContainerId, all: &mut Vec<Observation>) {
+    let span = gathered.span;
+    let mut hours: BTreeMap<u8, (u32, u32)> = BTreeMap::new();
+    for Probed { seat, finding } in &gathered.probes {
+        if seat.container == container
+            && let Some(period) = span.period_of(seat.minute)
+        {
+            let (online, found) = hours.entry(period).or_default();
+            *online += u32::from(matches!(finding, Finding::Online { .. }));
+            *found += 1;
+        }
+    }
+    let mut faults: BTreeMap<u8, &Receipt> = BTreeMap::new();
+    for receipt in receipts(gathered, container) {
+        let last = receipt.stages.last().filter(|last| last.reason == Reason::HostFault);
+        let period = last.and_then(|last| span.period_of(last.at.0 / 60_000));
+        period.map(|period| faults.insert(period, receipt));
+    }
+    let there = hours.into_iter().filter(|(_, (online, found))| 2 * online > *found);
+    let there = there.map(|(period, _)| period).filter(|period| !faults.contains_key(period));
+    let good = there.map(|period| (period, Ppm::ONE, "no fault of the machine".to_owned()));
+    let bad = faults.iter().map(|(period, receipt)| {
+        (*period, Ppm::ZERO, format!("{} ended by a fault of the machine", receipt.lease))
+    });
+    let by = "the host";
+    all.extend(good.chain(bad).map(|(period, value, what)| Observation {
+        at: span.bounds(period).1 / 1_000,
+        dimension: Dimension::Health,
+        value,
+        weight_ppm: CHECK,
+        what,
+        by: by.to_owned(),
+    }));
+}
+
+/// How it started, and how it ended.
+fn lease(receipt: &Receipt, weight_ppm: u32, all: &mut Vec<Observation>) {
     let (Some(first), Some(last)) = (receipt.stages.first(), receipt.stages.last()) else { return };
     let by = receipt.buyer.to_string();
     let running = receipt.stages.iter().find(|stage| stage.state == LeaseState::Running);

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use welkin_check::score::{
-    Dimension, Ppm, Said, SessionQuality, agreed, checkers_agree, payer_weight,
-};
+use welkin_check::score::{Dimension, Ppm, Said, SessionQuality, agreed, checkers_agree};
 use welkin_ledger::epoch::{Gathered, LeaseSeconds, SideDigests};
 use welkin_proto::digest::Side;
 use welkin_types::{ContainerId, NodeId};
 
-use super::card::{CHECK, Observation};
+use super::card::{CHECK, Observation, Payers};
 
 /// What checkers that were buyers agree on, by container.
 type Found = BTreeMap<ContainerId, Ppm>;
@@ -60,7 +58,12 @@ fn found(gathered: &Gathered) -> Found {
 
 /// The sessions of a container, as observations of its score. Each weighs as
 /// the fees that were paid; what a checker found in its own weighs as one check.
-pub(super) fn observe(gathered: &Gathered, container: ContainerId, all: &mut Vec<Observation>) {
+pub(super) fn observe(
+    gathered: &Gathered,
+    container: ContainerId,
+    payers: &Payers,
+    all: &mut Vec<Observation>,
+) {
     let checkers = found(gathered).get(&container).copied();
     let mut by_checkers: BTreeMap<NodeId, (u64, Vec<Ppm>)> = BTreeMap::new();
     let leases = gathered.leases.values().filter(|lease| lease.receipt.container == container);
@@ -77,7 +80,7 @@ pub(super) fn observe(gathered: &Gathered, container: ContainerId, all: &mut Vec
             values.push(value);
             continue;
         }
-        let (weight_ppm, by) = (payer_weight(receipt.fee.micros()), receipt.buyer.to_string());
+        let (weight_ppm, by) = (payers.weight(receipt), receipt.buyer.to_string());
         let value = said.settled;
         let what = format!(
             "{}: {} minutes; the host {}, the buyer {}; settled {}",
@@ -178,8 +181,10 @@ mod tests {
             span: Span::of(0, 60),
             checkers: BTreeMap::new(),
             containers: BTreeMap::new(),
+            regions: BTreeMap::new(),
             probes: Vec::new(),
             exams: Vec::new(),
+            sites: Vec::new(),
             leases: leases.iter().map(of).collect(),
             refused: BTreeMap::new(),
             committee: 3,
@@ -218,11 +223,44 @@ mod tests {
         let gathered = gathered(&[(1, &[PRAISE, BLAME]), (2, &[PRAISE, (Side::Checker, 30)])]);
         let mut seen = Vec::new();
         let container = ContainerId::from_bytes([5; 16]);
-        observe(&gathered, container, &mut seen);
+        observe(&gathered, container, &Payers::of(&gathered, container), &mut seen);
         let values: Vec<_> = seen.iter().map(|seen| (seen.value.ppm(), seen.weight_ppm)).collect();
         assert_eq!(values, [(900_000, 1_000_000), (500_000, CHECK)]);
         assert!(seen[0].what.contains("the host 100.00 %, the buyer 10.00 %"), "{}", seen[0].what);
         assert_eq!(delivered_quality(&gathered, container), Some(9_000));
         assert_eq!(delivered_quality(&gathered, ContainerId::from_bytes([6; 16])), None);
+    }
+
+    #[test]
+    fn a_lease_that_is_split_weighs_no_more() {
+        let container = ContainerId::from_bytes([5; 16]);
+        let weights = |gathered: &Gathered| {
+            let seen = super::super::observations(gathered, container);
+            let of = seen.into_iter().filter(|seen| seen.dimension == Dimension::Sessions);
+            of.map(|seen| seen.weight_ppm).collect::<Vec<_>>()
+        };
+        let all: [(u8, &[(Side, u8)]); 4] = [(1, &[]), (2, &[]), (3, &[]), (4, &[])];
+        let mut gathered = gathered(&all);
+        assert_eq!(weights(&gathered), [1_000_000; 4]);
+        let one = AccountId::from_bytes([1; 20]);
+        gathered.leases.values_mut().for_each(|lease| lease.receipt.buyer = one);
+        // Four dollars of one buyer: √4.
+        assert_eq!(weights(&gathered), [500_000; 4]);
+    }
+
+    #[test]
+    fn a_lease_that_its_machine_ended_makes_the_hour_a_bad_one() {
+        let mut gathered = gathered(&[(1, &[])]);
+        let health = |gathered: &Gathered| {
+            let seen = super::super::observations(gathered, ContainerId::from_bytes([5; 16]));
+            let of = seen.into_iter().filter(|seen| seen.dimension == Dimension::Health);
+            of.map(|seen| seen.value).collect::<Vec<_>>()
+        };
+        assert!(health(&gathered).is_empty());
+        for lease in gathered.leases.values_mut() {
+            let last = lease.receipt.stages.last_mut().unwrap();
+            (last.reason, last.at) = (Reason::HostFault, UnixMillis(59_000));
+        }
+        assert_eq!(health(&gathered), [Ppm::ZERO]);
     }
 }

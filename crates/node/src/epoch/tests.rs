@@ -1,11 +1,13 @@
 //! Reports of a network with more checkers than a committee: what they show is verified, and nothing else
 //! counts.
 
+use welkin_check::score::{Dimension, Ppm};
 use welkin_check::sortition::VrfKey;
 use welkin_ledger::epoch::Probed;
 use welkin_proto::check::{Finding, Report, Sheet};
 use welkin_proto::epoch::Roll;
 use welkin_proto::settle::{EpochView, Listed};
+use welkin_proto::site::{Site, SiteReport};
 use welkin_proto::{
     AccountKey, Delegation, Domain, NodeKey, Signed, SignedByAccount, container_id,
 };
@@ -54,7 +56,8 @@ fn roll(of: u8, containers: Vec<(ContainerId, Class)>) -> Statement {
     let delegation = Delegation { node: node(of).id(), expires: UnixMillis(u64::MAX) };
     let account = SignedByAccount::sign(&DOMAIN, &account, delegation).unwrap();
     let issued = UnixMillis(EPOCH * SECONDS * 1_000);
-    let roll = Roll { epoch: EPOCH, issued, account, containers };
+    let region = Some("kr-seoul".parse().unwrap()).filter(|_| !containers.is_empty());
+    let roll = Roll { epoch: EPOCH, issued, account, containers, region };
     Statement::Roll(Box::new(Signed::sign(&DOMAIN, &node(of), &roll).unwrap()))
 }
 
@@ -178,4 +181,53 @@ fn a_flipped_report_changes_the_root_and_lots_are_shown() {
         }
     }
     assert_ne!(root(&flipped), root(&whole));
+}
+
+fn site(by: u8, minute: u64, change: impl FnOnce(&mut Site)) -> Statement {
+    let (checker, host, turn) = (node(by).id(), node(99).id(), Some(turn(by, minute)));
+    let mut site = Site { rtt_us: 9_000, ports_named: 2, ports_open: 1, ..Site::default() };
+    change(&mut site);
+    let report = SiteReport { checker, host, container: container(), minute, site, turn };
+    Statement::Site(Box::new(Signed::sign(&DOMAIN, &node(by), &report).unwrap()))
+}
+
+/// What is seen of one dimension.
+fn seen(dimension: Dimension, published: &Published) -> Vec<Ppm> {
+    let all = observations(&published.gather(), container());
+    all.into_iter().filter(|seen| seen.dimension == dimension).map(|seen| seen.value).collect()
+}
+
+#[test]
+fn measurements_are_of_the_network() {
+    let drawn = |by: u8| (FIRST..FIRST + MINUTES).find(|minute| is_drawn(by, *minute));
+    let drawn: Vec<_> = (1..=CHECKERS).filter_map(|by| Some((by, drawn(by)?))).collect();
+    assert!(drawn.len() >= 4);
+    let with = |changes: &[fn(&mut Site)]| {
+        let sites = drawn.iter().zip(changes).map(|((by, minute), of)| site(*by, *minute, of));
+        let sites: Vec<_> = sites.collect();
+        let mut published = honest(&[]);
+        published.statements.extend(sites);
+        let mut values = seen(Dimension::Network, &published);
+        values.sort_unstable();
+        values.into_iter().map(Ppm::ppm).collect::<Vec<_>>()
+    };
+    assert_eq!(with(&[]), [0; 0]);
+    let (good, lost): (fn(&mut Site), fn(&mut Site)) = (|_| (), |site| site.ports_open = 0);
+    let wrong: fn(&mut Site) = |site| site.is_wrong = true;
+    assert_eq!(with(&[good, lost, wrong]), [0, 500_000, 1_000_000]);
+    // It says that it is in Seoul, and answers New York in 9 ms: one may lie about it, two of three do not.
+    let far: fn(&mut Site) = |site| site.from = Some("us-new-york".parse().unwrap());
+    let near: fn(&mut Site) = |site| site.from = Some("kr-seoul".parse().unwrap());
+    assert_eq!(with(&[far, near, near]), [1_000_000; 3]);
+    assert_eq!(with(&[far, far, near]), [0, 0, 1_000_000]);
+}
+
+#[test]
+fn hours_without_a_fault_are_good_ones() {
+    let published = honest(&[]);
+    let periods = usize::from(committees().span().periods);
+    assert_eq!(seen(Dimension::Health, &published), vec![Ppm::ONE; periods]);
+    // Nobody was there: nothing is known of it.
+    let silent = Published { heading: heading(), statements: rolls() };
+    assert!(seen(Dimension::Health, &silent).is_empty());
 }

@@ -221,7 +221,8 @@ fn roll(host: &Host, epoch: u64) -> Option<Statement> {
         return Some(Statement::Roll(Box::new(signed.clone())));
     }
     let (account, issued) = (host.delegation.clone(), outside::now());
-    let roll = Roll { epoch, issued, account, containers: containers.clone() };
+    let region = Some(host.config.region.clone());
+    let roll = Roll { epoch, issued, account, containers: containers.clone(), region };
     let signed = Signed::sign(&host.domain, &host.key, &roll).ok()?;
     *kept = Some((epoch, containers, signed.clone()));
     Some(Statement::Roll(Box::new(signed)))

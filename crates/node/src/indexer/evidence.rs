@@ -74,7 +74,7 @@ impl Evidence {
     }
 }
 
-/// Keeps what a challenge found, for the epoch of its minute; the answer to who sent it.
+/// Keeps what a challenge or a measurement found, for the epoch of its minute; the answer to who sent it.
 pub(super) async fn reported(indexer: &Indexer, minute: u64, statement: Statement) -> IndexReply {
     let Ok(epoch_seconds) = indexer.reports.epoch_seconds().await else { return told(Kept::Later) };
     let epoch = welkin_check::epoch_of(minute, epoch_seconds);
@@ -133,7 +133,7 @@ pub(super) async fn answer(indexer: &Indexer, peer: NodeId, statement: Statement
         Statement::Roll(roll) => take_roll(indexer, peer, roll, &statement).await,
         Statement::Lease(file) => take_lease(indexer, peer, file, &statement).await,
         Statement::Digests(digests) => digests::take(indexer, peer, digests, &statement).await,
-        Statement::Sheet(_) | Statement::Exam(_) => {
+        Statement::Sheet(_) | Statement::Exam(_) | Statement::Site(_) => {
             Err("findings are sent as sheets and reports, when they are made".to_owned())
         }
     };
@@ -167,6 +167,9 @@ async fn take_roll(
         indexer.reports.lists(roll.epoch, peer).await?
     } else {
         let fleet = indexer.fleet();
+        if roll.region.as_ref() != fleet.region_of(peer) {
+            return Err("the roll names another region than the host has announced".to_owned());
+        }
         roll.containers.iter().all(|(container, _)| fleet.has(peer, *container))
     };
     if !is_known {

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use welkin_check::place::{Coordinates, Sighting, is_refuted};
-use welkin_match::latency::place_of;
+use welkin_check::place::{Coordinates, is_refuted};
 use welkin_proto::Signed;
+use welkin_proto::epoch::Statement;
 use welkin_proto::index::IndexReply;
 use welkin_proto::site::{PlaceFinding, Site, SiteReport, SiteView};
 use welkin_types::{ContainerId, NodeId, Region};
 
 use super::Indexer;
 use crate::checker::COMMITTEE;
+use crate::epoch::{coordinates, sighting};
 
 /// The most containers that are remembered; of further ones nothing is kept.
 const CONTAINERS_MAX: usize = 200_000;
@@ -71,12 +72,6 @@ impl Sites {
     }
 }
 
-/// Where a region is, if it is a city of the table.
-fn coordinates(region: &Region) -> Option<Coordinates> {
-    let place = place_of(region)?;
-    Coordinates::new(place.latitude * 100_000, place.longitude * 100_000)
-}
-
 fn added_up(
     (host, container): (NodeId, ContainerId),
     claim: Option<Coordinates>,
@@ -102,12 +97,7 @@ fn added_up(
         is_wrong: false,
     };
     let wrong = sites().filter(|site| site.is_wrong).count();
-    let sightings: Vec<_> = sites()
-        .filter_map(|site| {
-            let from = coordinates(site.from.as_ref()?)?;
-            Some(Sighting { from, rtt_us: site.rtt_us.into() })
-        })
-        .collect();
+    let sightings: Vec<_> = sites().filter_map(sighting).collect();
     let place = match claim {
         Some(claim) if is_refuted(claim, &sightings, COMMITTEE) => PlaceFinding::Refuted,
         Some(_) if !sightings.is_empty() => PlaceFinding::Possible,
@@ -139,7 +129,8 @@ pub(super) async fn answer(
         return IndexReply::Refused(why.to_owned());
     }
     if indexer.sites.take(report) {
-        IndexReply::Reported
+        let statement = Statement::Site(Box::new(signed.clone()));
+        super::evidence::reported(indexer, minute, statement).await
     } else {
         IndexReply::Refused("there are too many containers already".to_owned())
     }

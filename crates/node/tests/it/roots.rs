@@ -126,6 +126,7 @@ impl Town {
                     issued: outside::now(),
                     account: paper.capability.operator.clone(),
                     containers: vec![(offer.id, offer.class.clone())],
+                    region: Some(paper.capability.region.clone()),
                 };
                 let signed = Signed::sign(&Domain::LOCAL, &key, &roll).unwrap();
                 let state = IndexRequest::State(Box::new(Statement::Roll(Box::new(signed))));

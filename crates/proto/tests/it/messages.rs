@@ -250,7 +250,7 @@ make_struct! {
     SiteView { host, container, checkers, wrong, site, place, minute }
     Verified { host, container, class, mmac_per_s, proved, failed, resident, absent, minute }
 
-    Roll { epoch, issued, account, containers }
+    Roll { epoch, issued, account, containers, region }
     Heading { version, domain, view }
     Mark { state, after_ms }
     RoundTrip { min_us, median_us }
@@ -347,8 +347,8 @@ make_enum! {
         13 => Cosigns(a), 14 => Containers(a), 15 => RootWords(a), 16 => Words(a),
         17 => NotListed(a),
     }
-    Statement [5] {
-        0 => Roll(a), 1 => Sheet(a), 2 => Exam(a), 3 => Lease(a), 4 => Digests(a),
+    Statement [6] {
+        0 => Roll(a), 1 => Sheet(a), 2 => Exam(a), 3 => Site(a), 4 => Lease(a), 5 => Digests(a),
     }
     Side [3] { 0 => Host, 1 => Buyer, 2 => Checker }
     Seal [3] { 0 => Host(a), 1 => Buyer(a), 2 => Checker(a, b) }

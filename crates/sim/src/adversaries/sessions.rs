@@ -117,7 +117,6 @@ fn note(card: &mut Card, at: u64, quality: Ppm, is_mystery: bool) {
         Dimension::Start,
         Dimension::Network,
         Dimension::Health,
-        Dimension::Security,
     ] {
         for _ in 0..3 {
             card.observe(dimension, at, Ppm::ONE, 1_000_000);

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use welkin_proto::Domain;
 use welkin_proto::digest::{DigestError, Head, Series, SessionDigests, Side};
-use welkin_types::{AccountId, ContainerId, LeaseId, NodeId};
+use welkin_types::{AccountId, LeaseId, NodeId};
 
+use super::findings::Parts;
 use super::{LeaseSeconds, Span, Unfit};
 
 const MINUTE_MS: u64 = 60_000;
@@ -63,7 +64,7 @@ impl Measured {
     pub(super) fn join(
         self,
         leases: &mut BTreeMap<(LeaseId, NodeId), LeaseSeconds>,
-        judges: impl Fn(&NodeId, &ContainerId) -> Result<(), Unfit>,
+        parts: &Parts,
         mut refuse: impl FnMut(Unfit, usize),
     ) {
         for ((lease, host, buyer, side, checker, _), mut said) in self.0 {
@@ -81,7 +82,7 @@ impl Measured {
                 continue;
             };
             let container = of.receipt.container;
-            if let Some(Err(why)) = checker.map(|checker| judges(&checker, &container)) {
+            if let Some(Err(why)) = checker.map(|checker| parts.judges(checker, container)) {
                 refuse(why, 1);
                 continue;
             }

@@ -1,15 +1,17 @@
 //! Published statements: order is without meaning, and what is not sound does not count.
 
 use proptest::prelude::*;
-use welkin_proto::check::{Report, Visit};
+use welkin_proto::check::{Report, Sheet, Visit};
 use welkin_proto::digest::Side;
-use welkin_proto::exam::ExamRefusal;
-use welkin_proto::settle::EpochView;
+use welkin_proto::epoch::Roll;
+use welkin_proto::exam::{ExamRefusal, Verdict as ExamVerdict};
+use welkin_proto::settle::{EpochView, Listed};
 use welkin_proto::{
     AccountKey, Delegation, Domain, Exit, LogSummary, Matched, NodeKey, Order, ReceiptAck,
-    SignedByAccount, StageTime, Usage, Voucher, Wipe, container_id,
+    ReceiptFile, Signed, SignedByAccount, StageTime, Usage, Voucher, Wipe, container_id,
+    container_ids, encode,
 };
-use welkin_types::{BasisPoints, Price, Reason, Usd};
+use welkin_types::{BasisPoints, LeaseState, Price, Reason, UnixMillis, Usd};
 
 use super::super::{Book, Cause, Emissions, Settled, Stream, settle};
 use super::*;
@@ -18,6 +20,7 @@ mod digests;
 mod matches;
 mod own;
 mod silence;
+mod sites;
 
 const EPOCH: u64 = 1_000;
 const SECONDS: u64 = 180;
@@ -56,7 +59,7 @@ fn roll(of: u8, containers: Vec<(ContainerId, Class)>) -> Statement {
 
 fn roll_at(at: u64, of: u8, by: u8, containers: Vec<(ContainerId, Class)>) -> Statement {
     let (account, issued) = (delegation(of, by), UnixMillis(at));
-    let roll = Roll { epoch: EPOCH, issued, account, containers };
+    let roll = Roll { epoch: EPOCH, issued, account, containers, region: None };
     Statement::Roll(Box::new(Signed::sign(&DOMAIN, &node(of), &roll).unwrap()))
 }
 

@@ -22,8 +22,15 @@ const OTHER_MAX: usize = u16::MAX as usize;
 /// earns nothing.
 const FEE_MICROS_PER_SECOND: u128 = 1;
 
-/// A capacity and its class.
-type Found = (u32, Option<u16>);
+/// What a licence's challenges of a container found.
+#[derive(Default)]
+struct Found {
+    /// Capacities and their classes.
+    classes: Vec<(u32, Option<u16>)>,
+    /// How often its memory was there, and how often it was not.
+    resident: u32,
+    absent: u32,
+}
 
 impl Gathered {
     /// The parameters and the evidence to settle with, by the classes that count and the capacity K of
@@ -103,33 +110,38 @@ impl Gathered {
         decided.map(verdict).collect()
     }
 
-    /// A licence's finding is the lower median of its challenges. A fair refusal is none.
+    /// A licence's finding is the lower median of its challenges, and no class where memory was missing
+    /// as often as it was there: most challenges do not look at it. A fair refusal is none.
     fn capacities(
         &self,
         roster: &Roster,
         terms: &Terms,
         number: impl Fn(&Class) -> u16,
     ) -> Vec<Capacity> {
-        let mut found: BTreeMap<(u32, u32), Vec<Found>> = BTreeMap::new();
+        let mut found: BTreeMap<(u32, u32), Found> = BTreeMap::new();
         for report in &self.exams {
             let licence = self.licence(roster, report.checker);
             let places = (roster.container(report.container), licence);
             let (Some(container), Some(licence)) = places else { continue };
-            let class = match &report.verdict {
-                ExamVerdict::Refused(why) if why.is_fair() => continue,
-                // It says nothing of a class.
-                ExamVerdict::Resident { .. } => continue,
-                verdict => proved_class(verdict).map(&number),
-            };
-            let capacity = class.map_or(0, |class| terms.capacity(class));
-            found.entry((container, licence)).or_default().push((capacity, class));
+            let of = found.entry((container, licence)).or_default();
+            match &report.verdict {
+                ExamVerdict::Refused(why) if why.is_fair() => (),
+                ExamVerdict::Resident { .. } => of.resident += 1,
+                ExamVerdict::NotResident => of.absent += 1,
+                verdict => {
+                    let class = proved_class(verdict).map(&number);
+                    of.classes.push((class.map_or(0, |class| terms.capacity(class)), class));
+                }
+            }
         }
-        let middle = |((container, licence), mut found): (_, Vec<_>)| {
-            found.sort_unstable();
-            let (_, class) = found[(found.len() - 1) / 2];
-            Capacity { container, licence, class }
+        let word = |((container, licence), mut of): (_, Found)| {
+            of.classes.sort_unstable();
+            let middle = of.classes.get(of.classes.len().saturating_sub(1) / 2);
+            let is_missing = of.absent > 0 && of.absent >= of.resident;
+            let class = if is_missing { None } else { middle?.1 };
+            Some(Capacity { container, licence, class })
         };
-        found.into_iter().map(middle).collect()
+        found.into_iter().filter_map(word).collect()
     }
 
     fn deliveries(&self, roster: &Roster) -> Vec<Delivery> {

@@ -3,7 +3,7 @@
 //! Each kind has a share of its own, so that what costs nothing to make fills no other's place: a
 //! stranger's receipts leave the room for probes untouched. Within the receipts no host takes the
 //! others' place: while less than half of the share is used, a host may have a sixteenth of it, and
-//! after that a 1 024th. What challenges find is charged to the host that it is about, for its owner may
+//! after that a 1 024th. What challenges and measurements find is charged to the host that it is about, for its owner may
 //! have checkers, too: a host may have a quarter of what is left, so that there is always some for the
 //! next one. Of n hosts with as much each has nearly its nth: all together n of n + 4 parts. And all of
 //! it is there only in the epoch's last period, of the n-th of 24 a share of n / 24: else who has spent
@@ -39,6 +39,7 @@ pub(super) enum Kind {
     Roll,
     Sheet,
     Exam,
+    Site,
     Lease,
     Digests,
 }
@@ -56,6 +57,7 @@ impl Kind {
             Self::Roll => (64, 1 << 18),
             Self::Sheet => (144, 1 << 20),
             Self::Exam => (32, 1 << 18),
+            Self::Site => (8, 1 << 16),
             Self::Lease => (64, 1 << 18),
             Self::Digests => (64, 1 << 19),
         };
@@ -122,6 +124,12 @@ impl Subject {
                 let parts: [&[u8]; 3] = [checker.as_bytes(), report.container.as_bytes(), &minute];
                 (Kind::Exam, report.host, hash(2, &parts))
             }
+            Statement::Site(signed) => {
+                let report = signed.read_unverified().ok()?;
+                let (checker, minute) = (report.checker, report.minute.to_be_bytes());
+                let parts: [&[u8]; 3] = [checker.as_bytes(), report.container.as_bytes(), &minute];
+                (Kind::Site, report.host, hash(7, &parts))
+            }
             Statement::Lease(file) => {
                 let order = &file.order.message;
                 let is_acked = [u8::from(file.ack.is_some())];
@@ -167,7 +175,9 @@ pub(super) fn enrolled(statement: &Statement) -> Vec<u64> {
             let Ok(sheet) = signed.read_unverified() else { return Vec::new() };
             sheet.visits.iter().map(|visit| place(visit.container())).collect()
         }
-        Statement::Exam(_) | Statement::Lease(_) | Statement::Digests(_) => Vec::new(),
+        Statement::Exam(_) | Statement::Site(_) | Statement::Lease(_) | Statement::Digests(_) => {
+            Vec::new()
+        }
     }
 }
 
@@ -223,7 +233,7 @@ impl Budget {
                 is_one_of_few && own.bytes + bytes <= of.released.of_author(share.bytes)
             }
             // Only who is assigned says these, each once for its matter; and whose, they may be both.
-            Kind::Exam => {
+            Kind::Exam | Kind::Site => {
                 let statements = of.released.of(share.statements.into());
                 let left = of.released.of(share.bytes).saturating_sub(used.bytes);
                 let others = statements.saturating_sub(used.statements.into());
@@ -253,7 +263,8 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Kind; 5] = [Kind::Roll, Kind::Sheet, Kind::Exam, Kind::Lease, Kind::Digests];
+    const ALL: [Kind; 6] =
+        [Kind::Roll, Kind::Sheet, Kind::Exam, Kind::Site, Kind::Lease, Kind::Digests];
 
     fn fill(budget: &mut Budget, kind: Kind, node: u64, bytes: u64) -> u32 {
         let of = Subject { kind, matter: 0, node, minute: None, released: Released::ALL };
@@ -283,7 +294,7 @@ mod tests {
         }
         assert!(host > 500, "{host}");
         // All others have their room.
-        for kind in [Kind::Roll, Kind::Sheet, Kind::Exam, Kind::Digests] {
+        for kind in [Kind::Roll, Kind::Sheet, Kind::Exam, Kind::Site, Kind::Digests] {
             let of = Subject { kind, matter: 0, node: 1, minute: None, released: Released::ALL };
             assert!(budget.has_room(of, 4_096), "{kind:?}");
         }
@@ -382,7 +393,7 @@ mod tests {
         /// Whatever comes: no kind has more than its share.
         #[test]
         fn no_kind_has_more_than_its_share(
-            all in prop::collection::vec((0..5_usize, 0..40_u64, 1..60_000_u64), 0..3_000),
+            all in prop::collection::vec((0..6_usize, 0..40_u64, 1..60_000_u64), 0..3_000),
         ) {
             let mut budget = Budget::default();
             for (kind, node, bytes) in all {

@@ -323,7 +323,7 @@ mod tests {
         let account = AccountKey::from_secret(&[9; 32]).unwrap();
         let account = SignedByAccount::sign(&Domain::LOCAL, &account, message).unwrap();
         let containers = vec![(container_id(host.id(), here.into()), Class::cpu(1_000))];
-        let roll = Roll { epoch: 7, issued: UnixMillis(1), account, containers };
+        let roll = Roll { epoch: 7, issued: UnixMillis(1), account, containers, region: None };
         let roll = Signed::sign(&Domain::LOCAL, &host, &roll).unwrap();
         assert!(write(&mut first, 7, &Statement::Roll(Box::new(roll))));
         assert_eq!(first.write(7, &silent(1, &[here])).unwrap(), Kept::Written);

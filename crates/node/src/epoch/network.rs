@@ -1,0 +1,74 @@
+//! What measurements say of a host's network and place.
+
+use std::collections::BTreeMap;
+
+use welkin_check::place::{Coordinates, Sighting, is_refuted};
+use welkin_check::score::{Dimension, Ppm};
+use welkin_ledger::epoch::Gathered;
+use welkin_match::latency::place_of;
+use welkin_proto::site::{Site, SiteReport};
+use welkin_types::{ContainerId, NodeId, Region};
+
+use super::card::{CHECK, Observation};
+
+/// A host that answers at none of the addresses that it names.
+const NOWHERE: Ppm = Ppm::new(500_000);
+
+/// Where a region is, if it is a city of the table.
+pub(crate) fn coordinates(region: &Region) -> Option<Coordinates> {
+    let place = place_of(region)?;
+    Coordinates::new(place.latitude * 100_000, place.longitude * 100_000)
+}
+
+/// How soon a host answered from where; nothing of a checker that does not say where it is.
+pub(crate) fn sighting(site: &Site) -> Option<Sighting> {
+    let from = coordinates(site.from.as_ref()?)?;
+    Some(Sighting { from, rtt_us: site.rtt_us.into() })
+}
+
+/// The measurements of a container, as observations of its score. A checker may lie about where it
+/// is: that light is too slow for a claim counts where more than half of a committee found it.
+pub(super) fn observe(gathered: &Gathered, container: ContainerId, all: &mut Vec<Observation>) {
+    let reports = || gathered.sites.iter().filter(|report| report.container == container);
+    let region = reports().next().and_then(|report| gathered.regions.get(&report.host));
+    let claim = region.and_then(coordinates);
+    let seen = |report: &SiteReport| Some((report.checker, sighting(&report.site)?));
+    // Each checker's soonest answer: nothing travels back in time.
+    let mut soonest: BTreeMap<NodeId, Sighting> = BTreeMap::new();
+    for (checker, sighting) in reports().filter_map(seen) {
+        let known = soonest.entry(checker).or_insert(sighting);
+        if sighting.rtt_us < known.rtt_us {
+            *known = sighting;
+        }
+    }
+    let sightings: Vec<_> = soonest.into_values().collect();
+    let claim = claim.filter(|claim| is_refuted(*claim, &sightings, gathered.committee.into()));
+    for report in reports() {
+        let is_far = claim.is_some_and(|claim| {
+            sighting(&report.site).is_some_and(|sighting| sighting.refutes(claim))
+        });
+        let (value, what) = found(&report.site, is_far);
+        let (at, by) = (report.minute.saturating_mul(60), report.checker.to_string());
+        let dimension = Dimension::Network;
+        all.push(Observation { at, dimension, value, weight_ppm: CHECK, what, by });
+    }
+}
+
+fn found(site: &Site, is_far: bool) -> (Ppm, String) {
+    let rate = |rate: Option<u32>| rate.map_or_else(|| "-".to_owned(), |rate| rate.to_string());
+    let (named, open) = (site.ports_named, site.ports_open);
+    let what = format!(
+        "{} us; {} KiB/s down, {} up, disk {} written, {} read; {open} of {named} addresses",
+        site.rtt_us,
+        rate(site.down_kib_s),
+        rate(site.up_kib_s),
+        rate(site.write_kib_s),
+        rate(site.read_kib_s),
+    );
+    match () {
+        () if site.is_wrong => (Ppm::ZERO, format!("what was sent or read is wrong; {what}")),
+        () if is_far => (Ppm::ZERO, format!("light is too slow for its region; {what}")),
+        () if named > 0 && open == 0 => (NOWHERE, what),
+        () => (Ppm::ONE, what),
+    }
+}
