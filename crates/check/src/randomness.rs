@@ -73,7 +73,7 @@ impl Randomness {
 
     /// What a member proves.
     pub const fn ticket(&self, member: u32) -> Ticket {
-        Ticket { seed: self.base, epoch: self.epoch, licence: member }
+        Ticket { seed: self.base, at: self.epoch, licence: member }
     }
 
     /// Takes a member's reveal. Again, it changes nothing.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use agree::{MEDIAN_MAX, OUTLIER, TRIM_PERCENT, agreed, outliers};
-pub use service::{METRICS, Metric, Minute, Service, ServiceKind, minute_quality, session_quality};
+pub use service::{METRICS, Metric, Service, ServiceKind};
 pub use session::{
     BOUND, CHECKERS_MIN, SILENT, Said, SessionQuality, checkers_agree, settled_value, side_value,
 };

@@ -279,7 +279,7 @@ fn honest(network: Network, assigned: Assigned, asked_once: bool, trials: &[Ende
 
 /// Hosts that are fast in challenges and slow in sessions.
 fn throttled(config: Config) -> Vec<Row> {
-    const WHY: &str = "a bad session costs delivery and grade, no stake";
+    const WHY: &str = "a buyer alone costs it ten points of a session and its grade, no stake";
     let half = (500, "half speed in sessions, the rest sold elsewhere");
     let tenth = (900, "nine tenths of the speed");
     let slow = (200, "a fifth of the speed");

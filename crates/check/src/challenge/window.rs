@@ -1,19 +1,19 @@
 //! Which containers are challenged in one window, so that nobody has one device for several.
 //!
-//! A challenge takes a second, so that challenges of two containers seldom meet by chance; and who
-//! shares a device may have registered it with several owners. So every challenge has a few partners
-//! of its class, drawn at random. A window in which somebody was slow is kept: its container is from
-//! then on challenged together with the same partners. If some of them share a device, somebody stays
-//! slow; if it was the network, all are fast the next times and the window is given up. Being in a
-//! kept window costs nobody anything: what counts is what each proves.
+//! A challenge takes a second, so that challenges of two containers seldom meet by chance. So every
+//! challenge has a few partners, drawn at random from those that the caller gives: nodes give the other
+//! containers of the same host and class, and only the simulation of adversaries all of a class, which
+//! would meet devices that are registered with several owners, too. A window in which somebody was slow is
+//! kept: its container is from then on challenged together with the same partners. If some of them share a
+//! device, somebody stays slow; if it was the network, all are fast the next times and the window is given
+//! up. A window counts as a whole, so that those who share a device can't take turns in being fast.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 use welkin_types::ContainerId;
 
-/// Partners of a challenge. With 72 challenges a day and one partner more or less, an L4 is at work
-/// for less than a hundredth of its time.
+/// Partners of a challenge.
 pub const PARTNERS: usize = 4;
 /// The most windows that are kept; the first ones by container go first.
 const KEPT_MAX: usize = 1 << 16;
@@ -27,21 +27,21 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Whom to challenge together with a container: those of its kept window, else some of its class
-    /// drawn by fresh random bytes.
+    /// Whom to challenge together with a container: those of its kept window, else some of these, drawn
+    /// by fresh random bytes.
     pub fn partners(
         &self,
         container: ContainerId,
-        of_class: &[ContainerId],
+        from: &[ContainerId],
         random: &[u8; 32],
     ) -> Vec<ContainerId> {
         if let Some((kept, _)) = self.kept.get(&container) {
             return kept.iter().copied().collect();
         }
         let mut partners = BTreeSet::new();
-        // Each number is drawn anew, so that a class of few ends, too.
+        // Each number is drawn anew, so that it ends where there are few, too.
         for number in 0..4 * u32::try_from(PARTNERS).unwrap_or(u32::MAX) {
-            if partners.len() == PARTNERS || of_class.is_empty() {
+            if partners.len() == PARTNERS || from.is_empty() {
                 break;
             }
             let hash = Sha256::new()
@@ -51,9 +51,9 @@ impl Windows {
                 .finalize();
             let mut first = [0; 8];
             first.copy_from_slice(&hash[..8]);
-            let count = u64::try_from(of_class.len()).unwrap_or(u64::MAX);
+            let count = u64::try_from(from.len()).unwrap_or(u64::MAX);
             let place = usize::try_from(u64::from_be_bytes(first) % count).unwrap_or(0);
-            partners.extend(of_class.get(place).filter(|other| **other != container));
+            partners.extend(from.get(place).filter(|other| **other != container));
         }
         partners.into_iter().collect()
     }

@@ -1,8 +1,8 @@
-//! How good a service was, minute by minute, from what buyer, host and checkers signed.
+//! What one side's minute of a service is worth, from what that side measured.
 
 use std::collections::BTreeMap;
 
-use super::{Ppm, agreed, geometric_mean};
+use super::{Ppm, geometric_mean};
 
 /// What kind of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,22 +94,21 @@ impl Service {
     }
 }
 
-/// What was measured in a minute, by each who signed: buyer, host, checkers.
+/// What one side measured in a minute. What the two of a session come to: `Said::quality`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Minute {
+pub(super) struct Minute {
     /// Seconds that the service was there, at most 60.
-    pub available_seconds: u32,
-    /// By metric, what each said.
-    pub measured: BTreeMap<Metric, Vec<u32>>,
+    pub(super) available_seconds: u32,
+    /// What was measured.
+    pub(super) measured: BTreeMap<Metric, u32>,
 }
 
-/// How good a minute was: the weighted geometric mean over the metrics that somebody measured, each
-/// with what was agreed of it, times the share of the minute that the service was there.
-pub fn minute_quality(kind: ServiceKind, minute: &Minute) -> Ppm {
+/// How good a minute was: the weighted geometric mean over the metrics that were measured, times the
+/// share of the minute that the service was there.
+pub(super) fn minute_quality(kind: ServiceKind, minute: &Minute) -> Ppm {
     let values = METRICS.iter().filter(|service| service.kind == kind).filter_map(|service| {
-        let said = minute.measured.get(&service.metric)?;
-        let said: Vec<_> = said.iter().map(|measured| service.value(*measured)).collect();
-        Some((agreed(&said)?, service.weight))
+        let measured = minute.measured.get(&service.metric)?;
+        Some((service.value(*measured), service.weight))
     });
     let mut values = values.peekable();
     let quality = match values.peek() {
@@ -118,11 +117,4 @@ pub fn minute_quality(kind: ServiceKind, minute: &Minute) -> Ppm {
     };
     let seconds = u64::from(minute.available_seconds.min(60));
     Ppm::of(u64::from(quality.ppm()) * seconds, 60_000_000)
-}
-
-/// How good a session was: the mean over its minutes. This is the quality that delivery earns by.
-pub fn session_quality(kind: ServiceKind, minutes: &[Minute]) -> Ppm {
-    let sum: u64 = minutes.iter().map(|m| u64::from(minute_quality(kind, m).ppm())).sum();
-    let count = u64::try_from(minutes.len()).unwrap_or(u64::MAX);
-    Ppm::of(sum, count.saturating_mul(1_000_000))
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use welkin_proto::digest::{Figures, MinuteDigest, Series, Side};
 
-use super::{Metric, Minute, Ppm, ServiceKind, agreed, minute_quality};
+use super::service::{Minute, minute_quality};
+use super::{Metric, Ppm, ServiceKind, agreed};
 
 /// How far a buyer alone moves the quality of a minute.
 pub const BOUND: Ppm = Ppm::new(100_000);
@@ -24,10 +25,8 @@ pub fn side_value(side: Side, digest: &MinuteDigest) -> Option<Ppm> {
     if digest.watched == 0 {
         return None;
     }
-    let mut measured: BTreeMap<Metric, Vec<u32>> = BTreeMap::new();
-    let mut add = |metric, value: Option<u32>| {
-        measured.extend(value.map(|value| (metric, vec![value])));
-    };
+    let mut measured: BTreeMap<Metric, u32> = BTreeMap::new();
+    let mut add = |metric, value: Option<u32>| measured.extend(value.map(|value| (metric, value)));
     let kind = match digest.figures {
         Figures::None => ServiceKind::Job,
         Figures::Job { throttled_milli, preempted_milli } => {

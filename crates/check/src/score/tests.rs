@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::service::{Minute, minute_quality};
 use super::*;
 use crate::challenge::{BAND, BAND_PERMILLE, LEARN_STEP_BP};
 
@@ -167,26 +168,22 @@ fn words_weigh_by_the_root_of_fees() {
 }
 
 #[test]
-fn minutes_and_sessions_have_a_quality() {
-    let minute = |measured: &[(Metric, &[u32])]| Minute {
+fn minutes_have_a_quality() {
+    let minute = |measured: &[(Metric, u32)]| Minute {
         available_seconds: 60,
-        measured: measured.iter().map(|(metric, said)| (*metric, said.to_vec())).collect(),
+        measured: measured.iter().copied().collect(),
     };
-    let good = minute(&[(Metric::FrameRate, &[990]), (Metric::ClickToPhoton, &[40, 50, 60])]);
+    let good = minute(&[(Metric::FrameRate, 990), (Metric::ClickToPhoton, 50)]);
     assert_eq!(minute_quality(ServiceKind::Stream, &good), Ppm::ONE);
-    // The host's word alone against two others.
-    let lied = minute(&[(Metric::ClickToPhoton, &[10, 180, 180])]);
-    assert_eq!(minute_quality(ServiceKind::Stream, &lied), Ppm::new(500_000));
-    let frozen = minute(&[(Metric::FrameRate, &[990]), (Metric::Freezes, &[6_000])]);
+    let late = minute(&[(Metric::ClickToPhoton, 180)]);
+    assert_eq!(minute_quality(ServiceKind::Stream, &late), Ppm::new(500_000));
+    let frozen = minute(&[(Metric::FrameRate, 990), (Metric::Freezes, 6_000)]);
     assert_eq!(minute_quality(ServiceKind::Stream, &frozen), Ppm::ZERO);
-    let half = Minute { available_seconds: 30, ..good.clone() };
+    let half = Minute { available_seconds: 30, ..good };
     assert_eq!(minute_quality(ServiceKind::Stream, &half), Ppm::new(500_000));
-    let slow = minute(&[(Metric::FirstToken, &[2_650]), (Metric::Tokens, &[900])]);
+    let slow = minute(&[(Metric::FirstToken, 2_650), (Metric::Tokens, 900)]);
     assert_eq!(minute_quality(ServiceKind::Inference, &slow), Ppm::new(707_107));
     assert_eq!(minute_quality(ServiceKind::Job, &minute(&[])), Ppm::ONE);
-    let session = session_quality(ServiceKind::Stream, &[good, half, frozen]);
-    assert_eq!(session, Ppm::new(500_000));
-    assert_eq!(session_quality(ServiceKind::Job, &[]), Ppm::ZERO);
 }
 
 /// Rows of the document's table whose head begins with these words.

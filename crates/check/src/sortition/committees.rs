@@ -97,7 +97,7 @@ impl Committees {
             .chain_update(self.seed)
             .chain_update(self.epoch.to_be_bytes())
             .chain_update(minute.to_be_bytes());
-        let ticket = Ticket { seed: seed.finalize().into(), epoch: minute, licence: listed.number };
+        let ticket = Ticket { seed: seed.finalize().into(), at: minute, licence: listed.number };
         Some((ticket, VrfPublic(listed.vrf)))
     }
 

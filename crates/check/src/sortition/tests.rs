@@ -11,7 +11,7 @@ fn key(number: u32) -> VrfKey {
 }
 
 fn ticket(licence: u32) -> Ticket {
-    Ticket { seed: [5; 32], epoch: 7, licence }
+    Ticket { seed: [5; 32], at: 7, licence }
 }
 
 /// There is one output: a checker can't try until it likes whom it visits.
@@ -31,9 +31,7 @@ fn a_proof_is_its_holders_for_one_ticket_and_as_it_was_made() {
     let (proof, output) = key(3).prove(&ticket(3), RANDOM);
     assert_eq!(proof.verify(&key(3).public(), &ticket(3)), Some(output));
     assert_eq!(proof.verify(&key(4).public(), &ticket(3)), None);
-    for other in
-        [ticket(4), Ticket { epoch: 8, ..ticket(3) }, Ticket { seed: [6; 32], ..ticket(3) }]
-    {
+    for other in [ticket(4), Ticket { at: 8, ..ticket(3) }, Ticket { seed: [6; 32], ..ticket(3) }] {
         assert_eq!(proof.verify(&key(3).public(), &other), None);
     }
     for place in 0..PROOF_BYTES {

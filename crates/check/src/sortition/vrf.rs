@@ -19,10 +19,10 @@ const OUTPUT: &[u8] = b"welkin/sortition/output/1";
 /// What is proven about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// The epoch's seed.
+    /// What the draw comes from: of an epoch's seed and a minute, or what a round of randomness begins with.
     pub seed: [u8; 32],
-    /// The epoch.
-    pub epoch: u64,
+    /// What is drawn for: a minute since 1970, or the epoch of a round of randomness.
+    pub at: u64,
     /// The licence: who runs several with one key has other tasks for each.
     pub licence: u32,
 }
@@ -31,7 +31,7 @@ impl Ticket {
     fn bytes(&self) -> [u8; 44] {
         let mut bytes = [0; 44];
         bytes[..32].copy_from_slice(&self.seed);
-        bytes[32..40].copy_from_slice(&self.epoch.to_be_bytes());
+        bytes[32..40].copy_from_slice(&self.at.to_be_bytes());
         bytes[40..].copy_from_slice(&self.licence.to_be_bytes());
         bytes
     }

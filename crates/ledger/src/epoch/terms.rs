@@ -1,4 +1,5 @@
-//! By which numbers an epoch is settled. All of them are parameters that a vote can change.
+//! By which numbers an epoch is settled. They are the program's: whoever settles by others signs
+//! something else ([`Terms::digest`] stands in it), and no vote changes them yet.
 
 use alloy_primitives::U256;
 use serde::{Deserialize, Serialize};

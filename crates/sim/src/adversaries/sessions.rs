@@ -1,34 +1,41 @@
 //! Sessions: hosts that throttle once they are checked, and buyers that blame the host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::zip;
 
 use alloy_primitives::U256;
 use welkin_check::health::{attribute, read_line};
 use welkin_check::score::{
-    Card, Dimension, Metric, Minute, Ppm, ServiceKind, payer_weight, session_quality,
+    Card, Dimension, Ppm, Said, SessionQuality, checkers_agree, payer_weight,
 };
 use welkin_ledger::epoch::{
     Book, Capacity, Cause, Charge, Container, Conviction, Delivery, Emissions, Evidence, Fault,
     Licence, Offence, PenaltyRefusal, Roster, Rules, Verdict, settle,
 };
 use welkin_match::synth::Chance;
-use welkin_types::{AccountId, ContainerId, LeaseId};
+use welkin_proto::digest::{Figures, MinuteDigest, Series, Side};
+use welkin_types::{AccountId, ContainerId, LeaseId, NodeId, UnixMillis};
 
 use super::hardware::{kdays, number, stake, terms};
 
 /// Sessions of an hour that a host has in a day.
 const A_DAY: u8 = 12;
-/// Ordinary sessions are judged by two; so many in a hundred are a checker's.
+/// So many in a hundred are a checker's, of so many checkers.
 const MYSTERY_PERCENT: u32 = 5;
+const CHECKERS: u32 = 64;
+/// Minutes that stand for a session's hour: all of them are alike.
+const MINUTES: u32 = 6;
 /// What a buyer pays in fees for its hour, in USD micros.
 const FEE_MICROS: u64 = 400_000;
+/// Tokens a second of a host that does what its class does, in thousandths.
+const WHOLE: u16 = 1_000;
 const CLASS: &str = "h100-sxm-80";
 
 /// How sessions go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Service {
     /// Tokens a second that the host gives, in thousandths of what its class does.
-    pub(super) tokens: u32,
+    pub(super) tokens: u16,
     /// In so many of a hundred sessions the buyer says that nothing worked.
     pub(super) blames_percent: u32,
 }
@@ -48,6 +55,43 @@ pub struct Served {
     pub refused: u32,
 }
 
+/// Who has a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guest {
+    /// A buyer that signs what it measured.
+    Buyer,
+    /// A buyer that signs that nothing worked.
+    Blamer,
+    /// A checker.
+    Checker(u32),
+}
+
+impl Guest {
+    fn draw(chance: &mut Chance, blames_percent: u32) -> Self {
+        let is_blamed = chance.below(100) < blames_percent;
+        let is_mystery = chance.below(100) < MYSTERY_PERCENT;
+        match (is_mystery, is_blamed) {
+            (true, _) => Self::Checker(chance.below(CHECKERS)),
+            (false, true) => Self::Blamer,
+            (false, false) => Self::Buyer,
+        }
+    }
+
+    /// What it signs. Of a checker's session, which is a job, only availability is valued.
+    fn says(self, tokens: u16) -> Series {
+        let served = |first_token_ms, tokens, errors| Figures::Inference {
+            first_token_ms: Some(first_token_ms),
+            tokens_milli: Some(tokens),
+            errors_milli: Some(errors),
+        };
+        match self {
+            Self::Buyer => series(Side::Buyer, served(200, tokens, 0)),
+            Self::Blamer => series(Side::Buyer, served(60_000, 0, WHOLE)),
+            Self::Checker(_) => series(Side::Checker, Figures::None),
+        }
+    }
+}
+
 /// Plays so many days.
 pub(super) fn play(service: Service, days: u32, seed: u64) -> Served {
     let mut chance = Chance::new(seed);
@@ -57,60 +101,90 @@ pub(super) fn play(service: Service, days: u32, seed: u64) -> Served {
     let mut record = Conviction::default();
     let terms = terms(3);
     for day in 0..days {
-        let mut deliveries = [Vec::new(), Vec::new()];
-        for session in 0..A_DAY {
-            let at = u64::from(day) * 86_400 + u64::from(session) * 3_600;
-            let is_blamed = chance.below(100) < service.blames_percent;
-            let is_mystery = chance.below(100) < MYSTERY_PERCENT;
-            let is_blamed = is_blamed && !is_mystery;
-            let quality = quality(service.tokens, is_blamed);
-            let good = self::quality(1_000, false);
-            qualities += u64::from(quality.ppm()) / 1_000;
+        let draw = |_| Guest::draw(&mut chance, service.blames_percent);
+        let guests: Vec<_> = (0..A_DAY).map(draw).collect();
+        // The twin has the same guests, and nobody blames it.
+        let blameless = |guest: &Guest| match guest {
+            Guest::Blamer => Guest::Buyer,
+            Guest::Buyer | Guest::Checker(_) => *guest,
+        };
+        let of_twin: Vec<_> = guests.iter().map(blameless).collect();
+        let (own, good) = (settled(&guests, service.tokens), settled(&of_twin, WHOLE));
+        for (hour, (guest, (own, good))) in (0..).zip(zip(&guests, zip(&own, &good))) {
+            let at = u64::from(day) * 86_400 + hour * 3_600;
+            qualities += u64::from(own.settled.ppm()) / 1_000;
             count += 1;
-            note(&mut card, at, quality, is_mystery);
-            note(&mut twin, at, good, is_mystery);
+            note(&mut card, at, *guest, own);
+            note(&mut twin, at, *guest, good);
             let grade = |card: &Card| card.explain(at).grade;
             if grade(&card) > grade(&twin) && served.found_session.is_none() {
                 served.found_session = Some(count);
             }
-            if is_blamed {
-                let lease = day * u32::from(A_DAY) + u32::from(session);
-                match charge(&mut record, lease) {
+            if *guest == Guest::Blamer {
+                match charge(&mut record, count - 1) {
                     Ok(_) => served.charged += 1,
                     Err(_) => served.refused += 1,
                 }
             }
-            for (list, quality) in deliveries.iter_mut().zip([quality, good]) {
-                list.push((session, quality));
-            }
         }
-        let [own, other] = deliveries;
         earned += paid(&terms, &own);
-        honest += paid(&terms, &other);
+        honest += paid(&terms, &good);
     }
     served.earned_permille = earned * 1_000 / honest.max(1);
     served.quality_permille = qualities / u64::from(count.max(1));
     served
 }
 
-/// A session's quality from what buyer and host signed, in mystery sessions a checker for the buyer.
-fn quality(tokens: u32, is_blamed: bool) -> Ppm {
-    let host = 1_000;
-    let buyer = if is_blamed { 0 } else { tokens };
-    let measured = BTreeMap::from([
-        (Metric::Tokens, vec![buyer, host]),
-        (Metric::FirstToken, vec![if is_blamed { 60_000 } else { 200 }, 200]),
-        (Metric::Errors, vec![if is_blamed { 1_000 } else { 0 }, 0]),
-    ]);
-    let minute = Minute { available_seconds: 60, measured };
-    session_quality(ServiceKind::Inference, &vec![minute; 6])
+/// What the sessions of a day come to, when its epoch is settled. A host has no source for figures of
+/// inference: it says that it was there.
+fn settled(guests: &[Guest], tokens: u16) -> Vec<SessionQuality> {
+    let host = series(Side::Host, Figures::None);
+    let of = |guest: &Guest, checkers| {
+        let own = guest.says(tokens);
+        Said { host: vec![&host], buyer: vec![&own] }.quality(0..MINUTES, checkers)
+    };
+    // One word each: a checker's sessions on one container are all alike here.
+    let found: BTreeMap<u32, Ppm> = guests
+        .iter()
+        .filter_map(|guest| match guest {
+            Guest::Checker(number) => Some((*number, of(guest, None).buyer?)),
+            Guest::Buyer | Guest::Blamer => None,
+        })
+        .collect();
+    let checkers = checkers_agree(&found.into_values().collect::<Vec<_>>());
+    guests.iter().map(|guest| of(guest, checkers)).collect()
 }
 
-fn note(card: &mut Card, at: u64, quality: Ppm, is_mystery: bool) {
-    let weight = if is_mystery { 1_000_000 } else { payer_weight(FEE_MICROS) };
-    card.observe(Dimension::Quality, at, quality, weight);
-    let ended = if quality >= Ppm::new(100_000) { Ppm::ONE } else { Ppm::ZERO };
-    card.observe(Dimension::Sessions, at, ended, weight);
+/// What a side measured of a session; its signature is taken for given.
+fn series(side: Side, figures: Figures) -> Series {
+    let minute = |minute| MinuteDigest {
+        minute,
+        watched: 60,
+        answered: 60,
+        round_trip: None,
+        loss: None,
+        figures,
+    };
+    Series {
+        lease: LeaseId::from_bytes([4; 16]),
+        host: NodeId::from_bytes([2; 32]),
+        buyer: AccountId::from_bytes([5; 20]),
+        side,
+        part: 0,
+        began: UnixMillis(0),
+        start: Vec::new(),
+        minutes: (0..MINUTES).map(minute).collect(),
+    }
+}
+
+fn note(card: &mut Card, at: u64, guest: Guest, quality: &SessionQuality) {
+    let (value, weight) = match guest {
+        Guest::Checker(_) => (quality.buyer.unwrap_or(quality.settled), 1_000_000),
+        Guest::Buyer | Guest::Blamer => (quality.settled, payer_weight(FEE_MICROS)),
+    };
+    card.observe(Dimension::Quality, at, value, weight);
+    // No lease is lost here, whatever its buyer says of it.
+    card.observe(Dimension::Sessions, at, Ppm::ONE, weight);
     for dimension in [
         Dimension::Availability,
         Dimension::Hardware,
@@ -157,7 +231,7 @@ const fn id() -> ContainerId {
 }
 
 /// What a day with these sessions earns, by settlement.
-fn paid(terms: &welkin_ledger::epoch::Terms, sessions: &[(u8, Ppm)]) -> u64 {
+fn paid(terms: &welkin_ledger::epoch::Terms, sessions: &[SessionQuality]) -> u64 {
     let class = number(CLASS);
     let owner = AccountId::from_bytes([1; 20]);
     let containers = vec![Container { id: id(), owner, class, is_staked: true }];
@@ -169,14 +243,14 @@ fn paid(terms: &welkin_ledger::epoch::Terms, sessions: &[(u8, Ppm)]) -> u64 {
         let online = (0..24).map(|period| Verdict::new(0, period, licence, true));
         evidence.verdicts.extend(online);
     }
-    evidence.deliveries = sessions
-        .iter()
+    evidence.deliveries = (0..A_DAY)
+        .zip(sessions)
         .map(|(period, quality)| Delivery {
             container: 0,
-            period: *period,
-            lease: LeaseId::from_bytes([*period; 16]),
+            period,
+            lease: LeaseId::from_bytes([period; 16]),
             seconds: 3_600,
-            quality_bp: quality.basis_points(),
+            quality_bp: quality.settled.basis_points(),
             indexer: 0,
             matched: 3_600,
         })

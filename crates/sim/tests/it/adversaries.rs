@@ -1,6 +1,19 @@
 //! Adversaries in a short form: whom the real rules find, whom they charge, whom they never do.
 
+use std::collections::BTreeMap;
+
 use welkin_sim::adversaries::{Assigned, Config, Habit, Row, Table, run};
+
+/// How many forms of each attack pay: neither more nor others.
+const PAYING: [(&str, u32); 7] = [
+    ("fake model", 2),
+    ("host and checkers collude", 1),
+    ("shared GPU", 3),
+    ("relayed challenge", 1),
+    ("answers `Busy`", 2),
+    ("sybil hosts", 2),
+    ("throttled after the check", 3),
+];
 
 /// One table for all that is asked of it: it takes seconds.
 #[test]
@@ -39,8 +52,11 @@ fn every_attack_loses_or_is_named(table: &Table) {
         let is_found = row.found_permille[2] == 1_000 || row.assigned == Some(Assigned::Privately);
         assert!(is_found || row.known.is_some(), "not found, and nobody named it: {row:?}");
     }
-    let paying = table.rows.iter().filter(|row| row.pays()).count();
-    assert!(paying <= 13, "{paying} attacks pay");
+    let mut paying = BTreeMap::new();
+    for row in table.rows.iter().filter(|row| row.pays()) {
+        *paying.entry(row.attack).or_default() += 1;
+    }
+    assert_eq!(paying, BTreeMap::from(PAYING));
 }
 
 fn a_fake_is_found_within_a_day_and_loses_its_stake(table: &Table) {
@@ -71,6 +87,9 @@ fn honest_hosts_on_bad_networks_are_left_alone(table: &Table) {
     for (percent, served) in &table.blamed {
         assert_eq!(served.charged, 0, "{percent} % blamed: {served:?}");
         assert!(*percent < 20 || served.quality_permille < 1_000, "{percent} %: {served:?}");
+        // A buyer alone takes ten points of a session, and delivery is half of what is earned.
+        assert!(served.quality_permille >= 900, "{percent} %: {served:?}");
+        assert!(served.earned_permille >= 950, "{percent} %: {served:?}");
     }
     // Nobody lies: no true claim of place falls; and never by all of a day together.
     for (city, liars, claim) in table.claims.iter().filter(|(city, ..)| *city == "Frankfurt") {
