@@ -30,6 +30,7 @@ mod matrix;
 mod merkle;
 mod prover;
 pub mod residency;
+mod standard;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -47,5 +48,6 @@ pub use matrix::{
 };
 pub use merkle::{Opening, Tree, leaf};
 pub use prover::{Prover, ProverInput, ProverOutput, ProverRefusal};
+pub use standard::{device_bytes, opened_rows, standard_look, standard_work};
 pub use verify::{Cost, Fraud, PRIME, Secret, rows_for, verify};
 pub use window::{PARTNERS, Windows};

@@ -8,26 +8,40 @@
 const SHARE_BP: u64 = 100;
 /// The most time that is saved up, in microseconds: five seconds, earned in eight minutes.
 const SAVED_US_MAX: u64 = 5_000_000;
+/// One checker has a third of both: as many come to a container in a minute, on average.
+const CHECKERS: u64 = 3;
 
-/// One container's time for challenges.
+/// One device's time for challenges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     share_bp: u64,
+    saved_us_max: u64,
     /// What is left, in microseconds of work times 10,000; below zero after a long challenge.
     left: i128,
     now_us: u64,
 }
 
 impl Default for Budget {
+    /// All of a device's time for challenges, with all saved up that can be.
     fn default() -> Self {
-        Self::new(SHARE_BP)
+        Self::new(SHARE_BP, SAVED_US_MAX)
     }
 }
 
 impl Budget {
-    /// A budget of so many ten-thousandths of the time, with all saved up that can be.
-    pub fn new(share_bp: u64) -> Self {
-        Self { share_bp, left: most(), now_us: 0 }
+    /// What one checker may have of it, so that none takes all.
+    pub fn of_checker() -> Self {
+        Self::new(SHARE_BP / CHECKERS, SAVED_US_MAX / CHECKERS)
+    }
+
+    fn new(share_bp: u64, saved_us_max: u64) -> Self {
+        Self { share_bp, saved_us_max, left: most(saved_us_max), now_us: 0 }
+    }
+
+    /// Whether all is saved up that can be: then it is as a new one.
+    pub fn is_whole(&mut self, now_us: u64) -> bool {
+        self.pass(now_us);
+        self.left == most(self.saved_us_max)
     }
 
     /// Whether a challenge may begin now.
@@ -47,12 +61,12 @@ impl Budget {
         let passed = now_us.saturating_sub(self.now_us);
         self.now_us = self.now_us.max(now_us);
         let grown = i128::from(passed) * i128::from(self.share_bp);
-        self.left = (self.left + grown).min(most());
+        self.left = (self.left + grown).min(most(self.saved_us_max));
     }
 }
 
-fn most() -> i128 {
-    i128::from(SAVED_US_MAX) * 10_000
+fn most(saved_us_max: u64) -> i128 {
+    i128::from(saved_us_max) * 10_000
 }
 
 #[cfg(test)]
@@ -80,6 +94,22 @@ mod tests {
                 prop_assert!(spent <= now / 100 + 1 + SAVED_US_MAX + longest);
             }
         }
+    }
+
+    #[test]
+    fn a_checker_has_a_third_of_it() {
+        let mut budget = Budget::of_checker();
+        assert!(budget.is_whole(0));
+        // Without end, an hour long, always for a second.
+        let spent = (0..3_600).filter(|second| {
+            let now = second * 1_000_000;
+            let may = budget.may_begin(now);
+            budget.spend(now, if may { 1_000_000 } else { 0 });
+            may
+        });
+        assert_eq!(spent.count(), 14);
+        assert!(!budget.is_whole(3_600_000_000));
+        assert!(budget.is_whole(4_600_000_000));
     }
 
     #[test]

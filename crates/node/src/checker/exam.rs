@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::debug;
 use welkin_check::challenge::{
     ClassTable, Cost, Device, ExamInput, ExamOutput, Examiner, ExaminerConfig, Fraud, MatchedClass,
-    Opening, Outcome, Secret, Shape,
+    Opening, Outcome, Secret, Shape, device_bytes, opened_rows, standard_work,
 };
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
 use welkin_proto::exam::{
@@ -26,13 +26,8 @@ use crate::{CallError, outside};
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Round trips that are measured; the least counts.
 const PINGS: u32 = 4;
-/// Rows opened in all: of work with 1 wrong row in 20, one in a million passes.
-const ROWS: u32 = 271;
 /// The least time that work may take, for what is not work: scheduling, a first allocation.
 const LIMIT_US_LEAST: u64 = 1_000_000;
-/// The work of a container without GPUs, and of a GPU: rows and columns, rounds.
-const CPU_WORK: (u32, u32) = (512, 2);
-const GPU_WORK: (u32, u32) = (8_192, 16);
 /// How long an examination may take in all: a host that goes silent does not hold a checker up.
 const EXAM_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long it may take until all streams are open on which the work is handed over.
@@ -68,29 +63,30 @@ impl Target {
         }
     }
 
-    /// The smallest memory of its devices, in bytes, and how many there are.
-    pub(super) fn devices(&self) -> (u64, u32) {
-        let gpus = &self.resources.gpus;
-        let least = gpus.iter().map(|gpu| gpu.vram_bytes).min();
-        let count = u32::try_from(gpus.len()).unwrap_or(u32::MAX).clamp(1, DEVICES_MAX);
-        (least.unwrap_or(self.resources.memory_bytes), count)
+    /// How many of its devices are challenged.
+    pub(super) fn devices(&self) -> u32 {
+        let count = u32::try_from(self.resources.gpus.len());
+        count.unwrap_or(u32::MAX).clamp(1, DEVICES_MAX)
     }
 
     /// What each of its devices has to do.
     fn shape(&self) -> Option<Shape> {
-        let (bytes, _) = self.devices();
-        let (n, rounds) = if self.resources.gpus.is_empty() { CPU_WORK } else { GPU_WORK };
-        Shape::new(n.min(Shape::n_for_bytes(bytes / 2)), rounds)
+        standard_work(&self.resources)
+    }
+
+    /// The memory of each of its devices.
+    fn memory_mib(&self) -> u64 {
+        device_bytes(&self.resources) >> 20
     }
 }
 
 /// Those that are challenged together with a container: of its class, with the same work, so that its rows
 /// are as many, and no more of them than a host serves at once.
 pub(super) fn fitting(target: &Target, beside: &[Target]) -> Vec<Target> {
-    let (mut devices, shape) = (target.devices().1, target.shape());
+    let (mut devices, shape) = (target.devices(), target.shape());
     let fits = |other: &&Target| {
         let is_like = other.class == target.class && other.shape() == shape;
-        let count = other.devices().1;
+        let count = other.devices();
         let has_room = is_like && devices + count <= WINDOW_DEVICES_MAX;
         devices += if has_room { count } else { 0 };
         has_room
@@ -185,9 +181,8 @@ pub async fn examine_all(
     let device =
         |of: &Target, index| Device { host, container: of.container, index, shape, limit_us };
     let devices: Vec<_> =
-        all.flat_map(|of| (0..of.devices().1).map(move |index| device(of, index))).collect();
-    let rows = ROWS.div_ceil(shape.rounds());
-    let config = ExaminerConfig { rows, ..ExaminerConfig::default() };
+        all.flat_map(|of| (0..of.devices()).map(move |index| device(of, index))).collect();
+    let config = ExaminerConfig { rows: opened_rows(shape), ..ExaminerConfig::default() };
     let secret = Secret::new(outside::random());
     let examiner = Examiner::new(config, outside::random(), secret, devices.clone());
     let mut exam = Exam {
@@ -484,13 +479,10 @@ impl Exam<'_> {
                 }
             }
         }
-        let class = |rate| {
-            let (bytes, _) = self.target.devices();
-            match table.matched(&self.target.class, rate, bytes >> 20) {
-                MatchedClass::Claimed => Some(self.target.class.clone()),
-                MatchedClass::Lower(lower) => Some(lower),
-                MatchedClass::None => None,
-            }
+        let class = |rate| match table.matched(&self.target.class, rate, self.target.memory_mib()) {
+            MatchedClass::Claimed => Some(self.target.class.clone()),
+            MatchedClass::Lower(lower) => Some(lower),
+            MatchedClass::None => None,
         };
         let verdict = verdict
             .unwrap_or_else(|| Verdict::Proved { mmac_per_s: slowest, class: class(slowest) });
@@ -528,14 +520,13 @@ impl Exam<'_> {
     /// Whether all others that were not excused proved the class, and the slowest rate of them.
     fn others(&self, table: &ClassTable) -> (bool, u64) {
         let (mut is_whole, mut slowest) = (true, u64::MAX);
-        let (bytes, _) = self.target.devices();
         for device in (0..self.devices.len()).filter(|device| !self.is_own(*device)) {
             let rate = match self.outcomes[device] {
                 Some(Ended::Early { is_excused: true }) => continue,
                 Some(Ended::With(Outcome::Met { mmac_per_s })) => mmac_per_s,
                 _ => 0,
             };
-            let matched = table.matched(&self.target.class, rate, bytes >> 20);
+            let matched = table.matched(&self.target.class, rate, self.target.memory_mib());
             is_whole &= matched == MatchedClass::Claimed;
             slowest = slowest.min(rate);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 use welkin_check::challenge::residency::{self, Fill, Probe, Session, Walk};
+use welkin_check::challenge::standard_look;
 use welkin_net::{Connection, RecvStream, SendStream};
 use welkin_proto::ALPN_EXAM;
 use welkin_proto::exam::{
@@ -63,11 +64,7 @@ pub async fn look(
     let host = target.addr.node;
     let caller = Caller::new(who.endpoint.clone(), target.addr.clone(), ALPN_EXAM);
     let (connection, way_us) = reach(who, &caller).await.map_err(ExamError::Unreachable)?;
-    let (bytes, count) = target.devices();
-    let mut session = match target.resources.gpus.is_empty() {
-        true => Session::for_processor(target.resources.cpu_milli.div_ceil(1_000), bytes),
-        false => Session::for_gpu(bytes),
-    };
+    let mut session = standard_look(&target.resources);
     if let Some(slack) = pace.slack {
         session.slack_us = u64::try_from(slack.as_micros()).unwrap_or(u64::MAX);
     }
@@ -75,7 +72,7 @@ pub async fn look(
     if way_us > session.limit_us() / 4 {
         return Err(ExamError::Void);
     }
-    let device = u32::from_le_bytes(outside::random()) % count.max(1);
+    let device = u32::from_le_bytes(outside::random()) % target.devices();
     let looked = Look { target, minute, device, session, way_us, pace }.run(&connection).await;
     connection.close(0, b"done");
     let verdict = match looked {

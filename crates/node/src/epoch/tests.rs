@@ -212,7 +212,8 @@ fn measurements_are_of_the_network() {
         values.into_iter().map(Ppm::ppm).collect::<Vec<_>>()
     };
     assert_eq!(with(&[]), [0; 0]);
-    let (good, lost): (fn(&mut Site), fn(&mut Site)) = (|_| (), |site| site.ports_open = 0);
+    let good: fn(&mut Site) = |_| ();
+    let lost: fn(&mut Site) = |site| site.ports_open = 0;
     let wrong: fn(&mut Site) = |site| site.is_wrong = true;
     assert_eq!(with(&[good, lost, wrong]), [0, 500_000, 1_000_000]);
     // It says that it is in Seoul, and answers New York in 9 ms: one may lie about it, two of three do not.

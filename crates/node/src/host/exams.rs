@@ -39,6 +39,8 @@ const DEVICES_MAX: u32 = 64;
 const GIVEN_MAX: usize = 16_384;
 /// For how many minutes they are.
 const GIVEN_MINUTES: u64 = 8;
+/// The most checkers' parts of devices' time that are remembered.
+const PARTS_MAX: usize = 16_384;
 /// The most memory that a challenge takes of a processor's.
 const CPU_BYTES_MAX: u64 = 1 << 30;
 
@@ -91,6 +93,8 @@ struct Inner {
     numbers: BTreeMap<ContainerId, u32>,
     /// By device: all of a container may be asked in one window.
     budgets: BTreeMap<u32, Budget>,
+    /// What each checker may have of them, but those of whom all is there.
+    parts: BTreeMap<(u32, NodeId), Budget>,
     under_way: BTreeMap<u32, (ContainerId, Stop)>,
     given: BTreeMap<(u64, NodeId, ContainerId, u32), ()>,
 }
@@ -113,6 +117,7 @@ struct Wanted {
 struct Taken<'a> {
     exams: &'a Exams,
     number: u32,
+    checker: NodeId,
     stop: Stop,
     /// When the device began what it is at, in microseconds; 0 while it waits for the checker.
     since: AtomicU64,
@@ -137,6 +142,7 @@ impl Exams {
             disk: Allowance::new(DISK_BYTES_A_DAY),
             prover: Prover::new(memory.collect(), PER_HOUR.max(PER_CONTAINER * numbers.len())),
             budgets: BTreeMap::new(),
+            parts: BTreeMap::new(),
             numbers,
             under_way: BTreeMap::new(),
             given: BTreeMap::new(),
@@ -292,8 +298,14 @@ impl Exams {
             return Err(ExamRefusal::TooLarge);
         }
         let number = first + work.device;
-        if !inner.budgets.entry(number).or_default().may_begin(now) {
+        inner.parts.retain(|_, part| !part.is_whole(now));
+        let mut part = inner.parts.get(&(number, checker)).copied();
+        let is_left = part.as_mut().is_none_or(|part| part.may_begin(now));
+        if !inner.budgets.entry(number).or_default().may_begin(now) || !is_left {
             return Err(ExamRefusal::TooMany);
+        }
+        if part.is_none() && inner.parts.len() >= PARTS_MAX {
+            return Err(ExamRefusal::Busy);
         }
         let key = (work.minute, checker, work.container, work.device);
         inner.may_give(&key, number)?;
@@ -313,7 +325,7 @@ impl Exams {
         let stop = Stop::default();
         inner.under_way.insert(number, (work.container, stop.clone()));
         let (since, spent) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Taken { exams: self, number, stop, since, spent })
+        Ok(Taken { exams: self, number, checker, stop, since, spent })
     }
 }
 
@@ -401,6 +413,8 @@ impl Drop for Taken<'_> {
         inner.handle(now, stopped);
         let spent = self.spent.load(Ordering::Relaxed);
         inner.budgets.entry(self.number).or_default().spend(now, spent);
+        let part = inner.parts.entry((self.number, self.checker));
+        part.or_insert_with(Budget::of_checker).spend(now, spent);
     }
 }
 

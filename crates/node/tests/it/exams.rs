@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use welkin_check::challenge::residency::{Fill, Probe, Walk, walk};
-use welkin_check::challenge::{ClassRate, ClassTable, Product, Shape, commit};
+use welkin_check::challenge::{ClassRate, ClassTable, Product, Shape, commit, standard_look};
 use welkin_check::sortition::VrfKey;
 use welkin_net::{Connection, Endpoint, RecvStream, SendStream};
 use welkin_node::checker::{ExamError, Pace, Target, Who, examine, examine_all, look};
@@ -125,6 +125,9 @@ async fn strangers_and_floods_are_refused_and_counted() {
         ExamWork { rounds: 0, ..good },
         ExamWork { rounds: u32::MAX, ..good },
         ExamWork { n: 100_000, ..good },
+        // A row, a column, a round more than checkers ask for.
+        ExamWork { n: 513, ..good },
+        ExamWork { rounds: 3, ..good },
         ExamWork { device: 1, ..good },
         ExamWork { device: u32::MAX, ..good },
     ] {
@@ -159,7 +162,9 @@ pub(crate) fn two_minutes() -> [u64; 2] {
 async fn a_checker_that_asks_for_nonsense_is_refused() {
     let world = World::start().await;
     let who = checker(&world, 20).await;
-    for (n, rounds) in (10..).zip([vec![vec![64]], vec![], vec![vec![0; 5_000]]]) {
+    for (n, rounds) in
+        (10..).zip([vec![vec![64]], vec![], vec![vec![0; 5_000]], vec![vec![0; 272]]])
+    {
         let host = world.host(n).await;
         let target = target(&host);
         let caller = Caller::new(who.endpoint.clone(), target.addr.clone(), ALPN_EXAM);
@@ -461,22 +466,23 @@ async fn memory_that_is_not_there_can_not_be_asked_for() {
     let target = target(&host);
     let caller = Caller::new(who.endpoint.clone(), target.addr.clone(), ALPN_EXAM);
     let connection = caller.connection().await.unwrap();
-    let [minute, beside] = two_minutes();
+    let minute = minute();
     let (container, seed) = (target.container, [1; 32]);
+    let most = standard_look(&target.resources);
     let good = FillWork { minute, container, device: 0, seed, units: 64, double_rounds: 8 };
     for bad in [
         FillWork { units: 0, ..good },
         FillWork { double_rounds: 0, ..good },
         FillWork { double_rounds: u32::MAX, ..good },
         FillWork { units: u32::MAX, ..good },
+        FillWork { units: most.units + 1, ..good },
+        FillWork { double_rounds: most.double_rounds + 1, ..good },
     ] {
         let (mut send, mut recv) = connection.open().await.unwrap();
         wire::send(&mut send, &ExamAsk::Fill(bad)).await.unwrap();
         let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
         assert_eq!(reply, ExamReply::Refused(ExamRefusal::TooLarge), "{bad:?}");
     }
-    // The last one was within the protocol, and counts as this minute's.
-    let good = FillWork { minute: beside, ..good };
     let (mut send, mut recv) = connection.open().await.unwrap();
     wire::send(&mut send, &ExamAsk::Fill(good)).await.unwrap();
     let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();

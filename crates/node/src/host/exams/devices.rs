@@ -8,6 +8,7 @@ use welkin_proto::exam::ExamRefusal;
 use welkin_types::ContainerId;
 
 use super::CPU_BYTES_MAX;
+use super::serve::offer;
 use crate::host::Host;
 use crate::outside;
 
@@ -67,8 +68,7 @@ impl Devices {
 
 /// The device that a challenge is for; opening it may take a while.
 pub(super) fn lend(host: &Host, container: ContainerId, device: u32) -> Result<Lent, ExamRefusal> {
-    let offer = host.containers.iter().find(|offer| offer.id == container);
-    let offer = offer.ok_or(ExamRefusal::TooLarge)?;
+    let offer = offer(host, container).ok_or(ExamRefusal::TooLarge)?;
     if !offer.resources.gpus.is_empty() {
         return gpu(host, container, device);
     }

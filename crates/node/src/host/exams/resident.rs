@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use welkin_check::challenge::residency::{Fill, Probe, Walk};
+use welkin_check::challenge::standard_look;
 use welkin_net::{RecvStream, SendStream};
 use welkin_proto::exam::{EXAM_PROBES_MAX, ExamProbe, ExamRefusal, ExamReply, FillWork, WalkEnd};
 use welkin_types::NodeId;
 
 use super::devices::{self, Lent};
-use super::serve::{Ended, WORK_TIMEOUT, say, stopped, why_not};
+use super::serve::{Ended, WORK_TIMEOUT, offer, say, stopped, why_not};
 use super::{Taken, Wanted};
 use crate::host::Host;
 use crate::wire;
@@ -26,10 +27,10 @@ pub(super) async fn resident(
     send: &mut SendStream,
     recv: &mut RecvStream,
 ) -> Result<(), Ended> {
-    if !work.is_bounded() {
-        return Err(Ended::Refused(ExamRefusal::TooLarge));
-    }
-    let FillWork { minute, container, device, seed, .. } = work;
+    let FillWork { minute, container, device, seed, units, double_rounds } = work;
+    let most = offer(host, container).map(|offer| standard_look(&offer.resources));
+    let most = most.filter(|most| units <= most.units && double_rounds <= most.double_rounds);
+    let most = most.filter(|_| work.is_bounded()).ok_or(Ended::Refused(ExamRefusal::TooLarge))?;
     let wanted = Wanted { minute, container, assigned: container, device, seed, shape: None };
     let taken = host.exams.take(host, checker, wanted).await.map_err(Ended::Refused)?;
     taken.begin_work();
@@ -48,7 +49,8 @@ pub(super) async fn resident(
             }
         };
         let Some(probe) = next else { break };
-        if !probe.is_bounded() {
+        let is_standard = probe.walkers <= most.walkers && probe.steps <= most.steps;
+        if !probe.is_bounded() || !is_standard {
             return Err(Ended::Refused(ExamRefusal::NothingToOpen));
         }
         taken.begin_work();

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
-use welkin_check::challenge::{Opening, ProverInput, ProverOutput, ProverRefusal, Shape};
+use welkin_check::challenge::{
+    Opening, ProverInput, ProverOutput, ProverRefusal, Shape, opened_rows, standard_work,
+};
 use welkin_kernels::{Commitment, KernelError, Stop, commit};
 use welkin_net::{Connection, RecvStream, SendStream};
-use welkin_proto::Signed;
 use welkin_proto::exam::{
     ExamAsk, ExamCommitment, ExamRefusal, ExamReply, ExamRows, ExamWork, OpenedRow,
 };
+use welkin_proto::{ContainerOffer, Signed};
 use welkin_types::{ContainerId, NodeId};
 
 use super::devices::{self, Lent};
@@ -145,10 +147,14 @@ async fn exam(
     send: &mut SendStream,
     recv: &mut RecvStream,
 ) -> Result<(), Ended> {
-    let shape = Shape::new(work.n, work.rounds).filter(|_| work.is_bounded());
     let ExamWork { minute, container, device, seed, .. } = work;
-    let shape = Some(shape.ok_or(Ended::Refused(ExamRefusal::TooLarge))?);
-    let wanted = Wanted { minute, container, assigned, device, seed, shape };
+    // More than honest checkers ask for would only cost their time.
+    let most = offer(host, container).and_then(|offer| standard_work(&offer.resources));
+    let shape = Shape::new(work.n, work.rounds).filter(|_| work.is_bounded()).filter(|shape| {
+        most.is_some_and(|most| shape.n() <= most.n() && shape.rounds() <= most.rounds())
+    });
+    let shape = shape.ok_or(Ended::Refused(ExamRefusal::TooLarge))?;
+    let wanted = Wanted { minute, container, assigned, device, seed, shape: Some(shape) };
     let taken = host.exams.take(host, checker, wanted).await.map_err(Ended::Refused)?;
     taken.begin_work();
     let computed = tokio::time::timeout(WORK_TIMEOUT, compute(host, work, &taken.stop)).await;
@@ -168,9 +174,18 @@ async fn exam(
         () = stopped(&taken.stop) => return Err(Ended::Refused(ExamRefusal::Ordered)),
     };
     // Each row may take a while to leave; a slow reader does not hold the device by that for hours.
+    let rows_max = usize::try_from(opened_rows(shape)).unwrap_or(usize::MAX);
+    if rows.rounds.iter().any(|round| round.len() > rows_max) {
+        return Err(Ended::Refused(ExamRefusal::NothingToOpen));
+    }
     let opened = open(&taken, checker, rows, (lent, commitment), send);
     let opened = tokio::time::timeout(OPEN_TIMEOUT, opened).await;
     opened.map_err(|_| WireError::Late(OPEN_TIMEOUT))?
+}
+
+/// What this host offers of that name.
+pub(super) fn offer(host: &Host, container: ContainerId) -> Option<&ContainerOffer> {
+    host.containers.iter().find(|offer| offer.id == container)
 }
 
 /// Does the work on a thread of its own.
