@@ -11,7 +11,8 @@
 use std::time::Instant;
 
 use welkin_check::challenge::{
-    Budget, ClassTable, Opening, Product, Secret, Shape, Tree, leaf, rows_of_product, verify,
+    Budget, ClassTable, Factor, Opening, Product, Secret, Seeds, Shape, Tree, leaf, opened_rows,
+    rows_of_product, verify,
 };
 use welkin_types::Class;
 
@@ -33,7 +34,7 @@ fn trial(number: u64, of: usize, rows: u32) -> bool {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&number.to_be_bytes());
     let secret = Secret::new(seed.map(|byte| byte ^ 0x5a));
-    let product = Product::compute(&seed, shape);
+    let product = Product::compute(&Factor::new(&seed, shape), &seed, shape);
     let mut all: Vec<Vec<i32>> = (0..256).map(|row| product.row(row).to_vec()).collect();
     let wrong = |index: &usize| of > 0 && index.is_multiple_of(of);
     (0..all.len()).filter(wrong).for_each(|index| all[index][0] ^= 1);
@@ -48,7 +49,7 @@ fn trial(number: u64, of: usize, rows: u32) -> bool {
 }
 
 /// Commits to some rows, with arbitrary leaves in place of the others: verifying costs the same.
-fn open(n: u32, numbers: &[u32], entries: &[i32]) -> ([[u8; 32]; 1], [Vec<Opening>; 1]) {
+fn open(n: u32, numbers: &[u32], entries: &[i32]) -> ([u8; 32], Vec<Opening>) {
     let mut leaves = vec![[0; 32]; usize::try_from(n).unwrap()];
     let rows = || numbers.iter().zip(entries.chunks_exact(entries.len() / numbers.len()));
     for (number, row) in rows() {
@@ -60,7 +61,26 @@ fn open(n: u32, numbers: &[u32], entries: &[i32]) -> ([[u8; 32]; 1], [Vec<Openin
         row: row.to_vec(),
         path: tree.path(*number),
     };
-    ([tree.root()], [rows().map(opening).collect()])
+    (tree.root(), rows().map(opening).collect())
+}
+
+/// Seconds that verifying a GPU's challenge takes, of all its rounds.
+fn whole_challenge_s(n: u32) -> f64 {
+    let shape = Shape::new(n, 16).unwrap();
+    let (mut seeds, secret) = (Seeds::first([3; 32]), Secret::new([4; 32]));
+    let (rows, factor) = (opened_rows(shape), Factor::new(seeds.b(), shape));
+    let (mut roots, mut openings) = (Vec::new(), Vec::new());
+    for round in 0..shape.rounds() {
+        let numbers = secret.rows(shape, round, rows);
+        let (root, opened) = open(n, &numbers, &factor.rows(seeds.a(), &numbers));
+        seeds = seeds.next(&root);
+        roots.push(root);
+        openings.push(opened);
+    }
+    drop(factor);
+    let begun = Instant::now();
+    verify(&[3; 32], shape, &roots, &secret, rows, &openings).unwrap();
+    begun.elapsed().as_secs_f64()
 }
 
 /// The share of a month, in percent, that a GPU works for checkers of which one always waits, by its
@@ -90,10 +110,11 @@ fn main() {
     let (seed, secret, rows) = ([1; 32], Secret::new([2; 32]), 271);
     let numbers = secret.rows(shape, 0, rows);
     let begun = Instant::now();
-    let entries = rows_of_product(&seed, shape, &numbers);
+    let entries = rows_of_product(&Seeds::first(seed), shape, &numbers);
     // All rows take as long each; making B is a small part.
     let prover = begun.elapsed().as_secs_f64() * f64::from(n) / numbers.len() as f64;
-    let (roots, openings) = open(n, &numbers, &entries);
+    let (root, openings) = open(n, &numbers, &entries);
+    let (roots, openings) = ([root], [openings]);
     drop(entries);
     reset_peak();
     let before = memory_mib("VmRSS:");
@@ -113,9 +134,11 @@ fn main() {
     println!("1 of 20 rows wrong, 64 of 256 opened: {} of 1000 accepted", accepted(20, 64));
     let false_accept = accepted(20, 135);
     println!(
-        "RESULT challenge prover_over_verifier={ratio} time_ratio={:.0} verifier_s={verifier:.3} verifier_rss_mib={rss} \
+        "RESULT challenge prover_over_verifier={ratio} time_ratio={:.0} verifier_s={verifier:.3} challenge_s={:.3} \
+         verifier_rss_mib={rss} \
          false_accept={:.4} false_reject={:.4} gpu_time_percent={:.2}",
         prover / verifier,
+        whole_challenge_s(n),
         f64::from(u32::try_from(false_accept).unwrap()) / 1e3,
         f64::from(u32::try_from(false_reject).unwrap()) / 1e3,
         gpu_time_percent(),

@@ -3,8 +3,8 @@
 //! 1. The checker sends a seed to all devices of a host (and of hosts that may share one) within
 //!    one window. Each device has a seed of its own: a result is good for nobody else.
 //! 2. A device multiplies matrices of bytes that the seed generates ([`Shape`]), in exact integers
-//!    that every vendor's GPU gives alike. Each product's root seeds the next, so that rounds can't
-//!    be spread over borrowed devices.
+//!    that every vendor's GPU gives alike. Each product's root seeds a factor of the next, so that rounds
+//!    can't be spread over borrowed devices; the other factor is the same in all.
 //! 3. It commits to the roots of all products. The checker takes the time by its own clock and
 //!    subtracts the least round trip that it has observed.
 //! 4. The checker chooses rows at random; the device opens them.
@@ -15,7 +15,8 @@
 //!
 //! An opened row that is wrong passes with probability at most 2⁻³² ([`PRIME`] has 33 bits and an
 //! error of a row is smaller than it). Where a share f of a product's rows is wrong, s opened rows
-//! miss all of them with probability (1 − f)^s. Together: at most (1 − f)^s + s·2⁻³² a round.
+//! miss all of them with probability (1 − f)^s. Together: at most (1 − f)^s + s·2⁻³² a round. All rounds
+//! are tested with one secret vector, which nobody ever sees: that changes neither.
 //! [`rows_for`] gives s for a bound of 2⁻ᵏ.
 //!
 //! Memory is proven apart, by [`residency`]: products can be computed piece by piece, what a
@@ -43,7 +44,7 @@ pub use class::{
 pub use evasion::{Asked, Refusals, TRIES_MAX, Unmet, asks_again};
 pub use examiner::{Device, ExamInput, ExamOutput, Examination, Examiner, ExaminerConfig, Outcome};
 pub use matrix::{
-    Factor, N_MAX, Product, ROUNDS_MAX, Shape, chain, commit, device_seed, row_of_a, row_of_b,
+    Factor, N_MAX, Product, ROUNDS_MAX, Seeds, Shape, commit, device_seed, row_of_a, row_of_b,
     rows_of_product,
 };
 pub use merkle::{Opening, Tree, leaf};

@@ -10,7 +10,9 @@
 use std::time::Instant;
 
 use welkin_check::challenge::residency::{self, Fill, Probe};
-use welkin_check::challenge::{Opening, Secret, Shape, Tree, commit as reference, leaf, verify};
+use welkin_check::challenge::{
+    Opening, Secret, Seeds, Shape, Tree, commit as reference, leaf, verify,
+};
 use welkin_kernels::vulkan::Adapters;
 use welkin_kernels::{Cpu, Device, Stop, commit};
 
@@ -43,7 +45,7 @@ fn passes(device: &mut dyn Device, number: u32, of: usize) -> bool {
         return verify(&seed, shape, &done.roots(), &secret, ROWS, &openings).is_ok();
     }
     let numbers: Vec<u32> = (0..shape.n()).collect();
-    let mut entries = device.rows(&seed, shape, &numbers, &stop).unwrap();
+    let mut entries = device.rows(&Seeds::first(seed), shape, &numbers, &stop).unwrap();
     entries.chunks_exact_mut(256).step_by(of).for_each(|row| row[0] ^= 1);
     let rows: Vec<&[i32]> = entries.chunks_exact(256).collect();
     let tree = Tree::new((0..).zip(&rows).map(|(n, row)| leaf(n, row)).collect());

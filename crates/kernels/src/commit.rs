@@ -1,6 +1,6 @@
 //! A prover's part: all rounds one after the other, and rows when they are asked for.
 
-use welkin_check::challenge::{Opening, Shape, Tree, chain};
+use welkin_check::challenge::{Opening, Seeds, Shape, Tree};
 
 use crate::{Device, KernelError, Stop};
 
@@ -9,8 +9,8 @@ use crate::{Device, KernelError, Stop};
 #[derive(Clone, Debug)]
 pub struct Commitment {
     shape: Shape,
-    /// The seed and the tree of each round.
-    rounds: Vec<([u8; 32], Tree)>,
+    /// The seeds and the tree of each round.
+    rounds: Vec<(Seeds, Tree)>,
 }
 
 /// Computes all rounds. Memory: 64 n bytes a round besides the device's.
@@ -24,13 +24,13 @@ pub fn commit(
     shape: Shape,
     stop: &Stop,
 ) -> Result<Commitment, KernelError> {
-    let mut seed = *seed;
+    let mut seeds = Seeds::first(*seed);
     let mut rounds = Vec::new();
     for _ in 0..shape.rounds() {
-        let tree = Tree::new(device.product(&seed, shape, stop)?);
-        let next = chain(&seed, &tree.root());
-        rounds.push((seed, tree));
-        seed = next;
+        let tree = Tree::new(device.product(&seeds, shape, stop)?);
+        let next = seeds.next(&tree.root());
+        rounds.push((seeds, tree));
+        seeds = next;
     }
     Ok(Commitment { shape, rounds })
 }
@@ -53,9 +53,9 @@ impl Commitment {
         rows: &[u32],
         stop: &Stop,
     ) -> Result<Vec<Opening>, KernelError> {
-        let Some((seed, tree)) = self.rounds.get(round) else { return Ok(Vec::new()) };
+        let Some((seeds, tree)) = self.rounds.get(round) else { return Ok(Vec::new()) };
         let n = usize::try_from(self.shape.n()).unwrap_or(usize::MAX);
-        let entries = device.rows(seed, self.shape, rows, stop)?;
+        let entries = device.rows(seeds, self.shape, rows, stop)?;
         let opening = |(index, row): (&u32, &[i32])| Opening {
             index: *index,
             row: row.to_vec(),

@@ -1,10 +1,11 @@
 //! The work on a processor: the reference's arithmetic, spread over threads by rows.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use welkin_check::challenge::residency::{self, Fill, Probe, UNIT_BYTES, WALKERS_MAX, Walk};
-use welkin_check::challenge::{Factor, Shape, leaf};
+use welkin_check::challenge::{Factor, Seeds, Shape, leaf};
 
 use crate::{Device, DeviceInfo, DeviceKind, KernelError, Stop};
 
@@ -22,6 +23,8 @@ const THREADS_MAX: usize = 256;
 pub struct Cpu {
     info: DeviceInfo,
     threads: usize,
+    /// B of the last product, by its seed and shape.
+    factor: Option<([u8; 32], Shape, Arc<Factor>)>,
     filled: Option<(Fill, Vec<[u32; 16]>)>,
 }
 
@@ -35,7 +38,7 @@ impl Cpu {
             driver: String::new(),
             memory_bytes: Some(memory_bytes),
         };
-        Self { info, threads, filled: None }
+        Self { info, threads, factor: None, filled: None }
     }
 
     /// Fails where so many bytes are more than it may use.
@@ -43,6 +46,20 @@ impl Cpu {
         match self.info.memory_bytes {
             Some(most) if bytes > most => Err(KernelError::OutOfMemory { bytes }),
             _ => Ok(()),
+        }
+    }
+
+    /// B of these products: that of the last one where it is the same.
+    fn factor(&mut self, seed: &[u8; 32], shape: Shape) -> Arc<Factor> {
+        match &self.factor {
+            Some((of, size, factor)) if of == seed && *size == shape => Arc::clone(factor),
+            _ => {
+                // One at a time.
+                self.factor = None;
+                let factor = Arc::new(Factor::new(seed, shape));
+                self.factor = Some((*seed, shape, Arc::clone(&factor)));
+                factor
+            }
         }
     }
 
@@ -91,19 +108,19 @@ impl Device for Cpu {
 
     fn product(
         &mut self,
-        seed: &[u8; 32],
+        seeds: &Seeds,
         shape: Shape,
         stop: &Stop,
     ) -> Result<Vec<[u8; 32]>, KernelError> {
         self.room(shape.bytes())?;
         stop.check()?;
-        let factor = Factor::new(seed, shape);
+        let factor = self.factor(seeds.b(), shape);
         let n = usize::try_from(shape.n()).unwrap_or(usize::MAX);
         let row_macs = u64::from(shape.n()).pow(2);
         let block = u32::try_from(BLOCK_MACS / row_macs.max(1)).unwrap_or(BLOCK).clamp(1, BLOCK);
         self.spread(shape.n(), block, stop, |rows| {
             let numbers: Vec<u32> = rows.collect();
-            let entries = factor.rows(&numbers);
+            let entries = factor.rows(seeds.a(), &numbers);
             let rows = numbers.iter().zip(entries.chunks_exact(n));
             rows.map(|(number, row)| leaf(*number, row)).collect()
         })
@@ -111,18 +128,18 @@ impl Device for Cpu {
 
     fn rows(
         &mut self,
-        seed: &[u8; 32],
+        seeds: &Seeds,
         shape: Shape,
         numbers: &[u32],
         stop: &Stop,
     ) -> Result<Vec<i32>, KernelError> {
         self.room(shape.bytes())?;
         stop.check()?;
-        let factor = Factor::new(seed, shape);
+        let factor = self.factor(seeds.b(), shape);
         let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
         let place = |number| usize::try_from(number).unwrap_or(usize::MAX);
         self.spread(count, BLOCK, stop, |rows| {
-            factor.rows(&numbers[place(rows.start)..place(rows.end)])
+            factor.rows(seeds.a(), &numbers[place(rows.start)..place(rows.end)])
         })
     }
 
@@ -148,6 +165,7 @@ impl Device for Cpu {
     }
 
     fn release(&mut self) {
+        self.factor = None;
         self.filled = None;
     }
 }

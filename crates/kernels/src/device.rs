@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use welkin_check::challenge::Shape;
 use welkin_check::challenge::residency::{Fill, Probe, Walk};
+use welkin_check::challenge::{Seeds, Shape};
 
 /// What a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub trait Device: Send {
     /// [`KernelError`]
     fn product(
         &mut self,
-        seed: &[u8; 32],
+        seeds: &Seeds,
         shape: Shape,
         stop: &Stop,
     ) -> Result<Vec<[u8; 32]>, KernelError>;
@@ -54,7 +54,7 @@ pub trait Device: Send {
     /// [`KernelError`]
     fn rows(
         &mut self,
-        seed: &[u8; 32],
+        seeds: &Seeds,
         shape: Shape,
         numbers: &[u32],
         stop: &Stop,

@@ -61,7 +61,7 @@ pub const ALPN_LEASE: &[u8] = b"welkin/lease/1";
 /// The ALPN between a checker and a host.
 pub const ALPN_CHECK: &[u8] = b"welkin/check/1";
 /// The ALPN between a checker and a host for challenges of hardware.
-pub const ALPN_EXAM: &[u8] = b"welkin/exam/1";
+pub const ALPN_EXAM: &[u8] = b"welkin/exam/2";
 /// The ALPN between everybody and the settlement service.
 pub const ALPN_SETTLE: &[u8] = b"welkin/settle/1";
 

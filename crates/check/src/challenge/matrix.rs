@@ -1,8 +1,9 @@
 //! The matrices of a challenge, and the reference product on a CPU.
 //!
-//! Row i of matrix m in a round is a stream of ChaCha with 8 rounds: key is the round's seed, the
-//! last four words are the block's number, 0, m and i. Its bytes, little-endian, are the entries as
-//! signed bytes. m is 0 for A and 1 for B. With n below [`N_MAX`] no sum leaves 32 bits, so that
+//! Row i of matrix m is a stream of ChaCha with 8 rounds: the last four words are the block's number,
+//! 0, m and i. Its bytes, little-endian, are the entries as signed bytes. m is 0 for A and 1 for B. The
+//! key of A is the round's seed, that of B the first round's: B is the same in all rounds, so that who
+//! verifies multiplies it by a vector once. With n below [`N_MAX`] no sum leaves 32 bits, so that
 //! wrapping and exact sums are the same.
 
 use chacha20::rand_core::Rng as _;
@@ -90,14 +91,38 @@ pub fn device_seed(
         .into()
 }
 
-/// The seed of the next round.
-pub fn chain(seed: &[u8; 32], root: &[u8; 32]) -> [u8; 32] {
-    Sha256::new()
-        .chain_update(b"welkin/challenge/chain/1\0")
-        .chain_update(seed)
-        .chain_update(root)
-        .finalize()
-        .into()
+/// What the factors of a round follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seeds {
+    a: [u8; 32],
+    b: [u8; 32],
+}
+
+impl Seeds {
+    /// The first round's: both are the challenge's seed.
+    pub const fn first(seed: [u8; 32]) -> Self {
+        Self { a: seed, b: seed }
+    }
+
+    /// The next round's: A follows from the product's root, B stays.
+    #[must_use]
+    pub fn next(&self, root: &[u8; 32]) -> Self {
+        let a = Sha256::new()
+            .chain_update(b"welkin/challenge/chain/1\0")
+            .chain_update(self.a)
+            .chain_update(root);
+        Self { a: a.finalize().into(), b: self.b }
+    }
+
+    /// That of A.
+    pub const fn a(&self) -> &[u8; 32] {
+        &self.a
+    }
+
+    /// That of B.
+    pub const fn b(&self) -> &[u8; 32] {
+        &self.b
+    }
 }
 
 /// Writes a row of A.
@@ -131,11 +156,11 @@ pub struct Product {
 }
 
 impl Product {
-    /// Computes a round. Memory: 2 n² bytes for B, 4 n² for the product.
-    pub fn compute(seed: &[u8; 32], shape: Shape) -> Self {
+    /// Computes a round, by the seed of its A. Memory: 4 n² bytes beside B's.
+    pub fn compute(factor: &Factor, a: &[u8; 32], shape: Shape) -> Self {
         let n = shape.len();
         let numbers: Vec<u32> = (0..shape.n).collect();
-        let entries = rows_of_product(seed, shape, &numbers);
+        let entries = factor.rows(a, &numbers);
         let leaves = (0..).zip(entries.chunks_exact(n)).map(|(index, row)| leaf(index, row));
         Self { n, tree: Tree::new(leaves.collect()), entries }
     }
@@ -163,22 +188,21 @@ impl Product {
 }
 
 /// Some rows of a round's product, one after the other.
-pub fn rows_of_product(seed: &[u8; 32], shape: Shape, numbers: &[u32]) -> Vec<i32> {
-    Factor::new(seed, shape).rows(numbers)
+pub fn rows_of_product(seeds: &Seeds, shape: Shape, numbers: &[u32]) -> Vec<i32> {
+    Factor::new(seeds.b(), shape).rows(seeds.a(), numbers)
 }
 
-/// B of a round, ready for any rows of the product; several threads may read it at once. Memory:
+/// B, ready for any rows of the product; several threads may read it at once. Memory:
 /// 2 n² bytes.
 #[derive(Clone, Debug)]
 pub struct Factor {
-    seed: [u8; 32],
     n: usize,
     /// Widened once: more machines multiply 16 bits at once than 8 or 32.
     b: Vec<i16>,
 }
 
 impl Factor {
-    /// Generates B.
+    /// Generates B from its seed.
     pub fn new(seed: &[u8; 32], shape: Shape) -> Self {
         let n = shape.len();
         let mut bytes = vec![0; n];
@@ -187,18 +211,18 @@ impl Factor {
             row_of_b(seed, index, &mut bytes);
             row.iter_mut().zip(&bytes).for_each(|(wide, byte)| *wide = i16::from(*byte));
         }
-        Self { seed: *seed, n, b }
+        Self { n, b }
     }
 
-    /// Some rows of the product, one after the other.
-    pub fn rows(&self, numbers: &[u32]) -> Vec<i32> {
+    /// Some rows of the product with the A of a seed, one after the other.
+    pub fn rows(&self, seed: &[u8; 32], numbers: &[u32]) -> Vec<i32> {
         let n = self.n;
         let mut entries = vec![0_i32; n * numbers.len()];
         let mut a = vec![0; n * ROWS_AT_ONCE];
         let parts = entries.chunks_mut(n * ROWS_AT_ONCE).zip(numbers.chunks(ROWS_AT_ONCE));
         for (rows, numbers) in parts {
             for (row, number) in a.chunks_exact_mut(n).zip(numbers) {
-                row_of_a(&self.seed, *number, row);
+                row_of_a(seed, *number, row);
             }
             multiply(&a, &self.b, n, rows);
         }
@@ -225,11 +249,12 @@ fn multiply(a: &[i8], b: &[i16], n: usize, rows: &mut [i32]) {
 
 /// Computes all rounds on a CPU, and their roots.
 pub fn commit(seed: &[u8; 32], shape: Shape) -> (Vec<Product>, Vec<[u8; 32]>) {
-    let mut seed = *seed;
+    let mut seeds = Seeds::first(*seed);
+    let factor = Factor::new(seeds.b(), shape);
     let mut products = Vec::new();
     for _ in 0..shape.rounds {
-        let product = Product::compute(&seed, shape);
-        seed = chain(&seed, &product.root());
+        let product = Product::compute(&factor, seeds.a(), shape);
+        seeds = seeds.next(&product.root());
         products.push(product);
     }
     let roots = products.iter().map(Product::root).collect();

@@ -1,14 +1,14 @@
 //! Testing opened rows against what the seed says, in O(n) memory.
 //!
-//! For a secret vector v, w = B·v takes one pass over the rows of B as they are generated. For an
-//! opened row c of index i then c·v must be `A_i·w`, in the field of [`PRIME`] elements. v is chosen
+//! For a secret vector v, w = B·v takes one pass over the rows of B as they are generated, for all rounds
+//! together. For an opened row c of index i then c·v must be `A_i·w`, in the field of [`PRIME`] elements. v is chosen
 //! after the commitment and never shown.
 
 use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
 
-use super::matrix::{Shape, chain, row_of_a, row_of_b};
+use super::matrix::{Seeds, Shape, row_of_a, row_of_b};
 use super::merkle::Opening;
 
 /// The least prime above 2³²: larger than any error of an entry, so that none vanishes.
@@ -74,9 +74,9 @@ impl Secret {
         rows.into_iter().collect()
     }
 
-    /// The vector of a round.
-    fn vector(&self, shape: Shape, round: u32) -> Vec<i64> {
-        self.stream(0, round).take(shape.len()).map(i64::from).collect()
+    /// The vector of all rounds.
+    fn vector(&self, shape: Shape) -> Vec<i64> {
+        self.stream(0, 0).take(shape.len()).map(i64::from).collect()
     }
 }
 
@@ -167,59 +167,68 @@ pub fn verify(
         }
     }
     let mut cost = Cost::default();
-    let mut seed = *seed;
+    // What is cheap comes first, so that rubbish costs little.
     for ((round, root), opened) in (0..).zip(roots).zip(openings) {
         let rows = secret.rows(shape, round, rows_a_round);
         if !opened.iter().map(|opening| opening.index).eq(rows) {
             return Err(Fraud::Rows(round));
         }
-        verify_round(&seed, shape, round, root, secret, opened, &mut cost)?;
-        seed = chain(&seed, root);
+        for opening in opened {
+            let is_whole = opening.row.len() == shape.len();
+            cost.hashed += 4 * u64::from(shape.n());
+            if !is_whole || !opening.belongs(root, shape.n()) {
+                return Err(Fraud::Commitment { round, row: opening.index });
+            }
+        }
+    }
+    let mut seeds = Seeds::first(*seed);
+    let test = Test::new(&seeds, shape, secret, &mut cost);
+    for ((round, root), opened) in (0..).zip(roots).zip(openings) {
+        for opening in opened {
+            if !test.is_of_product(&seeds, opening, &mut cost) {
+                return Err(Fraud::Product { round, row: opening.index });
+            }
+        }
+        seeds = seeds.next(root);
     }
     Ok(cost)
 }
 
-fn verify_round(
-    seed: &[u8; 32],
-    shape: Shape,
-    round: u32,
-    root: &[u8; 32],
-    secret: &Secret,
-    opened: &[Opening],
-    cost: &mut Cost,
-) -> Result<(), Fraud> {
-    // What is cheap comes first, so that rubbish costs little.
-    for opening in opened {
-        let is_whole = opening.row.len() == shape.len();
-        cost.hashed += 4 * u64::from(shape.n());
-        if !is_whole || !opening.belongs(root, shape.n()) {
-            return Err(Fraud::Commitment { round, row: opening.index });
-        }
+/// A secret vector, and its product with B.
+struct Test {
+    vector: Vec<i64>,
+    product: Vec<i64>,
+}
+
+impl Test {
+    fn new(seeds: &Seeds, shape: Shape, secret: &Secret, cost: &mut Cost) -> Self {
+        let vector = secret.vector(shape);
+        let mut row = vec![0; shape.len()];
+        let product = (0..shape.n()).map(|index| {
+            row_of_b(seeds.b(), index, &mut row);
+            dot(&row, &vector)
+        });
+        let product = product.collect();
+        let n = u64::from(shape.n());
+        cost.generated += n * n;
+        cost.macs += n * n;
+        Self { vector, product }
     }
-    let n = u64::from(shape.n());
-    let vector = secret.vector(shape, round);
-    let mut row = vec![0; shape.len()];
-    let mut product = Vec::with_capacity(shape.len());
-    for index in 0..shape.n() {
-        row_of_b(seed, index, &mut row);
-        product.push(dot(&row, &vector));
-    }
-    cost.generated += n * n;
-    cost.macs += n * n;
-    for opening in opened {
-        row_of_a(seed, opening.index, &mut row);
-        let expected = dot(&row, &product);
+
+    /// Whether a row is that of the product with the round's A.
+    fn is_of_product(&self, seeds: &Seeds, opening: &Opening, cost: &mut Cost) -> bool {
+        let mut row = vec![0; self.vector.len()];
+        row_of_a(seeds.a(), opening.index, &mut row);
+        let expected = dot(&row, &self.product);
         let found =
-            opening.row.iter().zip(&vector).fold(0_i128, |sum, (entry, factor)| {
+            opening.row.iter().zip(&self.vector).fold(0_i128, |sum, (entry, factor)| {
                 sum + i128::from(*entry) * i128::from(*factor)
             });
+        let n = u64::try_from(row.len()).unwrap_or(u64::MAX);
         cost.generated += n;
         cost.macs += 2 * n;
-        if found.rem_euclid(i128::from(MODULUS)) != i128::from(expected) {
-            return Err(Fraud::Product { round, row: opening.index });
-        }
+        found.rem_euclid(i128::from(MODULUS)) == i128::from(expected)
     }
-    Ok(())
 }
 
 /// A byte times 33 bits, 2¹⁷ times: below 2⁵⁸, so that one reduction at the end is enough.

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use welkin_check::challenge::Shape;
 use welkin_check::challenge::residency::{Fill, Probe, Walk};
+use welkin_check::challenge::{Seeds, Shape};
 
 use super::kernels;
 use super::memory::Memory;
@@ -129,25 +129,25 @@ impl Device for Gpu {
 
     fn product(
         &mut self,
-        seed: &[u8; 32],
+        seeds: &Seeds,
         shape: Shape,
         stop: &Stop,
     ) -> Result<Vec<[u8; 32]>, KernelError> {
-        let product = self.product_of(shape)?;
-        let hashes = product.leaves(&self.board, seed, stop)?;
+        let mut product = self.product_of(shape)?;
+        let hashes = product.leaves(&self.board, seeds, stop)?;
         self.product = Some(product);
         Ok(hashes)
     }
 
     fn rows(
         &mut self,
-        seed: &[u8; 32],
+        seeds: &Seeds,
         shape: Shape,
         numbers: &[u32],
         stop: &Stop,
     ) -> Result<Vec<i32>, KernelError> {
-        let product = self.product_of(shape)?;
-        let rows = product.rows(&self.board, seed, numbers, stop)?;
+        let mut product = self.product_of(shape)?;
+        let rows = product.rows(&self.board, seeds, numbers, stop)?;
         self.product = Some(product);
         Ok(rows)
     }

@@ -1,6 +1,6 @@
 //! Products: B whole, in panels of columns; A and the product in blocks of rows.
 
-use welkin_check::challenge::Shape;
+use welkin_check::challenge::{Seeds, Shape};
 use wgpu::BufferUsages as Use;
 
 use super::gpu::{Board, bytes_of, words_of};
@@ -61,6 +61,8 @@ pub(super) struct Product {
     params: wgpu::Buffer,
     numbers: wgpu::Buffer,
     a: wgpu::Buffer,
+    /// The seed of the B that the panels hold.
+    b: Option<[u8; 32]>,
     /// Panels of B by their first column.
     panels: Vec<(u32, u32, wgpu::Buffer)>,
     block: wgpu::Buffer,
@@ -92,6 +94,7 @@ impl Product {
             params: board.buffer(64, Use::UNIFORM | Use::COPY_DST),
             numbers: board.buffer(4 * whole, written),
             a: board.buffer(4 * rows * words, Use::STORAGE),
+            b: None,
             panels,
             block: board.buffer(4 * rows * whole, on_device),
             hashes: board.buffer(32 * whole, on_device),
@@ -108,18 +111,18 @@ impl Product {
 
     /// The hashes of all rows.
     pub(super) fn leaves(
-        &self,
+        &mut self,
         board: &Board,
-        seed: &[u8; 32],
+        seeds: &Seeds,
         stop: &Stop,
     ) -> Result<Vec<[u8; 32]>, KernelError> {
         let numbers: Vec<u32> = (0..self.cut.n).collect();
-        self.begin(board, seed, &numbers)?;
+        self.begin(board, seeds, &numbers)?;
         let mut first = 0;
         while first < self.cut.n {
             let rows = self.cut.rows.min(self.cut.n - first);
-            self.block(board, seed, (first, rows), stop)?;
-            self.tell(board, seed, (first, rows), (0, 0), 0);
+            self.block(board, seeds.a(), (first, rows), stop)?;
+            self.tell(board, seeds.a(), (first, rows), (0, 0), 0);
             let bound = [&self.params, &self.numbers, &self.block, &self.hashes];
             board.run(&board.leaves, &bound, [rows.div_ceil(64), 1])?;
             first += rows;
@@ -130,9 +133,9 @@ impl Product {
 
     /// Some rows.
     pub(super) fn rows(
-        &self,
+        &mut self,
         board: &Board,
-        seed: &[u8; 32],
+        seeds: &Seeds,
         numbers: &[u32],
         stop: &Stop,
     ) -> Result<Vec<i32>, KernelError> {
@@ -140,9 +143,9 @@ impl Product {
         let (n, whole) = (place(self.cut.n), place(self.cut.whole()));
         let mut entries = Vec::new();
         for some in numbers.chunks(place(self.cut.rows)) {
-            self.begin(board, seed, some)?;
+            self.begin(board, seeds, some)?;
             let rows = u32::try_from(some.len()).unwrap_or(u32::MAX);
-            self.block(board, seed, (0, rows), stop)?;
+            self.block(board, seeds.a(), (0, rows), stop)?;
             let bytes = 4 * u64::from(rows) * u64::from(self.cut.whole());
             let words = board.read(&self.block, &self.staging, bytes)?;
             for row in words.chunks_exact(whole) {
@@ -152,14 +155,19 @@ impl Product {
         Ok(entries)
     }
 
-    /// B, and which rows are wanted.
-    fn begin(&self, board: &Board, seed: &[u8; 32], numbers: &[u32]) -> Result<(), KernelError> {
+    /// B, where it is another one than last time, and which rows are wanted.
+    fn begin(&mut self, board: &Board, seeds: &Seeds, numbers: &[u32]) -> Result<(), KernelError> {
         board.queue.write_buffer(&self.numbers, 0, &bytes_of(numbers));
+        if self.b.as_ref() == Some(seeds.b()) {
+            return Ok(());
+        }
+        self.b = None;
         for (column, width, panel) in &self.panels {
-            self.tell(board, seed, (0, 0), (*column, *width), 0);
+            self.tell(board, seeds.b(), (0, 0), (*column, *width), 0);
             let groups = [(width / TILE).div_ceil(8), self.cut.words.div_ceil(8)];
             board.run(&board.make_b, &[&self.params, panel], groups)?;
         }
+        self.b = Some(*seeds.b());
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use welkin_check::challenge::residency::{self, Fill, Probe};
-use welkin_check::challenge::{self, Shape, leaf, rows_of_product};
+use welkin_check::challenge::{self, Seeds, Shape, leaf, rows_of_product};
 use welkin_kernels::{Device, KernelError, Stop, commit};
 
 const VECTORS: &str = include_str!("../../../check/vectors/challenge.txt");
@@ -52,18 +52,21 @@ pub(crate) fn meets_the_vectors(device: &mut dyn Device) {
 pub(crate) fn meets_the_reference(device: &mut dyn Device, cases: u32, n_max: u32) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let cell = std::cell::RefCell::new(device);
-    let input = (any::<[u8; 32]>(), 1..n_max, prop::collection::vec(any::<u32>(), 1..90));
-    let run = |(seed, n, rows): ([u8; 32], u32, Vec<u32>)| {
+    let input =
+        (any::<[u8; 32]>(), any::<bool>(), 1..n_max, prop::collection::vec(any::<u32>(), 1..90));
+    let run = |(seed, is_first, n, rows): ([u8; 32], bool, u32, Vec<u32>)| {
         let device = &mut *cell.borrow_mut();
         let (shape, stop) = (Shape::new(n, 1).unwrap(), Stop::default());
+        let first = Seeds::first(seed);
+        let seeds = if is_first { first } else { first.next(&seed) };
         let all: Vec<u32> = (0..n).collect();
-        let entries = rows_of_product(&seed, shape, &all);
+        let entries = rows_of_product(&seeds, shape, &all);
         let rows_of = entries.chunks_exact(usize::try_from(n).unwrap());
         let leaves: Vec<_> = all.iter().zip(rows_of).map(|(i, row)| leaf(*i, row)).collect();
-        prop_assert_eq!(device.product(&seed, shape, &stop).unwrap(), leaves);
+        prop_assert_eq!(device.product(&seeds, shape, &stop).unwrap(), leaves);
         let rows: Vec<u32> = rows.into_iter().map(|row| row % n).collect();
-        let found = device.rows(&seed, shape, &rows, &stop).unwrap();
-        prop_assert_eq!(found, rows_of_product(&seed, shape, &rows));
+        let found = device.rows(&seeds, shape, &rows, &stop).unwrap();
+        prop_assert_eq!(found, rows_of_product(&seeds, shape, &rows));
         Ok(())
     };
     TestRunner::new(config).run(&input, run).unwrap();
@@ -99,7 +102,7 @@ pub(crate) fn stops(device: &mut dyn Device) {
     let (seed, shape) = ([4; 32], Shape::new(200, 2).unwrap());
     let stop = Stop::default();
     stop.stop();
-    assert_eq!(device.product(&seed, shape, &stop), Err(KernelError::Stopped));
+    assert_eq!(device.product(&Seeds::first(seed), shape, &stop), Err(KernelError::Stopped));
     let fill = Fill { seed, units: 1 << 13, double_rounds: 8 };
     assert_eq!(device.fill(&fill, &stop), Err(KernelError::Stopped));
     let late = Stop::default();
@@ -121,7 +124,7 @@ pub(crate) fn stops(device: &mut dyn Device) {
 /// More than it has is refused in words, before any of it is taken.
 pub(crate) fn has_bounds(device: &mut dyn Device) {
     let shape = Shape::new(100_000, 1).unwrap();
-    let refused = device.product(&[0; 32], shape, &Stop::default()).unwrap_err();
+    let refused = device.product(&Seeds::first([0; 32]), shape, &Stop::default()).unwrap_err();
     assert!(matches!(refused, KernelError::OutOfMemory { .. }), "{refused}");
     assert!(!refused.remedy().is_empty());
     let fill = Fill { seed: [0; 32], units: u32::MAX, double_rounds: 1 };

@@ -1,7 +1,7 @@
 //! Every Vulkan device of this machine. They are put aside in a plain run, whose build has no
 //! Vulkan: the stage of `scripts/test` that has it runs them on lavapipe.
 
-use welkin_check::challenge::Shape;
+use welkin_check::challenge::{Seeds, Shape};
 use welkin_kernels::vulkan::{Adapters, Gpu};
 use welkin_kernels::{Device as _, DeviceKind, KernelError, Stop, commit};
 
@@ -83,10 +83,10 @@ fn what_one_buffer_does_not_hold_is_cut_and_put_together() {
 #[ignore = "run by scripts/test: needs a Vulkan device"]
 fn a_large_product_is_the_references() {
     let mut gpu = gpus().remove(0);
-    let (seed, shape) = ([7; 32], Shape::new(4_500, 1).unwrap());
+    let (seeds, shape) = (Seeds::first([7; 32]), Shape::new(4_500, 1).unwrap());
     let rows = [0, 1, 1_000, 4_095, 4_096, 4_499];
-    let found = gpu.rows(&seed, shape, &rows, &Stop::default()).unwrap();
-    assert!(found == welkin_check::challenge::rows_of_product(&seed, shape, &rows));
+    let found = gpu.rows(&seeds, shape, &rows, &Stop::default()).unwrap();
+    assert!(found == welkin_check::challenge::rows_of_product(&seeds, shape, &rows));
 }
 
 #[test]
