@@ -319,3 +319,6 @@ fn all_units(gpus: &[Gpu]) -> Vec<Unit> {
     let devices = gpus.iter().map(|gpu| Unit::Device(gpu.id.clone()));
     std::iter::once(Unit::Host).chain(devices).collect()
 }
+
+#[cfg(test)]
+mod tests;

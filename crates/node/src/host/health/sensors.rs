@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::StatVfsMountFlags;
-use welkin_check::health::{Sensor, Severity, Symptom, Throttle, read_sensor, rule_of};
+use welkin_check::health::{
+    DISK_FREE_PERCENT, Sensor, Severity, Symptom, Throttle, read_sensor, rule_of,
+};
 use welkin_lease::Unit;
 use welkin_runtime::inventory::{Gpu, GpuReading, GpuSearch, gpu_readings};
 
@@ -18,13 +20,13 @@ use super::GpuLoad;
 use crate::host::Host;
 
 /// How long a small write may take to be on the disk.
-const DISK_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const DISK_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is written.
-const PROBE_BYTES: usize = 4_096;
+pub(super) const PROBE_BYTES: usize = 4_096;
 /// How long GPUs may take to be asked; the process that asks is ended before.
 const GPUS_TIMEOUT: Duration = Duration::from_secs(40);
-/// A link and a power that are compared only where the GPU works: idle ones save both.
-const BUSY_PERCENT: u32 = 50;
+/// From this utilisation on a GPU's link is looked at: an idle one saves power.
+pub(super) const WORKING_PERCENT: u32 = 50;
 /// Where the kernel says how much work waits for memory.
 const PRESSURE: &str = "/proc/pressure/memory";
 
@@ -83,7 +85,7 @@ async fn look_at_machine(host: &Arc<Host>, writing: &mut Option<Writing>) -> Vec
 }
 
 /// With so much free space a disk is not full.
-const FREE_BYTES_LEAST: u64 = 256 << 20;
+pub(super) const FREE_BYTES_LEAST: u64 = 256 << 20;
 
 /// Whether a symptom keeps a part out of service.
 pub(super) fn is_fault(symptom: Symptom) -> bool {
@@ -103,9 +105,9 @@ pub(super) fn machine(dir: &Path) -> Vec<Symptom> {
             found.push(Symptom::FileSystemReadOnly);
         }
         let percent = stat.f_bavail.saturating_mul(100).checked_div(stat.f_blocks).unwrap_or(100);
-        // Of a large disk less than a hundredth is much.
+        // Of a large disk little in percent is much.
         let is_enough = stat.f_bavail.saturating_mul(stat.f_frsize) >= FREE_BYTES_LEAST;
-        let percent = if is_enough { percent.max(1) } else { percent };
+        let percent = if is_enough { percent.max(DISK_FREE_PERCENT.into()) } else { percent };
         found.extend(read_sensor(&Sensor::DiskFree(u32::try_from(percent).unwrap_or(100))));
     }
     if let Err(error) = try_write(dir) {
@@ -181,7 +183,7 @@ fn symptoms(reading: &GpuReading) -> (Vec<Symptom>, Vec<Symptom>) {
     let throttle = reading.throttle.map(|bits| Sensor::Throttle(Throttle(bits)));
     let heat =
         reading.temperature_c.map(|(now_c, slowdown_c)| Sensor::Temperature { now_c, slowdown_c });
-    let is_busy = reading.busy_percent.is_some_and(|percent| percent >= BUSY_PERCENT);
+    let is_busy = reading.busy_percent.is_some_and(|percent| percent >= WORKING_PERCENT);
     let link = reading.pcie_width.zip(reading.pcie_generation).filter(|_| is_busy);
     let link = link.map(|((width, width_max), (generation, generation_max))| Sensor::Pcie {
         width,
