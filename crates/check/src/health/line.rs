@@ -253,9 +253,10 @@ fn thermal(message: &str) -> Option<Event> {
 fn nvme(message: &str) -> Option<Event> {
     let rest = message.strip_prefix("nvme ")?;
     let (device, rest) = rest.split_once(": ")?;
-    let is_given_up = rest.starts_with("I/O ")
-        && (rest.ends_with(" timeout, reset controller")
-            || rest.ends_with(" timeout, disable controller"));
+    let has_hung = |end: &str| rest.starts_with("I/O ") && rest.ends_with(end);
+    if has_hung(" timeout, reset controller") {
+        return Some(of(Symptom::NvmeReset, device));
+    }
     let is_down = [
         "controller is down",
         "Device not ready; aborting ",
@@ -265,7 +266,8 @@ fn nvme(message: &str) -> Option<Event> {
     ]
     .iter()
     .any(|text| rest.starts_with(text));
-    (is_given_up || is_down).then(|| of(Symptom::NvmeDown, device))
+    let is_down = is_down || has_hung(" timeout, disable controller");
+    is_down.then(|| of(Symptom::NvmeDown, device))
 }
 
 /// `blk_update_request: I/O error, dev sda, sector 12345 …`, newer without the first word

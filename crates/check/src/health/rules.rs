@@ -50,6 +50,8 @@ pub enum Symptom {
     PowerCap,
     /// A GPU says that it is busy and draws no power.
     BusyWithoutPower,
+    /// A GPU's sensors have answered before and do not any more.
+    SensorsSilent,
     /// GPU memory has met errors that it could not correct.
     EccUncorrected,
     /// GPU memory is to be remapped at the next reset.
@@ -60,6 +62,8 @@ pub enum Symptom {
     DiskError,
     /// An NVMe controller does not answer.
     NvmeDown,
+    /// An NVMe controller did not answer in time and is reset; what it was asked for is asked again.
+    NvmeReset,
     /// A file system found itself damaged.
     FileSystem,
     /// A file system is read-only because of an error.
@@ -104,11 +108,13 @@ impl Symptom {
             Self::PowerBrake => "power_brake",
             Self::PowerCap => "power_cap",
             Self::BusyWithoutPower => "busy_without_power",
+            Self::SensorsSilent => "sensors_silent",
             Self::EccUncorrected => "ecc_uncorrected",
             Self::RemapPending => "remap_pending",
             Self::RemapFailed => "remap_failed",
             Self::DiskError => "disk_error",
             Self::NvmeDown => "nvme_down",
+            Self::NvmeReset => "nvme_reset",
             Self::FileSystem => "file_system",
             Self::FileSystemReadOnly => "file_system_read_only",
             Self::DiskFull => "disk_full",
@@ -155,6 +161,7 @@ const XID: &str = "NVIDIA, Xid errors: docs.nvidia.com/deploy/xid-errors";
 const MEMORY: &str =
     "NVIDIA, GPU memory error management: docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt";
 const NVML: &str = "NVIDIA, NVML API, clocks event reasons: docs.nvidia.com/deploy/nvml-api";
+const SILENT: &str = "NVIDIA, NVML API: docs.nvidia.com/deploy/nvml-api";
 const HEAT: &str = "NVIDIA, NVML API, clocks event reasons: docs.nvidia.com/deploy/nvml-api; Linux, drivers/thermal/intel/therm_throt.c, drivers/thermal/thermal_core.c";
 const AER: &str = "Linux, drivers/pci/pcie/aer.c: docs.kernel.org/PCI/pcieaer-howto.html";
 const EDAC: &str = "Linux, drivers/edac/edac_mc.c: docs.kernel.org/driver-api/edac.html";
@@ -243,11 +250,13 @@ rules! {
     PowerBrake, Degraded, Host, "the power supply asks to slow down", "check supply and cables", NVML;
     PowerCap, Note, Host, "it is held below its power", "raise the limit, or offer it as a lower class", NVML;
     BusyWithoutPower, Degraded, Host, "it claims to be busy and draws no power", "check driver and sensor", SENSORS;
+    SensorsSilent, Degraded, Host, "its sensors do not answer any more", "see whether `nvidia-smi` answers, restart the driver", SILENT;
     EccUncorrected, Drain, Host, "GPU memory had errors that were not corrected", RESET, MEMORY;
     RemapPending, Drain, Host, "memory is to be remapped at the next reset", RESET, MEMORY;
     RemapFailed, Lost, Host, "memory could not be remapped", REPLACE, MEMORY;
     DiskError, Drain, Host, "a disk could not read or write", "replace the disk", BLOCK;
     NvmeDown, Lost, Host, "an NVMe controller does not answer", "update its firmware, reseat or replace it", NVME;
+    NvmeReset, Drain, Host, "an NVMe controller hung and is reset", "update its firmware, reseat or replace it", NVME;
     FileSystem, Drain, Host, "a file system is damaged", "check and repair it", FILES;
     FileSystemReadOnly, Lost, Host, "a file system is read-only after an error", "check and repair it", FILES;
     DiskFull, Drain, Host, "no space is left", "free space; leases have quotas of their own", SPACE;
