@@ -322,18 +322,23 @@ fn file_system(message: &str) -> Option<Event> {
     is_error.then(|| of(Symptom::FileSystem, device))
 }
 
-/// `Memory cgroup out of memory: Killed process 7 (x) …`, `Out of memory: Killed process 7 (x) …`
-/// (`mm/oom_kill.c`)
+/// `Memory cgroup out of memory: Killed process 7 (x) …`, and for the machine `oom-kill:constraint=…,
+/// task=x,pid=7,uid=0` (`mm/oom_kill.c`). The line after that, `Out of memory: Killed process …`, does not
+/// tell whether the machine had none left, or only the nodes that work had bound itself to.
 fn oom(message: &str) -> Option<Event> {
-    let (symptom, rest) = match message.strip_prefix("Memory cgroup out of memory: ") {
-        Some(rest) => (Symptom::LeaseOutOfMemory, rest),
-        None => {
-            let rest = message.strip_prefix("Out of memory")?;
-            let rest = rest.strip_prefix(" (oom_kill_allocating_task)").unwrap_or(rest);
-            (Symptom::HostOutOfMemory, rest.strip_prefix(": ")?)
-        }
+    if let Some(rest) = message.strip_prefix("Memory cgroup out of memory: ") {
+        let killed = rest.trim_start_matches("Killed process");
+        return Some(Event { pid: number(killed), ..event(Symptom::LeaseOutOfMemory) });
+    }
+    let rest = message.strip_prefix("oom-kill:constraint=")?;
+    let (constraint, rest) = rest.split_once(',')?;
+    let symptom = match constraint {
+        "CONSTRAINT_NONE" | "CONSTRAINT_CPUSET" => Symptom::HostOutOfMemory,
+        "CONSTRAINT_MEMORY_POLICY" => Symptom::NodeOutOfMemory,
+        _ => return None,
     };
-    let pid = number(rest.trim_start_matches("Killed process").trim_start_matches("Kill process"));
+    // Whoever runs the task has chosen its name, which is before.
+    let pid = rest.rsplit_once(",pid=").and_then(|(_, pid)| number(pid));
     Some(Event { pid, ..event(symptom) })
 }
 

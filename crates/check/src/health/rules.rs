@@ -78,6 +78,8 @@ pub enum Symptom {
     LeaseOutOfMemory,
     /// The machine itself ran out of memory.
     HostOutOfMemory,
+    /// Nodes of memory that work had bound itself to ran out of it.
+    NodeOutOfMemory,
     /// A processor was stuck in the kernel.
     Lockup,
     /// A task waits in the kernel for long.
@@ -122,6 +124,7 @@ impl Symptom {
             Self::ClockSourceUnstable => "clock_source_unstable",
             Self::LeaseOutOfMemory => "lease_out_of_memory",
             Self::HostOutOfMemory => "host_out_of_memory",
+            Self::NodeOutOfMemory => "node_out_of_memory",
             Self::Lockup => "lockup",
             Self::Hung => "hung_task",
             Self::LinkDown => "link_down",
@@ -264,6 +267,7 @@ rules! {
     ClockSourceUnstable, Note, Host, "reading the time is slow; the time is right", "update the firmware", CLOCK_SOURCE;
     LeaseOutOfMemory, Note, Buyer, "work used more memory than its lease has", BUYERS, OOM;
     HostOutOfMemory, Drain, Host, "the machine ran out of memory", "offer less memory than there is", OOM;
+    NodeOutOfMemory, Note, Unknown, "work bound itself to a part of the memory, and that ran out", "offer less memory than there is on a node", OOM;
     Lockup, Drain, Host, "a processor was stuck in the kernel", "update the kernel, check the hardware", LOCKUP;
     Hung, Note, Unknown, "a task waits in the kernel, perhaps for a disk, perhaps for its own file system", "look for errors of a disk at that time", HUNG;
     LinkDown, Degraded, Network, "a network interface lost its link", "check cable and switch", OPERSTATE;
