@@ -18,10 +18,10 @@ pub use attribute::{Attribution, WINDOW_US, attribute};
 pub use line::{Event, LINE_BYTES_MAX, read_line};
 pub use rules::{RULES, Rule, Severity, Symptom, rule_of};
 pub use sensor::{
-    CLOCK_SKEW_MS_MAX, IDLE_POWER_PERCENT, MEMORY_PRESSURE_PERCENT, Sensor, TEMPERATURE_MARGIN_C,
-    Throttle, read_sensor,
+    BUSY_PERCENT, CLOCK_SKEW_MS_MAX, DISK_FREE_PERCENT, IDLE_POWER_PERCENT,
+    MEMORY_PRESSURE_PERCENT, Sensor, TEMPERATURE_MARGIN_C, Throttle, read_sensor,
 };
-pub use watch::{Kept, Stage, Watch, WatchConfig, WatchInput, WatchOutput};
+pub use watch::{Kept, Past, Stage, Watch, WatchConfig, WatchInput, WatchOutput};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! Reading lines of the kernel log, as `/dev/kmsg`, `dmesg` and journals print them.
 //!
 //! The log holds text that others choose (names of processes and devices), so a symptom is read
-//! only from where the driver writes it: at the beginning of the message.
+//! only from where the driver writes it: at the beginning of the message. Each reader names the
+//! kernel's file that prints what it reads, in the words of Linux 5.10 to 6.x.
 
 use super::rules::Symptom;
 
@@ -60,8 +61,11 @@ fn split(line: &str) -> Option<(Option<u64>, &str)> {
     if let Some((head, message)) = line.split_once(';') {
         let numbers = head.split(',').take(3).map(|field| field.parse::<u64>().ok());
         if let [Some(priority), Some(_), Some(at)] = numbers.collect::<Vec<_>>()[..] {
-            // From 8 on it is a program that writes there.
-            return (priority < 8).then_some((Some(at), message.trim_start()));
+            // From 8 on it is a program that writes there. A fragment (`c`) begins anywhere in what
+            // the kernel says, so perhaps with a name.
+            let is_fragment = head.split(',').nth(3).is_some_and(|flags| flags.starts_with('c'));
+            let is_whole = priority < 8 && !is_fragment;
+            return is_whole.then_some((Some(at), message.trim_start()));
         }
     }
     // A journal: date host kernel: message, perhaps with dmesg's time after it.
@@ -119,22 +123,42 @@ fn xid(message: &str) -> Option<Event> {
     Some(Event { pid, ..of(Symptom::Xid(code), device) })
 }
 
-/// `amdgpu 0000:03:00.0: amdgpu: GPU reset begin!`
+/// `amdgpu 0000:03:00.0: amdgpu: GPU reset begin!` and `… ring gfx_0.0.0 timeout, signaled seq=…`
+/// (`amdgpu_device.c`, `amdgpu_job.c`); of an older kernel a timeout names no device.
 fn amd(message: &str) -> Option<Event> {
+    let is_timeout = |text: &str| {
+        let ring = text.strip_prefix("ring ").and_then(|text| text.split_once(" timeout, "));
+        ring.is_some_and(|(ring, _)| !ring.contains(' '))
+    };
+    if let Some(text) = message.strip_prefix("[drm:amdgpu_job_timedout [amdgpu]] *ERROR* ") {
+        return is_timeout(text).then(|| event(Symptom::AmdTimeout));
+    }
     let rest = message.strip_prefix("amdgpu ")?;
     let (device, rest) = rest.split_once(": ")?;
     let rest = rest.strip_prefix("amdgpu: ").unwrap_or(rest);
     let symptom = match rest {
-        _ if rest.starts_with("GPU reset begin") || rest.contains("ring timeout") => {
-            Symptom::AmdReset
-        }
-        _ if rest.contains("uncorrectable hardware errors detected") => Symptom::AmdUncorrected,
+        _ if rest.starts_with("GPU reset begin") => Symptom::AmdReset,
+        _ if is_timeout(rest) => Symptom::AmdTimeout,
+        _ if has_new_errors(rest) => Symptom::AmdUncorrected,
         _ => return None,
     };
     Some(of(symptom, device))
 }
 
-/// `pcieport 0000:00:03.0: AER: Corrected error received: 0000:03:00.0`, and the lines after it.
+/// `2 uncorrectable hardware errors detected in umc block`, newer `{7}socket: 0, die: 0, 2 new
+/// uncorrectable hardware errors …` (`amdgpu_ras.c`). What it says of all until now is said again and
+/// again.
+fn has_new_errors(text: &str) -> bool {
+    let said = text.split_once(" uncorrectable hardware errors detected in ");
+    said.is_some_and(|(head, block)| {
+        let head = head.strip_suffix(" new").unwrap_or(head);
+        let count = head.rsplit(' ').next().and_then(number);
+        count.is_some_and(|count| count > 0) && !block.starts_with("total")
+    })
+}
+
+/// `pcieport 0000:00:03.0: AER: Corrected error received: 0000:03:00.0`, and the lines after it
+/// (`drivers/pci/pcie/aer.c`).
 fn pcie(message: &str) -> Option<Event> {
     let (head, rest) = message.split_once(": ")?;
     let (_, device) = head.split_once(' ')?;
@@ -160,7 +184,7 @@ fn pcie(message: &str) -> Option<Event> {
     Some(if is_address(device) { of(symptom, device) } else { event(symptom) })
 }
 
-/// `EDAC MC0: 1 UE memory read error on …`
+/// `EDAC MC0: 1 UE memory read error on …` (`drivers/edac/edac_mc.c`)
 fn memory(message: &str) -> Option<Event> {
     let rest = message.strip_prefix("EDAC ")?;
     let (device, rest) = rest.split_once(": ")?;
@@ -173,55 +197,108 @@ fn memory(message: &str) -> Option<Event> {
     }
 }
 
-/// `mce: [Hardware Error]: CPU 10: Machine Check: 0 Bank 5: bea0000000000108`
+/// The bit of a bank's status that says that an error was not corrected (`MCI_STATUS_UC`).
+const UNCORRECTED: u64 = 1 << 61;
+
+/// `mce: [Hardware Error]: CPU 10: Machine Check: 0 Bank 5: bea0000000000108`, and what is decoded of it
+/// on AMD's processors (`arch/x86/kernel/cpu/mce/core.c`, `drivers/edac/mce_amd.c`).
 fn machine_check(message: &str) -> Option<Event> {
-    let rest = message
-        .strip_prefix("mce: [Hardware Error]: ")
-        .or_else(|| message.strip_prefix("[Hardware Error]: "))?;
+    let decoded = message.strip_prefix("[Hardware Error]: ");
+    let rest = message.strip_prefix("mce: [Hardware Error]: ").or(decoded)?;
+    let is_decoded = decoded.is_some();
+    match rest {
+        "System Fatal error."
+        | "Uncorrected, software restartable error."
+        | "Uncorrected, software containable error."
+            if is_decoded =>
+        {
+            return Some(event(Symptom::MachineCheck));
+        }
+        "Corrected error, no action required." if is_decoded => {
+            return Some(event(Symptom::MachineCheckCorrected));
+        }
+        _ => (),
+    }
     let (device, rest) = rest.split_once(": ")?;
-    (device.starts_with("CPU ") && rest.starts_with("Machine Check"))
-        .then(|| of(Symptom::MachineCheck, device))
+    if !device.starts_with("CPU ") || !rest.starts_with("Machine Check") {
+        return None;
+    }
+    let status = rest.rsplit_once(": ").and_then(|(_, hex)| u64::from_str_radix(hex, 16).ok());
+    // One that can't be read may be the worse.
+    let is_corrected = status.is_some_and(|status| status & UNCORRECTED == 0);
+    let corrected = is_corrected.then_some(Symptom::MachineCheckCorrected);
+    Some(of(corrected.unwrap_or(Symptom::MachineCheck), device))
 }
 
-/// `mce: CPU3: Core temperature above threshold, cpu clock throttled (total events = 1)`
+/// `CPU3: Core temperature is above threshold, cpu clock is throttled (total events = 1)`, before Linux
+/// 5.5 without `is` (`drivers/thermal/intel/therm_throt.c`), and `thermal thermal_zone0: cpu-thermal:
+/// critical temperature reached, …` (`drivers/thermal/thermal_core.c`).
 fn thermal(message: &str) -> Option<Event> {
     let rest = message.strip_prefix("mce: ").unwrap_or(message);
     let (device, rest) = rest.split_once(": ")?;
-    let is_hot = device.starts_with("CPU") && rest.contains("temperature above threshold")
+    let level = ["Core ", "Package "].iter().find_map(|level| rest.strip_prefix(level));
+    let is_throttled = level.is_some_and(|text| {
+        let text = text.strip_prefix("temperature ");
+        text.is_some_and(|text| text.trim_start_matches("is ").starts_with("above threshold"))
+    });
+    let is_hot = device.starts_with("CPU") && is_throttled
         || device.starts_with("thermal thermal_zone")
             && rest.contains("critical temperature reached");
     is_hot.then(|| of(Symptom::Hot, device))
 }
 
-/// `nvme nvme0: controller is down; will reset: CSTS=0x3, PCI_STATUS=0x10`
+/// `nvme nvme0: controller is down; will reset: CSTS=0x3, PCI_STATUS=0x10`, `nvme nvme0: I/O tag 12 (400c)
+/// opcode 0x9 (Admin Cmd) QID 0 timeout, reset controller`, older `I/O 12 QID 0 timeout, …`
+/// (`drivers/nvme/host/pci.c`, `core.c`).
 fn nvme(message: &str) -> Option<Event> {
     let rest = message.strip_prefix("nvme ")?;
     let (device, rest) = rest.split_once(": ")?;
+    let has_hung = |end: &str| rest.starts_with("I/O ") && rest.ends_with(end);
+    if has_hung(" timeout, reset controller") {
+        return Some(of(Symptom::NvmeReset, device));
+    }
     let is_down = [
         "controller is down",
-        "Device not ready",
+        "Device not ready; aborting ",
+        "Disabling device after reset failure",
+        // Of older kernels.
         "Removing after probe failure",
-        "I/O timeout, reset controller",
     ]
     .iter()
-    .any(|text| rest.contains(text));
+    .any(|text| rest.starts_with(text));
+    let is_down = is_down || has_hung(" timeout, disable controller");
     is_down.then(|| of(Symptom::NvmeDown, device))
 }
 
-/// `blk_update_request: I/O error, dev sda, sector 12345 …`, without the first word since Linux 5.18.
+/// `blk_update_request: I/O error, dev sda, sector 12345 …`, newer without the first word
+/// (`block/blk-mq.c`, before `block/blk-core.c`).
 fn disk(message: &str) -> Option<Event> {
     let rest = ["blk_update_request: ", "print_req_error: "]
         .iter()
         .find_map(|head| message.strip_prefix(head));
     let rest = rest.unwrap_or(message);
-    let kinds = ["I/O error, dev ", "critical medium error, dev ", "critical target error, dev "];
+    let kinds = [
+        "I/O error, dev ",
+        "timeout error, dev ",
+        "critical medium error, dev ",
+        "critical target error, dev ",
+    ];
     let device = kinds.iter().find_map(|head| rest.strip_prefix(head))?;
-    Some(of(Symptom::DiskError, device.split_whitespace().next()?))
+    // A sound disk that can't forget blocks by itself says so, once.
+    let is_refusal = rest.starts_with("critical target")
+        && ["(DISCARD)", "(WRITE_ZEROES)", "(SECURE_ERASE)", "(WRITE_SAME)"]
+            .iter()
+            .any(|op| rest.contains(op));
+    let device = device.split_whitespace().next().filter(|_| !is_refusal)?;
+    Some(of(Symptom::DiskError, device))
 }
 
-/// `EXT4-fs error (device sda1): …`, `EXT4-fs (sda1): Remounting filesystem read-only`, XFS, btrfs.
+/// `EXT4-fs error (device sda1): …`, `EXT4-fs (sda1): Remounting filesystem read-only`
+/// (`fs/ext4/super.c`), `XFS (dm-0): Metadata corruption detected at …` (`fs/xfs/xfs_error.c`,
+/// `xfs_fsops.c`), `BTRFS: error (device sdb1: state A) in …` (`fs/btrfs/messages.c`).
 fn file_system(message: &str) -> Option<Event> {
     let (kind, rest) = message.split_once(' ')?;
+    let kind = kind.strip_suffix(':').unwrap_or(kind);
     if !["EXT4-fs", "XFS", "BTRFS"].contains(&kind) {
         return None;
     }
@@ -237,36 +314,72 @@ fn file_system(message: &str) -> Option<Event> {
     if is_read_only {
         return Some(of(Symptom::FileSystemReadOnly, device));
     }
-    let is_error =
-        rest.starts_with("error") || rest.starts_with("critical") || text.contains("Corruption");
+    let is_of_xfs =
+        ["Metadata corruption ", "Metadata CRC error ", "Corruption ", "Internal error "]
+            .iter()
+            .any(|head| kind == "XFS" && text.starts_with(head));
+    let is_error = rest.starts_with("error") || rest.starts_with("critical") || is_of_xfs;
     is_error.then(|| of(Symptom::FileSystem, device))
 }
 
-/// `Memory cgroup out of memory: Killed process 7 (x) …`, `Out of memory: Killed process 7 (x) …`
+/// `Memory cgroup out of memory: Killed process 7 (x) …`, and for the machine `oom-kill:constraint=…,
+/// task=x,pid=7,uid=0` (`mm/oom_kill.c`). The line after that, `Out of memory: Killed process …`, does not
+/// tell whether the machine had none left, or only the nodes that work had bound itself to.
 fn oom(message: &str) -> Option<Event> {
-    let (symptom, rest) = match message.strip_prefix("Memory cgroup out of memory: ") {
-        Some(rest) => (Symptom::LeaseOutOfMemory, rest),
-        None => (Symptom::HostOutOfMemory, message.strip_prefix("Out of memory: ")?),
+    if let Some(rest) = message.strip_prefix("Memory cgroup out of memory: ") {
+        let killed = rest.trim_start_matches("Killed process");
+        return Some(Event { pid: number(killed), ..event(Symptom::LeaseOutOfMemory) });
+    }
+    let rest = message.strip_prefix("oom-kill:constraint=")?;
+    let (constraint, rest) = rest.split_once(',')?;
+    let symptom = match constraint {
+        "CONSTRAINT_NONE" | "CONSTRAINT_CPUSET" => Symptom::HostOutOfMemory,
+        "CONSTRAINT_MEMORY_POLICY" => Symptom::NodeOutOfMemory,
+        _ => return None,
     };
-    let pid = number(rest.trim_start_matches("Killed process").trim_start_matches("Kill process"));
+    // Whoever runs the task has chosen its name, which is before.
+    let pid = rest.rsplit_once(",pid=").and_then(|(_, pid)| number(pid));
     Some(Event { pid, ..event(symptom) })
 }
 
-/// Lockups, links, and clocks.
+/// Lockups (`kernel/watchdog.c`), tasks that wait (`kernel/hung_task.c`), clocks
+/// (`kernel/time/clocksource.c`) and links.
 fn other(message: &str) -> Option<Event> {
-    let lockup = message.starts_with("watchdog: BUG: soft lockup")
-        || message.starts_with("watchdog: Watchdog detected hard LOCKUP")
-        || message.starts_with("INFO: task ") && message.contains(" blocked for more than ");
-    if lockup {
-        return Some(event(Symptom::Lockup));
+    // `watchdog: BUG: soft lockup - CPU#3 stuck for 22s!`, `watchdog: CPU3: Watchdog detected hard LOCKUP
+    // on cpu 3`, older `NMI watchdog: Watchdog detected hard LOCKUP …`.
+    let watchdog = message.strip_prefix("NMI ").unwrap_or(message).strip_prefix("watchdog: ");
+    if let Some(text) = watchdog {
+        let is_numbered =
+            |head: &str| head.strip_prefix("CPU").is_some_and(|n| number(n).is_some());
+        let hard = text.split_once(": ").filter(|(head, _)| is_numbered(head));
+        let hard = hard.map_or(text, |(_, text)| text);
+        let is_lockup = text.starts_with("BUG: soft lockup")
+            || hard.starts_with("Watchdog detected hard LOCKUP");
+        return is_lockup.then(|| event(Symptom::Lockup));
     }
-    if message.starts_with("clocksource: timekeeping watchdog")
-        && message.contains("skew is too large")
+    if let Some(task) = message.strip_prefix("INFO: task ") {
+        // `NAME:PID blocked for more than 120 seconds.`, perhaps `blocked in I/O wait for …`; whoever runs
+        // it has chosen the name.
+        let (task, _) = task.rsplit_once(" for more than ")?;
+        let (task, _) = task.rsplit_once(" blocked")?;
+        return Some(Event {
+            pid: task.rsplit(':').next().and_then(number),
+            ..event(Symptom::Hung)
+        });
+    }
+    if message.starts_with("clocksource: timekeeping watchdog on CPU")
+        && message.contains(" as unstable because the skew is too large")
     {
-        return Some(event(Symptom::ClockSkew));
+        return Some(event(Symptom::ClockSourceUnstable));
     }
-    let (head, text) = message.rsplit_once(": ")?;
-    let is_down = text == "Link is Down" || text == "NIC Link is Down" || text == "Link down";
+    link_down(message)
+}
+
+/// `e1000e 0000:00:1f.6 eth0: NIC Link is Down`, `igb 0000:09:00.0 eth0: igb: eth0 NIC Link is Down`, `tg3
+/// 0000:02:00.0 eth0: Link is down`: each driver's own words (`drivers/net`).
+fn link_down(message: &str) -> Option<Event> {
+    let ends = [" NIC Link is Down", ": Link is Down", ": Link is down", ": Link down"];
+    let head = ends.iter().find_map(|end| message.strip_suffix(end))?;
     let device = head.rsplit([' ', ':']).find(|word| !word.is_empty())?;
-    is_down.then(|| of(Symptom::LinkDown, device))
+    Some(of(Symptom::LinkDown, device))
 }

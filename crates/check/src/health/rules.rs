@@ -7,11 +7,11 @@ use welkin_types::Fault;
 pub enum Severity {
     /// Noted.
     Note,
-    /// The container is slower or nearer to a fault; it goes on and its score falls.
+    /// The part is slower or nearer to a fault than it should be; it goes on, and is shown so.
     Degraded,
-    /// The container takes no new lease, ends the present ones in order and is tested again.
+    /// The part takes no new lease, ends the present ones in order and is tested.
     Drain,
-    /// What runs is lost; the container stops at once and is tested again.
+    /// What runs on the part is lost: it ends at once, and the part is tested.
     Lost,
 }
 
@@ -22,6 +22,8 @@ pub enum Symptom {
     Xid(u16),
     /// An AMD GPU hung and was reset.
     AmdReset,
+    /// Work on an AMD GPU took too long and was ended.
+    AmdTimeout,
     /// An AMD GPU met memory errors that it could not correct.
     AmdUncorrected,
     /// A PCIe error that was corrected.
@@ -38,6 +40,8 @@ pub enum Symptom {
     MemoryPressure,
     /// A processor reports a fault of its own.
     MachineCheck,
+    /// A processor reports an error that it has corrected.
+    MachineCheckCorrected,
     /// A processor or GPU slows down because it is too hot.
     Hot,
     /// A GPU slows down because its power supply says so.
@@ -46,6 +50,8 @@ pub enum Symptom {
     PowerCap,
     /// A GPU says that it is busy and draws no power.
     BusyWithoutPower,
+    /// A GPU's sensors have answered before and do not any more.
+    SensorsSilent,
     /// GPU memory has met errors that it could not correct.
     EccUncorrected,
     /// GPU memory is to be remapped at the next reset.
@@ -56,6 +62,8 @@ pub enum Symptom {
     DiskError,
     /// An NVMe controller does not answer.
     NvmeDown,
+    /// An NVMe controller did not answer in time and is reset; what it was asked for is asked again.
+    NvmeReset,
     /// A file system found itself damaged.
     FileSystem,
     /// A file system is read-only because of an error.
@@ -64,14 +72,22 @@ pub enum Symptom {
     DiskFull,
     /// The clock is off.
     ClockSkew,
+    /// The kernel has given up its fastest clock for a slower one. The time of day is right.
+    ClockSourceUnstable,
     /// A task was killed for using more memory than its lease has.
     LeaseOutOfMemory,
     /// The machine itself ran out of memory.
     HostOutOfMemory,
+    /// Nodes of memory that work had bound itself to ran out of it.
+    NodeOutOfMemory,
     /// A processor was stuck in the kernel.
     Lockup,
+    /// A task waits in the kernel for long.
+    Hung,
     /// A network interface lost its link.
     LinkDown,
+    /// It was written down how a part stood, and can't be read.
+    ReportUnreadable,
 }
 
 impl Symptom {
@@ -80,6 +96,7 @@ impl Symptom {
         let name = match self {
             Self::Xid(number) => return format!("xid_{number}"),
             Self::AmdReset => "amd_reset",
+            Self::AmdTimeout => "amd_timeout",
             Self::AmdUncorrected => "amd_uncorrected",
             Self::PcieCorrected => "pcie_corrected",
             Self::PcieUncorrected => "pcie_uncorrected",
@@ -88,23 +105,30 @@ impl Symptom {
             Self::MemoryUncorrected => "memory_uncorrected",
             Self::MemoryPressure => "memory_pressure",
             Self::MachineCheck => "machine_check",
+            Self::MachineCheckCorrected => "machine_check_corrected",
             Self::Hot => "hot",
             Self::PowerBrake => "power_brake",
             Self::PowerCap => "power_cap",
             Self::BusyWithoutPower => "busy_without_power",
+            Self::SensorsSilent => "sensors_silent",
             Self::EccUncorrected => "ecc_uncorrected",
             Self::RemapPending => "remap_pending",
             Self::RemapFailed => "remap_failed",
             Self::DiskError => "disk_error",
             Self::NvmeDown => "nvme_down",
+            Self::NvmeReset => "nvme_reset",
             Self::FileSystem => "file_system",
             Self::FileSystemReadOnly => "file_system_read_only",
             Self::DiskFull => "disk_full",
             Self::ClockSkew => "clock_skew",
+            Self::ClockSourceUnstable => "clock_source_unstable",
             Self::LeaseOutOfMemory => "lease_out_of_memory",
             Self::HostOutOfMemory => "host_out_of_memory",
+            Self::NodeOutOfMemory => "node_out_of_memory",
             Self::Lockup => "lockup",
+            Self::Hung => "hung_task",
             Self::LinkDown => "link_down",
+            Self::ReportUnreadable => "report_unreadable",
         };
         name.to_owned()
     }
@@ -140,18 +164,26 @@ const XID: &str = "NVIDIA, Xid errors: docs.nvidia.com/deploy/xid-errors";
 const MEMORY: &str =
     "NVIDIA, GPU memory error management: docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt";
 const NVML: &str = "NVIDIA, NVML API, clocks event reasons: docs.nvidia.com/deploy/nvml-api";
-const AER: &str = "Linux, PCIe AER: docs.kernel.org/PCI/pcieaer-howto.html";
-const EDAC: &str = "Linux, EDAC: docs.kernel.org/driver-api/edac.html";
-const MCE: &str = "Linux, x86 machine checks: docs.kernel.org/arch/x86/x86_64/machinecheck.html";
-const BLOCK: &str = "Linux, block/blk-core.c: blk_status_t and its messages";
-const NVME: &str = "Linux, drivers/nvme/host/pci.c: nvme_timeout";
-const EXT4: &str = "Linux, ext4, errors=: docs.kernel.org/admin-guide/ext4.html";
-const XFS: &str = "Linux, XFS error handling: docs.kernel.org/admin-guide/xfs.html";
-const OOM: &str = "Linux, cgroup v2, memory.max: docs.kernel.org/admin-guide/cgroup-v2.html";
+const SILENT: &str = "NVIDIA, NVML API: docs.nvidia.com/deploy/nvml-api";
+const HEAT: &str = "NVIDIA, NVML API, clocks event reasons: docs.nvidia.com/deploy/nvml-api; Linux, drivers/thermal/intel/therm_throt.c, drivers/thermal/thermal_core.c";
+const AER: &str = "Linux, drivers/pci/pcie/aer.c: docs.kernel.org/PCI/pcieaer-howto.html";
+const EDAC: &str = "Linux, drivers/edac/edac_mc.c: docs.kernel.org/driver-api/edac.html";
+const MCE: &str = "Linux, arch/x86/kernel/cpu/mce/core.c, drivers/edac/mce_amd.c: docs.kernel.org/arch/x86/x86_64/machinecheck.html";
+const BLOCK: &str = "Linux, block/blk-mq.c: blk_print_req_error";
+const NVME: &str =
+    "Linux, drivers/nvme/host/pci.c: nvme_timeout, nvme_reset_work; core.c: nvme_wait_ready";
+const FILES: &str =
+    "Linux, fs/ext4/super.c, fs/xfs/xfs_error.c, fs/xfs/xfs_fsops.c, fs/btrfs/messages.c";
+const SPACE: &str = "Linux, statvfs(3), and ENOSPC and EDQUOT of write(2); from where on it is full is Welkin's choice";
+const OOM: &str = "Linux, mm/oom_kill.c: docs.kernel.org/admin-guide/cgroup-v2.html";
 const PSI: &str = "Linux, pressure stall information: docs.kernel.org/accounting/psi.html";
-const LOCKUP: &str = "Linux, lockup watchdogs: docs.kernel.org/admin-guide/lockup-watchdogs.html";
-const AMD: &str = "Linux, amdgpu RAS and recovery: docs.kernel.org/gpu/amdgpu";
-const OPERSTATE: &str = "Linux, operational states: docs.kernel.org/networking/operstates.html";
+const LOCKUP: &str = "Linux, kernel/watchdog.c: docs.kernel.org/admin-guide/lockup-watchdogs.html";
+const HUNG: &str = "Linux, kernel/hung_task.c: check_hung_task";
+const CLOCK_SOURCE: &str = "Linux, kernel/time/clocksource.c: clocksource_watchdog";
+const AMD: &str = "Linux, drivers/gpu/drm/amd/amdgpu, amdgpu_device.c and amdgpu_ras.c: docs.kernel.org/gpu/amdgpu";
+const AMD_JOB: &str = "Linux, drivers/gpu/drm/amd/amdgpu/amdgpu_job.c: amdgpu_job_timedout";
+const OPERSTATE: &str = "Linux, drivers/net: docs.kernel.org/networking/operstates.html";
+const REPORT: &str = "Welkin: health/report.json in the host's folder";
 const WELKIN: &str = "Welkin: signed statements carry times, so that a wrong clock voids them";
 const SENSORS: &str = "Welkin: a lease was sold at the power and width that were measured";
 
@@ -207,6 +239,7 @@ rules! {
     Xid(143), Lost, Host, "the GPU could not be initialised", "power-cycle the machine", XID;
     Xid(154), Note, Unknown, "what must be done after an error has changed", "see the error before", XID;
     AmdReset, Lost, Unknown, "the GPU hung and was reset", "update the firmware if it comes back", AMD;
+    AmdTimeout, Note, Buyer, "the work took too long and was ended", BUYERS, AMD_JOB;
     AmdUncorrected, Lost, Host, "GPU memory had errors that were not corrected", REPLACE, AMD;
     PcieCorrected, Note, Host, "a PCIe error was corrected", SEAT, AER;
     PcieUncorrected, Drain, Host, "a PCIe error was not corrected", SEAT, AER;
@@ -215,23 +248,30 @@ rules! {
     MemoryUncorrected, Lost, Host, "errors of main memory were not corrected", "replace the module", EDAC;
     MemoryPressure, Degraded, Host, "work waits for memory much of the time", "offer less memory than there is", PSI;
     MachineCheck, Drain, Host, "a processor reports a fault", "update microcode, check power and cooling", MCE;
-    Hot, Degraded, Host, "it slows down because it is too hot", "clean and check the cooling", NVML;
+    MachineCheckCorrected, Note, Host, "a processor has corrected an error", "update microcode, check power and cooling if they go on", MCE;
+    Hot, Degraded, Host, "it slows down because it is too hot", "clean and check the cooling", HEAT;
     PowerBrake, Degraded, Host, "the power supply asks to slow down", "check supply and cables", NVML;
     PowerCap, Note, Host, "it is held below its power", "raise the limit, or offer it as a lower class", NVML;
     BusyWithoutPower, Degraded, Host, "it claims to be busy and draws no power", "check driver and sensor", SENSORS;
+    SensorsSilent, Degraded, Host, "its sensors do not answer any more", "see whether `nvidia-smi` answers, restart the driver", SILENT;
     EccUncorrected, Drain, Host, "GPU memory had errors that were not corrected", RESET, MEMORY;
     RemapPending, Drain, Host, "memory is to be remapped at the next reset", RESET, MEMORY;
     RemapFailed, Lost, Host, "memory could not be remapped", REPLACE, MEMORY;
     DiskError, Drain, Host, "a disk could not read or write", "replace the disk", BLOCK;
     NvmeDown, Lost, Host, "an NVMe controller does not answer", "update its firmware, reseat or replace it", NVME;
-    FileSystem, Drain, Host, "a file system is damaged", "check and repair it", XFS;
-    FileSystemReadOnly, Lost, Host, "a file system is read-only after an error", "check and repair it", EXT4;
-    DiskFull, Drain, Host, "no space is left", "free space; leases have quotas of their own", WELKIN;
+    NvmeReset, Drain, Host, "an NVMe controller hung and is reset", "update its firmware, reseat or replace it", NVME;
+    FileSystem, Drain, Host, "a file system is damaged", "check and repair it", FILES;
+    FileSystemReadOnly, Lost, Host, "a file system is read-only after an error", "check and repair it", FILES;
+    DiskFull, Drain, Host, "no space is left", "free space; leases have quotas of their own", SPACE;
     ClockSkew, Drain, Host, "the clock is off", "run NTP or PTP", WELKIN;
+    ClockSourceUnstable, Note, Host, "reading the time is slow; the time is right", "update the firmware", CLOCK_SOURCE;
     LeaseOutOfMemory, Note, Buyer, "work used more memory than its lease has", BUYERS, OOM;
     HostOutOfMemory, Drain, Host, "the machine ran out of memory", "offer less memory than there is", OOM;
+    NodeOutOfMemory, Note, Unknown, "work bound itself to a part of the memory, and that ran out", "offer less memory than there is on a node", OOM;
     Lockup, Drain, Host, "a processor was stuck in the kernel", "update the kernel, check the hardware", LOCKUP;
+    Hung, Note, Unknown, "a task waits in the kernel, perhaps for a disk, perhaps for its own file system", "look for errors of a disk at that time", HUNG;
     LinkDown, Degraded, Network, "a network interface lost its link", "check cable and switch", OPERSTATE;
+    ReportUnreadable, Drain, Host, "how it stood before the restart can't be read", "look into the host's log", REPORT;
 }
 
 /// The rule for a symptom. An Xid that the table does not know is noted, and nobody's fault.

@@ -2,14 +2,18 @@
 
 use super::rules::Symptom;
 
-/// How far a clock may be off, in milliseconds: twice what a minute's probe may differ.
+/// How far a clock may be off the middle of other hosts' clocks, in milliseconds.
 pub const CLOCK_SKEW_MS_MAX: u64 = 500;
 /// How near to its slow-down temperature a GPU may be, in degrees.
 pub const TEMPERATURE_MARGIN_C: u32 = 2;
+/// From this utilisation on a GPU is busy enough to draw power.
+pub const BUSY_PERCENT: u32 = 90;
 /// A busy GPU draws at least this share of its limit.
 pub const IDLE_POWER_PERCENT: u32 = 15;
 /// Work that waits for memory this share of a minute is slow by it.
 pub const MEMORY_PRESSURE_PERCENT: u32 = 20;
+/// A disk with less free space than this is full.
+pub const DISK_FREE_PERCENT: u32 = 1;
 
 /// Why a GPU runs below its clocks: bits of NVML's clocks event reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +98,7 @@ pub fn read_sensor(sensor: &Sensor) -> Option<Symptom> {
             (width < width_max || generation < generation_max).then_some(Symptom::PcieNarrow)
         }
         Sensor::Power { busy_percent, power_percent } => {
-            let is_odd = busy_percent >= 90 && power_percent < IDLE_POWER_PERCENT;
+            let is_odd = busy_percent >= BUSY_PERCENT && power_percent < IDLE_POWER_PERCENT;
             is_odd.then_some(Symptom::BusyWithoutPower)
         }
         Sensor::Remapping { has_failed: true, .. } => Some(Symptom::RemapFailed),
@@ -104,6 +108,6 @@ pub fn read_sensor(sensor: &Sensor) -> Option<Symptom> {
             (percent >= MEMORY_PRESSURE_PERCENT).then_some(Symptom::MemoryPressure)
         }
         Sensor::ClockSkew(ms) => (ms > CLOCK_SKEW_MS_MAX).then_some(Symptom::ClockSkew),
-        Sensor::DiskFree(percent) => (percent == 0).then_some(Symptom::DiskFull),
+        Sensor::DiskFree(percent) => (percent < DISK_FREE_PERCENT).then_some(Symptom::DiskFull),
     }
 }

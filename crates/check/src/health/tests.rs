@@ -198,6 +198,32 @@ fn leases_that_do_not_end_are_stopped() {
 }
 
 #[test]
+fn a_restart_between_forgets_no_relapse() {
+    let config = WatchConfig { attempts: 2, ..WatchConfig::default() };
+    let (day, symptom) = (86_400, Symptom::Xid(79));
+    let restarted = |watch: &Watch, back_s: u64, pause_s: u64| {
+        let past = Past { back_ago_us: (back_s + pause_s) * SECOND, relapses: watch.relapses() };
+        // The machine's own clock began anew.
+        Watch::resume(config, past, SECOND)
+    };
+    let mut watch = Watch::new(config);
+    for relapses in 0..2 {
+        outputs(&mut watch, 10, seen(79, Fault::Host));
+        outputs(&mut watch, 10 + 60, WatchInput::Tick);
+        outputs(&mut watch, 80, WatchInput::Tested { passed: true });
+        assert_eq!((watch.stage(), watch.relapses()), (Stage::Healthy, relapses));
+        watch = restarted(&watch, 100, day / 2);
+        assert_eq!((watch.stage(), watch.relapses()), (Stage::Healthy, relapses));
+    }
+    let mut late = restarted(&watch, 0, day);
+    assert_eq!(late.relapses(), 0);
+    let (stop, test) = (WatchOutput::Stop { symptom }, WatchOutput::Test { attempt: 1 });
+    assert_eq!(outputs(&mut late, 10, seen(79, Fault::Host)), [stop, test]);
+    let retired = WatchOutput::Retired { symptom };
+    assert_eq!(outputs(&mut watch, 10, seen(79, Fault::Host)), [stop, retired]);
+}
+
+#[test]
 fn what_fails_again_waits_longer_each_time_and_is_retired() {
     let mut watch = Watch::new(WatchConfig { attempts: 3, ..WatchConfig::default() });
     let symptom = Symptom::Xid(79);

@@ -6,7 +6,8 @@
 //! test that fails is tried again after a pause that doubles; after [`WatchConfig::attempts`] the
 //! container is retired until its operator brings it back. One that fails again within
 //! [`WatchConfig::relapse_us`] of its return waits before its first test, twice as long with each
-//! time, and is retired as well once it has relapsed so often.
+//! time, and is retired as well once it has relapsed so often: also where its host was started anew
+//! between.
 
 use std::collections::VecDeque;
 
@@ -145,6 +146,15 @@ pub struct Kept {
     pub relapses: u32,
 }
 
+/// What must survive a restart of a container in service that was out of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// How long ago it came back, in microseconds.
+    pub back_ago_us: u64,
+    /// How often it had relapsed.
+    pub relapses: u32,
+}
+
 /// One container's watch.
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -155,7 +165,8 @@ pub struct Watch {
     drained_us: u64,
     attempt: u32,
     relapses: u32,
-    back_us: Option<u64>,
+    /// Until when a fault is a relapse; 0 until it has been back.
+    relapse_until_us: u64,
     now: u64,
     outputs: VecDeque<WatchOutput>,
 }
@@ -171,7 +182,7 @@ impl Watch {
             drained_us: 0,
             attempt: 0,
             relapses: 0,
-            back_us: None,
+            relapse_until_us: 0,
             now: 0,
             outputs: VecDeque::new(),
         }
@@ -202,6 +213,17 @@ impl Watch {
         watch
     }
 
+    /// Takes up the watch over a container that was in service when its host ended.
+    pub fn resume(config: WatchConfig, past: Past, now_us: u64) -> Self {
+        let left = config.relapse_us.saturating_sub(past.back_ago_us);
+        Self {
+            relapses: past.relapses,
+            relapse_until_us: now_us.saturating_add(left),
+            now: now_us,
+            ..Self::new(config)
+        }
+    }
+
     /// What must survive a restart; nothing while the container is in service.
     pub fn kept(&self) -> Option<Kept> {
         (self.stage != Stage::Healthy).then(|| Kept {
@@ -212,6 +234,12 @@ impl Watch {
             attempt: self.attempt,
             relapses: self.relapses,
         })
+    }
+
+    /// How often it has relapsed; nothing once so much time has passed that all is forgotten.
+    pub fn relapses(&self) -> u32 {
+        let is_over = self.stage == Stage::Healthy && self.now >= self.relapse_until_us;
+        if is_over { 0 } else { self.relapses }
     }
 
     /// Where the container is.
@@ -266,10 +294,8 @@ impl Watch {
         match self.stage {
             Stage::Healthy => {
                 (self.symptom, self.seen_us, self.attempt) = (symptom, self.now, 0);
-                let within = self.config.relapse_us;
                 // What work may have caused retires nothing.
-                let is_relapse = fault == Fault::Host
-                    && self.back_us.is_some_and(|back| self.now - back < within);
+                let is_relapse = fault == Fault::Host && self.now < self.relapse_until_us;
                 self.relapses = if is_relapse { self.relapses + 1 } else { 0 };
                 if is_lost {
                     self.outputs.push_back(WatchOutput::Stop { symptom });
@@ -320,7 +346,7 @@ impl Watch {
     fn on_tested(&mut self, passed: bool) {
         if passed {
             self.stage = Stage::Healthy;
-            self.back_us = Some(self.now);
+            self.relapse_until_us = self.now.saturating_add(self.config.relapse_us);
             let out_us = self.now - self.seen_us;
             let drain_us = self.drained_us.saturating_sub(self.seen_us);
             return self.outputs.push_back(WatchOutput::Back { out_us, drain_us });

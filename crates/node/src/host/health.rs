@@ -77,6 +77,8 @@ pub(crate) struct GpuLoad {
     pub(crate) busy_percent: u8,
     /// How hot it is, in degrees Celsius.
     pub(crate) temperature_c: u8,
+    /// What keeps it out of service for as long as they say so.
+    pub(crate) fault: Option<Symptom>,
 }
 
 #[derive(Debug)]
@@ -319,3 +321,6 @@ fn all_units(gpus: &[Gpu]) -> Vec<Unit> {
     let devices = gpus.iter().map(|gpu| Unit::Device(gpu.id.clone()));
     std::iter::once(Unit::Host).chain(devices).collect()
 }
+
+#[cfg(test)]
+mod tests;

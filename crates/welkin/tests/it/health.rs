@@ -139,6 +139,15 @@ fn a_fault_of_the_machine_drains_ends_and_comes_back_after_a_test() {
     let counters = &watched.report()["log"]["counters"];
     assert_eq!(counters["rotated"], 1, "{counters}");
     assert!(host.is_running() && !host.stderr().contains("panicked"), "{}", host.stderr());
+
+    // A fault again so soon is a relapse, although the host was started anew between.
+    host.kill_9();
+    let mut host = watched.host();
+    assert_eq!(watched.wait_state("host", "in_service")["relapses"], 0);
+    watched.write(MACHINE_CHECK);
+    let unit = watched.wait_state("host", "waiting");
+    assert_eq!((&unit["relapses"], &unit["reason"]), (&1.into(), &"machine_check".into()));
+    assert!(host.is_running() && !host.stderr().contains("panicked"), "{}", host.stderr());
     watched.services.are_well();
 }
 

@@ -1,7 +1,7 @@
 //! One part of a host: its watch, and the times that are shown.
 
 use welkin_check::health::{
-    Kept, Severity, Stage, Symptom, Watch, WatchConfig, WatchInput, WatchOutput, rule_of,
+    Kept, Past, Severity, Stage, Symptom, Watch, WatchConfig, WatchInput, WatchOutput, rule_of,
 };
 use welkin_kernels::Stop;
 use welkin_types::{Fault, UnixMillis};
@@ -9,7 +9,7 @@ use welkin_types::{Fault, UnixMillis};
 use super::report::{Outage, PAST_MAX, UnitReport, UnitState};
 
 /// What only degrades a part is forgotten when it has not been seen for so long.
-const DEGRADED_MS: u64 = 3_600_000;
+pub(super) const DEGRADED_MS: u64 = 3_600_000;
 
 /// A self-test of a part.
 #[derive(Debug, Default)]
@@ -55,22 +55,30 @@ impl Part {
             ..Self::new(config)
         };
         part.outages.truncate(PAST_MAX);
-        let is_out = !matches!(report.state, UnitState::InService | UnitState::Degraded);
-        let symptom = report.reason.as_deref().and_then(Symptom::of_code);
-        if is_out {
-            // A reason that this version does not know is no reason to be in service.
-            let seen = report.since.unwrap_or(now.1);
-            let ago = u64::try_from(now.1.since(seen).as_micros()).unwrap_or(u64::MAX);
-            let kept = Kept {
-                is_draining: report.state == UnitState::Draining,
-                is_retired: report.state == UnitState::Retired,
-                symptom: symptom.unwrap_or(Symptom::Lockup),
-                seen_ago_us: ago,
-                attempt: report.attempt,
-                relapses: report.relapses,
-            };
-            part.watch = Watch::restore(config, kept, now.0);
+        let ago = |at: UnixMillis| u64::try_from(now.1.since(at).as_micros()).unwrap_or(u64::MAX);
+        if matches!(report.state, UnitState::InService | UnitState::Degraded) {
+            if let Some(back) = part.outages.last().and_then(|outage| outage.back) {
+                let past = Past { back_ago_us: ago(back), relapses: report.relapses };
+                part.watch = Watch::resume(config, past, now.0);
+            }
+            return part;
         }
+        // A reason that this version does not know is no reason to be in service, nor another one.
+        let symptom = report.reason.as_deref().and_then(Symptom::of_code);
+        let symptom = symptom.unwrap_or(Symptom::ReportUnreadable);
+        let seen = report.since.unwrap_or(now.1);
+        if part.outages.last().is_none_or(|outage| outage.back.is_some()) {
+            part.begin_outage(symptom, seen);
+        }
+        let kept = Kept {
+            is_draining: report.state == UnitState::Draining,
+            is_retired: report.state == UnitState::Retired,
+            symptom,
+            seen_ago_us: ago(seen),
+            attempt: report.attempt,
+            relapses: report.relapses,
+        };
+        part.watch = Watch::restore(config, kept, now.0);
         part
     }
 
@@ -146,12 +154,15 @@ impl Part {
         if is_fault && self.is_in_service() {
             self.found.clear();
             self.attempt = 0;
-            if self.outages.len() >= PAST_MAX {
-                self.outages.remove(0);
-            }
-            let (drained, back) = (None, None);
-            self.outages.push(Outage { reason: symptom.code(), seen: wall, drained, back });
+            self.begin_outage(symptom, wall);
         }
+    }
+
+    fn begin_outage(&mut self, symptom: Symptom, seen: UnixMillis) {
+        if self.outages.len() >= PAST_MAX {
+            self.outages.remove(0);
+        }
+        self.outages.push(Outage { reason: symptom.code(), seen, drained: None, back: None });
     }
 
     fn note(&mut self, output: &WatchOutput, wall: UnixMillis) {
@@ -208,9 +219,77 @@ impl Part {
             since: last.or(degraded.map(|(_, since, _)| since)),
             next: until.map(|until| UnixMillis(wall.0 + until.saturating_sub(now) / 1_000)),
             attempt: self.attempt,
-            relapses: kept.map_or(0, |kept| kept.relapses),
+            relapses: self.watch.relapses(),
             test: self.found.clone(),
             outages: self.outages.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE_MS: u64 = 60_000;
+    const DAY_MS: u64 = 86_400_000;
+    const FAULT: WatchInput =
+        WatchInput::Seen { symptom: Symptom::MachineCheck, fault: Fault::Host };
+
+    /// The time of day, with a clock of the machine that began a minute ago.
+    fn at(wall: u64) -> (u64, UnixMillis) {
+        (MINUTE_MS * 1_000, UnixMillis(wall))
+    }
+
+    fn restarted(part: &Part, wall: u64) -> Part {
+        let report = serde_json::to_vec(&part.report("host", at(wall))).unwrap();
+        let report = serde_json::from_slice(&report).unwrap();
+        Part::restore(WatchConfig::default(), report, at(wall))
+    }
+
+    fn comes_back(part: &mut Part, (mut now, wall): (u64, UnixMillis)) {
+        part.handle((now, wall), WatchInput::Drained);
+        let waits = part.report("host", (now, wall));
+        if let Some(next) = waits.next.filter(|_| waits.state == UnitState::Waiting) {
+            now += (next.0 - wall.0) * 1_000;
+            part.handle((now, wall), WatchInput::Tick);
+        }
+        part.handle((now, wall), WatchInput::Tested { passed: true });
+    }
+
+    #[test]
+    fn what_fails_again_is_retired_although_its_host_is_started_anew_each_time() {
+        let mut part = Part::new(WatchConfig::default());
+        for round in 0..6_u32 {
+            let wall = DAY_MS * 9 + DAY_MS / 2 * u64::from(round);
+            part = restarted(&part, wall);
+            part.handle(at(wall), FAULT);
+            assert_eq!(part.report("host", at(wall)).relapses, round);
+            comes_back(&mut part, at(wall));
+            assert_eq!(part.is_retired(), round == 5);
+        }
+        assert!(restarted(&part, DAY_MS * 99).is_retired());
+        let mut part = Part::new(WatchConfig::default());
+        part.handle(at(0), FAULT);
+        comes_back(&mut part, at(0));
+        part = restarted(&part, DAY_MS);
+        part.handle(at(DAY_MS), FAULT);
+        assert_eq!(part.report("host", at(DAY_MS)).relapses, 0, "a day later all is forgotten");
+    }
+
+    #[test]
+    fn a_reason_that_is_not_known_here_is_shown_as_such_and_keeps_out_of_service() {
+        for reason in [None, Some("of_tomorrow".to_owned())] {
+            let state = UnitState::Waiting;
+            let report = UnitReport { state, reason, ..UnitReport::default() };
+            let mut part = Part::restore(WatchConfig::default(), report, at(DAY_MS));
+            let shown = part.report("host", at(DAY_MS));
+            assert_eq!(shown.state, UnitState::Waiting);
+            assert_eq!(shown.reason.as_deref(), Some("report_unreadable"));
+            assert_eq!(shown.since, Some(UnixMillis(DAY_MS)));
+            comes_back(&mut part, at(DAY_MS + 1));
+            let shown = part.report("host", at(DAY_MS + 1));
+            assert_eq!((shown.state, shown.reason), (UnitState::InService, None));
+            assert_eq!(shown.outages[0].back, Some(UnixMillis(DAY_MS + 1)));
         }
     }
 }

@@ -3,14 +3,16 @@
 //! Each look is bounded: the disk is tried by one write at a time, and what has not come back in
 //! [`DISK_TIMEOUT`] is a fault; GPUs are asked by a process of their own that is ended when it hangs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::StatVfsMountFlags;
-use welkin_check::health::{Sensor, Severity, Symptom, Throttle, read_sensor, rule_of};
+use welkin_check::health::{
+    DISK_FREE_PERCENT, Sensor, Severity, Symptom, Throttle, read_sensor, rule_of,
+};
 use welkin_lease::Unit;
 use welkin_runtime::inventory::{Gpu, GpuReading, GpuSearch, gpu_readings};
 
@@ -18,13 +20,13 @@ use super::GpuLoad;
 use crate::host::Host;
 
 /// How long a small write may take to be on the disk.
-const DISK_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const DISK_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is written.
-const PROBE_BYTES: usize = 4_096;
+pub(super) const PROBE_BYTES: usize = 4_096;
 /// How long GPUs may take to be asked; the process that asks is ended before.
 const GPUS_TIMEOUT: Duration = Duration::from_secs(40);
-/// A link and a power that are compared only where the GPU works: idle ones save both.
-const BUSY_PERCENT: u32 = 50;
+/// From this utilisation on a GPU's link is looked at: an idle one saves power.
+pub(super) const WORKING_PERCENT: u32 = 50;
 /// Where the kernel says how much work waits for memory.
 const PRESSURE: &str = "/proc/pressure/memory";
 
@@ -60,6 +62,7 @@ fn loads(gpus: &[Gpu], readings: &[GpuReading]) -> BTreeMap<String, GpuLoad> {
         let load = GpuLoad {
             busy_percent: u8::try_from(percent).unwrap_or(0),
             temperature_c: u8::try_from(celsius).unwrap_or(u8::MAX),
+            fault: symptoms(reading).0.into_iter().find(|symptom| is_fault(*symptom)),
         };
         Some((gpu.id.clone(), load))
     };
@@ -83,7 +86,7 @@ async fn look_at_machine(host: &Arc<Host>, writing: &mut Option<Writing>) -> Vec
 }
 
 /// With so much free space a disk is not full.
-const FREE_BYTES_LEAST: u64 = 256 << 20;
+pub(super) const FREE_BYTES_LEAST: u64 = 256 << 20;
 
 /// Whether a symptom keeps a part out of service.
 pub(super) fn is_fault(symptom: Symptom) -> bool {
@@ -103,9 +106,9 @@ pub(super) fn machine(dir: &Path) -> Vec<Symptom> {
             found.push(Symptom::FileSystemReadOnly);
         }
         let percent = stat.f_bavail.saturating_mul(100).checked_div(stat.f_blocks).unwrap_or(100);
-        // Of a large disk less than a hundredth is much.
+        // Of a large disk little in percent is much.
         let is_enough = stat.f_bavail.saturating_mul(stat.f_frsize) >= FREE_BYTES_LEAST;
-        let percent = if is_enough { percent.max(1) } else { percent };
+        let percent = if is_enough { percent.max(DISK_FREE_PERCENT.into()) } else { percent };
         found.extend(read_sensor(&Sensor::DiskFree(u32::try_from(percent).unwrap_or(100))));
     }
     if let Err(error) = try_write(dir) {
@@ -144,6 +147,8 @@ fn full_percent(text: &str) -> Option<u32> {
 #[derive(Debug, Default)]
 struct Gpus {
     ecc: BTreeMap<String, u64>,
+    /// Those that have answered. A GPU that is lost, or whose driver hangs, is not among the readings.
+    answered: BTreeSet<String>,
     /// What only counts when it is read twice in a row.
     suspected: BTreeMap<String, Vec<Symptom>>,
 }
@@ -155,18 +160,32 @@ impl Gpus {
         for reading in readings {
             let is_it = |gpu: &&Gpu| gpu.pci.as_deref() == Some(reading.pci.as_str());
             let Some(gpu) = gpus.iter().find(is_it) else { continue };
+            self.answered.insert(gpu.id.clone());
             let (mut sure, suspected) = symptoms(reading);
             if let Some(errors) = reading.ecc_uncorrected {
                 // The first reading tells of the time before.
                 let before = self.ecc.insert(gpu.id.clone(), errors).unwrap_or(errors);
                 sure.extend(read_sensor(&Sensor::Ecc(errors.saturating_sub(before))));
             }
-            let last = self.suspected.insert(gpu.id.clone(), suspected.clone());
-            let last = last.unwrap_or_default();
-            sure.extend(suspected.into_iter().filter(|symptom| last.contains(symptom)));
+            sure.extend(self.again(&gpu.id, suspected));
             found.extend(sure.into_iter().map(|symptom| (gpu.id.clone(), symptom)));
         }
+        let is_read = |gpu: &Gpu| {
+            readings.iter().any(|reading| gpu.pci.as_deref() == Some(reading.pci.as_str()))
+        };
+        for gpu in gpus.iter().filter(|gpu| !is_read(gpu)) {
+            if self.answered.contains(&gpu.id) {
+                let silent = self.again(&gpu.id, vec![Symptom::SensorsSilent]);
+                found.extend(silent.into_iter().map(|symptom| (gpu.id.clone(), symptom)));
+            }
+        }
         found
+    }
+
+    /// Of what is suspected now, what was suspected the last time, too.
+    fn again(&mut self, id: &str, suspected: Vec<Symptom>) -> Vec<Symptom> {
+        let last = self.suspected.insert(id.to_owned(), suspected.clone()).unwrap_or_default();
+        suspected.into_iter().filter(|symptom| last.contains(symptom)).collect()
     }
 }
 
@@ -181,7 +200,7 @@ fn symptoms(reading: &GpuReading) -> (Vec<Symptom>, Vec<Symptom>) {
     let throttle = reading.throttle.map(|bits| Sensor::Throttle(Throttle(bits)));
     let heat =
         reading.temperature_c.map(|(now_c, slowdown_c)| Sensor::Temperature { now_c, slowdown_c });
-    let is_busy = reading.busy_percent.is_some_and(|percent| percent >= BUSY_PERCENT);
+    let is_busy = reading.busy_percent.is_some_and(|percent| percent >= WORKING_PERCENT);
     let link = reading.pcie_width.zip(reading.pcie_generation).filter(|_| is_busy);
     let link = link.map(|((width, width_max), (generation, generation_max))| Sensor::Pcie {
         width,
@@ -254,6 +273,18 @@ mod tests {
     }
 
     #[test]
+    fn sensors_that_fall_silent_are_noticed_once_they_have_answered() {
+        let mut gpus = Gpus::default();
+        let silent = (gpu().id, Symptom::SensorsSilent);
+        let read = [GpuReading { pci: "0000:3b:00.0".to_owned(), ..GpuReading::default() }];
+        let mut take = |readings: &[GpuReading]| gpus.take(&[gpu()], readings);
+        assert_eq!([take(&[]), take(&[])], [[], []], "nothing is known of them");
+        assert_eq!([take(&read), take(&[])], [[], []], "once is not enough");
+        assert_eq!([take(&[]), take(&[])], [[silent.clone()], [silent]]);
+        assert_eq!([take(&read), take(&[])], [[], []]);
+    }
+
+    #[test]
     fn a_load_that_is_not_read_is_not_made_up() {
         let mine = gpu();
         let pci = mine.pci.clone().unwrap();
@@ -261,12 +292,15 @@ mod tests {
         let read =
             GpuReading { busy_percent: Some(250), temperature_c: Some((71, 95)), ..silent.clone() };
         let lost = GpuReading { is_lost: true, ..read.clone() };
+        let pending = GpuReading { has_pending_pages: Some(true), ..silent.clone() };
         let other = GpuReading { pci: "0000:ff:00.0".to_owned(), ..read };
         let of = |reading: GpuReading| {
             loads(std::slice::from_ref(&mine), &[reading]).get(&mine.id).copied()
         };
         assert_eq!(of(silent), Some(GpuLoad::default()));
-        assert_eq!(of(read), Some(GpuLoad { busy_percent: 100, temperature_c: 71 }));
+        assert_eq!(of(read), Some(GpuLoad { busy_percent: 100, temperature_c: 71, fault: None }));
+        let fault = of(pending).and_then(|load| load.fault);
+        assert_eq!(fault, Some(Symptom::RemapPending), "no test brings it back before it is reset");
         assert_eq!((of(lost), of(other)), (None, None), "nothing is known of them");
     }
 

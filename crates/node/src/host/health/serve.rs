@@ -38,7 +38,7 @@ pub(in crate::host) async fn serve(host: Arc<Host>) {
         let has_more = host.health.read_log(&host);
         if ticked.is_none_or(|at| at.elapsed() >= TICK) {
             ticked = Some(Instant::now());
-            tick(&host, &done);
+            tick(&host, &done, saver.is_written(&host));
         }
         act(&host);
         saver.save(&host);
@@ -53,12 +53,14 @@ pub(in crate::host) async fn serve(host: Arc<Host>) {
     }
 }
 
-/// Looks after every part that is out of service.
-fn tick(host: &Arc<Host>, done: &mpsc::Sender<Tested>) {
+/// Looks after every part that is out of service. `is_written`: a test that was wanted before is on the
+/// disk as begun, so that it counts even if it ends the machine.
+fn tick(host: &Arc<Host>, done: &mpsc::Sender<Tested>, is_written: bool) {
     let mut inner = host.health.inner();
     let now = clocks();
     let mut wanted = Vec::new();
     for (unit, part) in &mut inner.parts {
+        let may_test = is_written && matches!(part.test, Test::Wanted);
         let mut outputs = part.handle(now, WatchInput::Tick);
         if part.is_retired() && is_repaired(&host.dir, unit) {
             info!(unit = name_of(unit), "said to be repaired");
@@ -69,7 +71,7 @@ fn tick(host: &Arc<Host>, done: &mpsc::Sender<Tested>) {
             if leases.is_empty() && part.is_draining() {
                 outputs.extend(part.handle(now, WatchInput::Drained));
             }
-            if leases.is_empty() && matches!(part.test, Test::Wanted) {
+            if leases.is_empty() && may_test && matches!(part.test, Test::Wanted) {
                 let stop = Stop::default();
                 part.test = Test::Running(stop.clone());
                 begin_test(host, unit.clone(), part.attempt(), stop, done.clone());
@@ -201,6 +203,13 @@ struct Saver {
 }
 
 impl Saver {
+    /// Whether what must be on the disk is there, or can't be brought there.
+    fn is_written(&self, host: &Host) -> bool {
+        let is_over = self.under_way.as_ref().is_none_or(tokio::task::JoinHandle::is_finished);
+        let is_failing = self.is_failing.load(std::sync::atomic::Ordering::Relaxed);
+        is_over && (is_failing || !host.health.inner().is_urgent)
+    }
+
     fn save(&mut self, host: &Arc<Host>) {
         if self.under_way.as_ref().is_some_and(|writing| !writing.is_finished()) {
             return;

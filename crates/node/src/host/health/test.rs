@@ -39,6 +39,10 @@ fn gpu(host: &Host, device: &str, stop: &Stop) -> Result<String, String> {
     if sensors::is_gone(gpu) {
         return Err("its device node is gone: reset the GPU or restart the machine".to_owned());
     }
+    // It would be out of service again after the next look at its sensors.
+    if let Some(symptom) = host.health.loads().get(device).and_then(|load| load.fault) {
+        return Err(super::in_words(symptom));
+    }
     let kind = crate::host::gpus::kind_of(gpu);
     let class = crate::host::gpus::class_of(&kind);
     let bytes = gpu.vram_bytes.unwrap_or(0);

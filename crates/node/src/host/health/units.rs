@@ -23,6 +23,7 @@ pub(super) fn unit_of(event: &Event, gpus: &[Gpu], disks: &BTreeSet<String>) -> 
         }
         Symptom::DiskError
         | Symptom::NvmeDown
+        | Symptom::NvmeReset
         | Symptom::FileSystem
         | Symptom::FileSystemReadOnly => {
             let is_known = |device: &String| disks.is_empty() || disks.contains(device);
