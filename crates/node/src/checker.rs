@@ -49,6 +49,7 @@ use lists::Lists;
 use probe::{Finder, Probed, Prober};
 
 use crate::connect::Caller;
+use crate::epoch::roll_again;
 use crate::settlement::{Settle, SettlementError};
 use crate::{Shutdown, outside};
 
@@ -335,7 +336,7 @@ impl Role {
         }
         while let Some(taken) = self.enrolled.under_way.try_join_next() {
             if taken.is_ok_and(|is_taken| is_taken) {
-                self.enrolled.due = now + Duration::from_secs((epoch_seconds / 4).max(60));
+                self.enrolled.due = now + roll_again(epoch_seconds);
             }
         }
         let hello = self.enrolled.roll.as_ref().map(|(_, hello)| hello.clone());
