@@ -57,7 +57,7 @@ use crate::settlement::{Settle, SettlementError};
 use crate::{Shutdown, outside};
 
 /// Checkers that look at one container in one minute.
-pub const COMMITTEE: usize = 3;
+pub const COMMITTEE: usize = welkin_proto::epoch::COMMITTEE as usize;
 /// How often a page of each list of containers is fetched.
 const LISTING_EVERY: Duration = Duration::from_secs(10);
 /// How long a question to an indexer may take.

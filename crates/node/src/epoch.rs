@@ -13,7 +13,7 @@ use std::io::{self, BufRead, Read as _, Write};
 use std::time::Duration;
 
 use welkin_chain::ops::committee;
-use welkin_check::challenge::ClassTable;
+use welkin_check::challenge::{CPU_CORE_MMAC_PER_S, ClassTable};
 use welkin_check::sortition::{Committees, Lot};
 use welkin_ledger::epoch::{
     Book, Evidence, Gathered, RosterError, Seat, Settled, Terms, Unfit, gather, settle, unfit,
@@ -37,8 +37,6 @@ const LINE_BYTES_MAX: u64 = 4 << 20;
 const STATEMENTS_MAX: usize = 1 << 24;
 /// Lots that are remembered while statements are verified.
 const LOTS_MAX: usize = 1 << 16;
-/// Multiply-adds a second, in millions, that are a capacity of 1: one core of a class without GPUs.
-const CAPACITY_MMAC_PER_S: u64 = 250;
 
 /// What a unit of capacity should earn in an epoch, in USD micros: as the contract is deployed.
 pub const TARGET_MICROS: u64 = 5_000_000;
@@ -212,9 +210,9 @@ fn forged(heading: &Heading, statement: &Statement) -> Option<Unfit> {
     unfit(heading, statement).filter(is_bad)
 }
 
-/// The published classes, each with its capacity K: 1 is one core. Every other class has 1.
+/// The published classes, each with its capacity K: 1 is one core of a class without GPUs. Every other class has 1.
 pub fn capacities() -> BTreeMap<Class, u32> {
-    let capacity = |rate: u64| u32::try_from(rate / CAPACITY_MMAC_PER_S).unwrap_or(u32::MAX).max(1);
+    let capacity = |rate: u64| u32::try_from(rate / CPU_CORE_MMAC_PER_S).unwrap_or(u32::MAX).max(1);
     let table = ClassTable::published();
     table.rates().map(|(class, rate)| (class.clone(), capacity(rate.mmac_per_s))).collect()
 }

@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use welkin_node::checker::{CountedClaims, RefusedBy, RootsStatus};
 use welkin_node::outside;
 
+use crate::up::CHECKERS_MAX;
 use crate::{Context, Usage, out};
-
-/// The most checkers that are shown.
-const CHECKERS_MAX: usize = 64;
 
 /// `welkin checker status`
 pub(crate) fn roots(context: &Context) -> anyhow::Result<()> {
@@ -71,7 +69,7 @@ fn folders(context: &Context) -> Vec<(String, PathBuf)> {
         let folder = entry.path().join("roots");
         (name.starts_with("checker") && folder.is_dir()).then_some((name, folder))
     });
-    named.take(CHECKERS_MAX).collect()
+    named.take(CHECKERS_MAX as usize).collect()
 }
 
 fn row(name: &str, status: &RootsStatus) -> Vec<String> {
