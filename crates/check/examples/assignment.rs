@@ -18,7 +18,7 @@ use welkin_types::{ContainerId, NodeId};
 
 const CONTAINERS: u32 = 427_000;
 const CHECKERS: u32 = 91_000;
-const COMMITTEE: usize = 3;
+const COMMITTEE: usize = welkin_proto::epoch::COMMITTEE as usize;
 const EPOCH: u64 = 20_000;
 /// The last minute of a period: in it others stand in.
 const MINUTE: u64 = EPOCH * 1_440 + 59;

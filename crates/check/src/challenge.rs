@@ -39,7 +39,8 @@ mod window;
 
 pub use budget::Budget;
 pub use class::{
-    BAND, BAND_PERMILLE, ClassRate, ClassTable, Estimate, LEARN_STEP_BP, MatchedClass, estimate,
+    BAND, BAND_PERMILLE, CPU_CORE_MMAC_PER_S, ClassRate, ClassTable, Estimate, LEARN_STEP_BP,
+    MatchedClass, estimate,
 };
 pub use evasion::{Asked, Refusals, TRIES_MAX, Unmet, asks_again};
 pub use examiner::{Device, ExamInput, ExamOutput, Examination, Examiner, ExaminerConfig, Outcome};

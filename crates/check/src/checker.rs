@@ -17,18 +17,18 @@ mod targets;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use welkin_proto::check::{Finding, Report};
+use welkin_proto::epoch::COMMITTEE;
 use welkin_proto::index::Listing;
-use welkin_proto::settle::EpochView;
+use welkin_proto::settle::{CHECKERS_MAX, EpochView};
 use welkin_proto::{NodeAddr, Turn, TurnProof};
 use welkin_types::{ContainerId, NodeId, UnixMillis};
 
 use crate::assignment::{epoch_of, minute_of};
 use crate::sortition::{Committees, Lot, Ticket, VrfPublic};
+pub(crate) use targets::LISTED_MS;
 pub use targets::TARGETS_MAX;
 use targets::{KEPT_MS_MIN, Standing, Target, Targets};
 
-/// The most checkers of an epoch; an epoch with more is not used.
-pub const CHECKERS_MAX: usize = 100_000;
 /// How many epochs are remembered, the newest.
 pub const EPOCHS_MAX: usize = 4;
 /// How many minutes' lots are remembered.
@@ -50,10 +50,11 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Three checkers a container, 32 probes at once of at most 5 s, as many more of new hosts and 16 of
+    /// The network's checkers a container, 32 probes at once of at most 5 s, as many more of new hosts and 16 of
     /// silent ones.
     fn default() -> Self {
-        Self { committee: 3, probes_max: 32, new_max: 32, silent_max: 16, deadline_ms: 5_000 }
+        let committee = usize::from(COMMITTEE);
+        Self { committee, probes_max: 32, new_max: 32, silent_max: 16, deadline_ms: 5_000 }
     }
 }
 

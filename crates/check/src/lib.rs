@@ -21,6 +21,6 @@ mod way;
 mod words;
 
 pub use assignment::{PROBE_SECONDS, assignment, epoch_of, minute_of, second_of_minute};
-pub use checker::{CHECKERS_MAX, Checker, Config, EPOCHS_MAX, Input, Output, TARGETS_MAX};
+pub use checker::{Checker, Config, EPOCHS_MAX, Input, Output, TARGETS_MAX};
 pub use sheets::Sheets;
 pub use words::{AHEAD_MS_MAX, Told, Word, WordError, Words};

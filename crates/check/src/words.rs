@@ -26,12 +26,11 @@ use welkin_proto::{
 use welkin_types::{AccountId, NodeId, UnixMillis};
 
 use crate::TARGETS_MAX;
+use crate::checker::LISTED_MS;
 
 /// By how much a host's clock may be ahead, in milliseconds: a word that is dated later would be the
 /// newest for as long.
 pub const AHEAD_MS_MAX: u64 = 600_000;
-/// What was listed since is not given up for others, in milliseconds: a list is walked in less.
-const LISTED_MS: u64 = 3_600_000;
 /// What was not listed for so long is forgotten: an announcement holds half as long.
 const KEPT_MS: u64 = 86_400_000;
 

@@ -10,8 +10,8 @@ use welkin_types::{NodeId, UnixMillis};
 
 /// How many minutes count: a day.
 pub const WINDOW_MINUTES: u64 = 24 * 60;
-/// How many minutes a report may come late.
-pub const LATE_MINUTES_MAX: u64 = 2;
+/// How many minutes a report may come late: until the end of the next one. What is later is void.
+pub const LATE_MINUTES_MAX: u64 = 1;
 /// The most checks of one container in one minute that are counted.
 pub const CHECKS_PER_MINUTE_MAX: u8 = 16;
 
@@ -258,12 +258,12 @@ mod tests {
     fn repeated_late_and_early_reports_do_not_count() {
         let mut score = Score::default();
         score.add(at(100), &report(1, 100, true)).unwrap();
-        assert_eq!(score.add(at(102), &report(1, 100, false)), Err(ReportRefusal::Repeated));
-        let late = ReportRefusal::Time { minute: 100, from: 101, to: 104 };
-        assert_eq!(score.add(at(103), &report(2, 100, false)), Err(late));
+        assert_eq!(score.add(at(101), &report(1, 100, false)), Err(ReportRefusal::Repeated));
+        let late = ReportRefusal::Time { minute: 100, from: 101, to: 103 };
+        assert_eq!(score.add(at(102), &report(2, 100, false)), Err(late));
         assert!(score.add(at(100), &report(2, 102, false)).is_err());
         assert!(score.add(at(0), &report(2, u64::MAX, false)).is_err());
-        score.add(at(101), &report(2, 99, false)).unwrap();
+        score.add(at(100), &report(2, 99, false)).unwrap();
         assert_eq!(score.window(at(101)), (Some(5_000), 2));
         for checker in 3..18 {
             score.add(at(100), &report(checker, 100, true)).unwrap();

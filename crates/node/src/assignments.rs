@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::info;
 use welkin_check::sortition::{Committees, Lot};
+use welkin_match::LATE_MINUTES_MAX;
 use welkin_proto::check::{Report, Sheet};
 use welkin_proto::settle::EpochView;
 use welkin_proto::{Seating, Turn, TurnProof};
@@ -15,10 +16,8 @@ use welkin_types::{ContainerId, NodeId};
 use crate::checker::COMMITTEE;
 use crate::settlement::Settle;
 
-/// How far a minute may be from now.
+/// How far the minute of a challenge, or of somebody who asks for something, may be from now.
 const MINUTES_MAX: u64 = 2;
-/// A probe's report may come until the end of the next minute: what is later is void.
-const PROBE_MINUTES_MAX: u64 = 1;
 /// Turns that are remembered: a proof takes longer to verify than all else of a report.
 const TURNS_MAX: usize = 1 << 15;
 /// What the word of all checkers together counts of indexers, in millionths of an observation a day:
@@ -114,7 +113,7 @@ impl Assignments {
         reports: &[Report],
     ) -> Result<u32, String> {
         let Sheet { checker, minute, turn, .. } = *sheet;
-        let turned = self.turned(checker, minute, turn, PROBE_MINUTES_MAX).await;
+        let turned = self.turned(checker, minute, turn, LATE_MINUTES_MAX).await;
         let seating = turned.as_ref().map_err(Clone::clone).map(|turned| {
             let mut all = reports.iter().map(|report| turned.seating(report.container));
             all.find(|seating| *seating == Seating::Nobody).unwrap_or(Seating::Drawn)

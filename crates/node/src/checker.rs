@@ -15,6 +15,7 @@ mod residency;
 mod roots;
 mod site;
 mod sites;
+mod unheard;
 mod walk;
 mod witness;
 
@@ -41,19 +42,22 @@ use welkin_types::{NodeId, Region, UnixMillis};
 pub use exam::{ExamError, Target, Who, Window, examine, examine_all};
 pub use mystery::{MysteryBounds, MysteryConfig, MysteryDeps};
 pub use residency::{Pace, look};
-pub use roots::{CountedClaims, PageError, RootsDeps, RootsStatus};
+pub use roots::{Concern, CountedClaims, PageError, RootsDeps, RootsReason, RootsStatus};
 pub use site::measure;
+pub use unheard::{Matter, RefusedBy};
 
 use desk::{Desk, Sign, deliver};
 use lists::Lists;
 use probe::{Finder, Probed, Prober};
+use unheard::Unheard;
 
 use crate::connect::Caller;
+use crate::epoch::roll_again;
 use crate::settlement::{Settle, SettlementError};
 use crate::{Shutdown, outside};
 
 /// Checkers that look at one container in one minute.
-pub const COMMITTEE: usize = 3;
+pub const COMMITTEE: usize = welkin_proto::epoch::COMMITTEE as usize;
 /// How often a page of each list of containers is fetched.
 const LISTING_EVERY: Duration = Duration::from_secs(10);
 /// How long a question to an indexer may take.
@@ -151,20 +155,22 @@ pub fn start(mut deps: Deps, shutdown: &Shutdown) {
             incoming.refuse();
         }
     });
-    let deps = Arc::new(deps);
+    let (deps, unheard) = (Arc::new(deps), Unheard::default());
     if let Some(mystery) = mystery {
-        let sessions = mystery::run(Arc::clone(&deps), mystery, shutdown.clone());
+        let told = unheard.clone();
+        let sessions = mystery::run(Arc::clone(&deps), mystery, told, shutdown.clone());
         shutdown.spawn_until_asked("mystery", sessions);
     }
     let witness = witness::Witness::new(Arc::clone(&deps));
     shutdown.spawn_until_asked("witness", witness.run());
     let indexers = Arc::new(indexers);
     if deps.cosign_mib_max > 0 {
-        let cosigning = cosign::run(Arc::clone(&deps), Arc::clone(&indexers));
+        let cosigning = cosign::run(Arc::clone(&deps), Arc::clone(&indexers), unheard.clone());
         shutdown.spawn_until_asked("cosign", cosigning);
     }
     if let Some(roots) = roots.filter(|_| deps.cosign_mib_max > 0) {
-        let bringing = roots::run(Arc::clone(&deps), roots, Arc::clone(&indexers));
+        let indexers = Arc::clone(&indexers);
+        let bringing = roots::run(Arc::clone(&deps), roots, indexers, unheard.clone());
         shutdown.spawn_until_asked("roots", bringing);
     }
     let (endpoint, domain) = (deps.endpoint.clone(), deps.domain);
@@ -180,7 +186,8 @@ pub fn start(mut deps: Deps, shutdown: &Shutdown) {
         deps,
         mind,
         walk: walk::Walk::new(Arc::clone(&indexers), lists),
-        desk: Desk::start(&indexers, &sign, shutdown),
+        desk: Desk::start(&indexers, &sign, &unheard, shutdown),
+        unheard,
         sheets: Sheets::new(node),
         indexers,
         prober: Arc::new(prober),
@@ -200,6 +207,7 @@ struct Role {
     /// What was found in minutes that are not over.
     sheets: Sheets,
     desk: Desk,
+    unheard: Unheard,
     walk: walk::Walk,
     exams: exams::Exams,
     sites: sites::Sites,
@@ -335,7 +343,7 @@ impl Role {
         }
         while let Some(taken) = self.enrolled.under_way.try_join_next() {
             if taken.is_ok_and(|is_taken| is_taken) {
-                self.enrolled.due = now + Duration::from_secs((epoch_seconds / 4).max(60));
+                self.enrolled.due = now + roll_again(epoch_seconds);
             }
         }
         let hello = self.enrolled.roll.as_ref().map(|(_, hello)| hello.clone());
@@ -344,7 +352,8 @@ impl Role {
         {
             self.enrolled.due = now + self.enrolled.pause;
             self.enrolled.pause = (self.enrolled.pause * 2).min(ENROL_PAUSE_MAX);
-            self.enrolled.under_way.spawn(deliver(Arc::clone(&self.indexers), hello));
+            let telling = deliver(Arc::clone(&self.indexers), hello, self.unheard.clone());
+            self.enrolled.under_way.spawn(telling);
         }
     }
 

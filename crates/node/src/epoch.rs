@@ -11,9 +11,10 @@ mod quality;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Read as _, Write};
+use std::time::Duration;
 
 use welkin_chain::ops::committee;
-use welkin_check::challenge::ClassTable;
+use welkin_check::challenge::{CPU_CORE_MMAC_PER_S, ClassTable};
 use welkin_check::sortition::{Committees, Lot};
 use welkin_ledger::epoch::{
     Book, Evidence, Gathered, RosterError, Seat, Settled, Terms, Unfit, gather, settle, unfit,
@@ -29,14 +30,15 @@ pub use quality::delivered_quality;
 
 use crate::checker::COMMITTEE;
 
+/// A roll is said again after a quarter of its epoch, within these bounds, in seconds.
+const ROLL_SECONDS_MIN: u64 = 60;
+const ROLL_SECONDS_MAX: u64 = 3_600;
 /// The longest line of a file, in bytes.
 const LINE_BYTES_MAX: u64 = 4 << 20;
 /// The most statements of a file.
 const STATEMENTS_MAX: usize = 1 << 24;
 /// Lots that are remembered while statements are verified.
 const LOTS_MAX: usize = 1 << 16;
-/// Multiply-adds a second, in millions, that are a capacity of 1: one core of a class without GPUs.
-const CAPACITY_MMAC_PER_S: u64 = 250;
 
 /// What a unit of capacity should earn in an epoch, in USD micros: as the contract is deployed.
 pub const TARGET_MICROS: u64 = 5_000_000;
@@ -46,10 +48,10 @@ pub const TARGET_MICROS: u64 = 5_000_000;
 #[non_exhaustive]
 pub enum FileError {
     /// The file can't be read.
-    #[error("failed to read the evidence")]
+    #[error("failed to read the evidence: is the file readable, and its disk sound?")]
     Read(#[from] io::Error),
     /// A line is no value of its kind.
-    #[error("line {line} of the evidence is damaged")]
+    #[error("line {line} of the evidence is damaged: get it anew with `welkin epoch --save`")]
     Line {
         /// Which, counted from 1.
         line: usize,
@@ -58,16 +60,25 @@ pub enum FileError {
         source: serde_json::Error,
     },
     /// A line is longer than any statement.
-    #[error("line {0} of the evidence is longer than any statement")]
+    #[error(
+        "line {0} of the evidence is longer than any statement ({LINE_BYTES_MAX} bytes): get it anew \
+         with `welkin epoch --save`"
+    )]
     TooLong(usize),
     /// There is no first line.
-    #[error("the evidence is empty")]
+    #[error("the evidence is empty: get it anew with `welkin epoch --save`")]
     Empty,
     /// Another edition.
-    #[error("the evidence is of edition {0}, and this program reads edition {EVIDENCE_VERSION}")]
+    #[error(
+        "the evidence is of edition {0}, and this program reads edition {EVIDENCE_VERSION}: read it \
+         with the release that wrote it, or get the epoch anew with `welkin epoch --save`"
+    )]
     Version(u16),
     /// More than can be settled.
-    #[error("the evidence has more than {STATEMENTS_MAX} statements")]
+    #[error(
+        "the evidence has more than {STATEMENTS_MAX} statements, so it is not what `welkin epoch \
+         --save` wrote: get it anew"
+    )]
     TooMany,
 }
 
@@ -204,11 +215,16 @@ fn forged(heading: &Heading, statement: &Statement) -> Option<Unfit> {
     unfit(heading, statement).filter(is_bad)
 }
 
-/// The published classes, each with its capacity K: 1 is one core. Every other class has 1.
+/// The published classes, each with its capacity K: 1 is one core of a class without GPUs. Every other class has 1.
 pub fn capacities() -> BTreeMap<Class, u32> {
-    let capacity = |rate: u64| u32::try_from(rate / CAPACITY_MMAC_PER_S).unwrap_or(u32::MAX).max(1);
+    let capacity = |rate: u64| u32::try_from(rate / CPU_CORE_MMAC_PER_S).unwrap_or(u32::MAX).max(1);
     let table = ClassTable::published();
     table.rates().map(|(class, rate)| (class.clone(), capacity(rate.mmac_per_s))).collect()
+}
+
+/// When a host or checker says again that it takes part: in long epochs for indexers that have come anew.
+pub(crate) fn roll_again(epoch_seconds: u64) -> Duration {
+    Duration::from_secs((epoch_seconds / 4).clamp(ROLL_SECONDS_MIN, ROLL_SECONDS_MAX))
 }
 
 /// A settled epoch, with what it was settled from.

@@ -22,6 +22,8 @@ pub use crate::span::Span;
 
 /// The edition of the evidence: of its statements, and of how they are read.
 pub const EVIDENCE_VERSION: u16 = 6;
+/// How many checkers look at a container at a time: 2N + 1. With another number evidence is read differently.
+pub const COMMITTEE: u8 = 3;
 /// The most bytes of one statement.
 pub const STATEMENT_BYTES_MAX: usize = 64 << 10;
 /// The most bytes of statements on one page; one more statement may stand over it.

@@ -157,7 +157,7 @@ impl ExamRows {
     /// Whether there are no more than may be.
     pub fn is_bounded(&self) -> bool {
         let rows: usize = self.rounds.iter().map(Vec::len).sum();
-        rows <= EXAM_ROWS_MAX && self.rounds.len() <= 64
+        rows <= EXAM_ROWS_MAX && self.rounds.len() <= EXAM_ROUNDS_MAX as usize
     }
 }
 

@@ -30,6 +30,9 @@ pub enum SettleRequest {
 /// The largest JSON-RPC request and answer, in bytes: with what stands around it, it fits a frame.
 pub const RPC_BYTES_MAX: usize = crate::FRAME_BYTES_MAX - 4_096;
 
+/// The most checkers that a network registers, and so of an epoch's list.
+pub const CHECKERS_MAX: usize = 10_000;
+
 /// The first frame: who asks, and what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettleCall {
@@ -95,7 +98,7 @@ pub struct EpochView {
     pub epoch: u64,
     /// The seed.
     pub seed: [u8; 32],
-    /// The checkers, in the order of their keys. The list is closed before it is shown: it never
+    /// The checkers, at most [`CHECKERS_MAX`], in the order of their keys. The list is closed before it is shown: it never
     /// changes.
     pub checkers: Vec<Listed>,
     /// How long an epoch lasts, in seconds.

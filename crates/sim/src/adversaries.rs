@@ -33,8 +33,8 @@ pub use places::Claim;
 pub use sessions::Served;
 use trial::{Ended, Scene, Trial, daily};
 use welkin_check::challenge::ClassTable;
+use welkin_proto::epoch::COMMITTEE;
 
-const COMMITTEE: u8 = 3;
 /// The largest N of committees that are tried.
 const N_MAX: u32 = 3;
 

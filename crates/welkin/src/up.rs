@@ -29,7 +29,7 @@ const HOSTS_MAX: u32 = 16;
 /// How long hosts may take to be listed.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most checkers of one `up`.
-const CHECKERS_MAX: u32 = 64;
+pub(crate) const CHECKERS_MAX: u32 = 64;
 
 /// `welkin up`
 pub(crate) async fn up(context: &Context, args: &Up) -> anyhow::Result<()> {

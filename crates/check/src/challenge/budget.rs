@@ -4,12 +4,14 @@
 //! challenge took is taken from it. A challenge begins only while some is left, so that over any
 //! time T challenges take at most share·T + bound + the longest challenge.
 
+use welkin_proto::epoch::COMMITTEE;
+
 /// The share, in ten-thousandths: 1 %.
 const SHARE_BP: u64 = 100;
 /// The most time that is saved up, in microseconds: five seconds, earned in eight minutes.
 const SAVED_US_MAX: u64 = 5_000_000;
-/// One checker has a third of both: as many come to a container in a minute, on average.
-const CHECKERS: u64 = 3;
+/// One checker has an nth of both: so many come to a container in a minute, on average.
+const CHECKERS: u64 = COMMITTEE as u64;
 
 /// One device's time for challenges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

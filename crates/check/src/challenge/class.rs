@@ -107,7 +107,7 @@ const SEEDS: [(&str, u64, u64); 8] = [
 const CPU_CORES_MAX: u32 = 256;
 /// Millions of multiply-adds a second of one core: what one does that is shared by four, so that
 /// none is turned away before the population has spoken.
-const CPU_CORE_MMAC_PER_S: u64 = 250;
+pub const CPU_CORE_MMAC_PER_S: u64 = 250;
 const CPU_SOURCE: &str = "Welkin: the reference's product on one core with 128-bit vectors";
 const SOURCE: &str = "NI-Compute (Bittensor subnet 27) reference table of measured FP32 products";
 

@@ -15,7 +15,7 @@ pub const TARGETS_MAX: usize = 1 << 19;
 /// What was listed is known at least so long, in milliseconds: indexers list for as long who is silent.
 pub(super) const KEPT_MS_MIN: u64 = 120_000;
 /// What was listed since is not given up for others, in milliseconds: a list is walked in less.
-const LISTED_MS: u64 = 3_600_000;
+pub(crate) const LISTED_MS: u64 = 3_600_000;
 /// Who did not answer so often in succession counts as silent: one packet may be lost.
 const SILENCES: u8 = 2;
 

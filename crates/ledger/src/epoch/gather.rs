@@ -32,7 +32,7 @@ pub use probes::Probed;
 use rolls::Said;
 
 /// Checkers of a container in a period: 2N + 1.
-const COMMITTEE: u8 = 3;
+const COMMITTEE: u8 = welkin_proto::epoch::COMMITTEE;
 
 /// Why a statement does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

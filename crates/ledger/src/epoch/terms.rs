@@ -4,6 +4,7 @@
 use alloy_primitives::U256;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use welkin_proto::epoch::COMMITTEE;
 use welkin_types::Class;
 
 /// What the online score is counted in: [`Terms::score_up`] and [`Terms::score_down`] are exact.
@@ -55,7 +56,7 @@ impl Terms {
             classes,
             periods: 24,
             period_seconds: 3_600,
-            committee: 3,
+            committee: COMMITTEE,
             score_up: SCORE_WHOLE / 168,
             score_down: SCORE_WHOLE / 72,
             idle_bp: WHOLE_BP,

@@ -1,5 +1,7 @@
 //! Long lists of what fits, for people: the cheapest that is free, and some of what is not.
 
+use welkin_proto::index::LISTED_MAX;
+
 use super::Index;
 use super::best::row_of;
 use super::query::Search;
@@ -7,17 +9,14 @@ use super::row::{NO_APP, Row, RowId};
 use super::search::{Scratch, Searcher};
 use super::why::Barrier;
 
-/// The longest list.
-const ROWS_LISTED_MAX: usize = 1_000;
-
 impl Index {
-    /// The best of what is free, in order, without draws: at most 1 000. Nothing, where the search
+    /// The best of what is free, in order, without draws: at most [`LISTED_MAX`]. Nothing, where the search
     /// is out of bounds.
     pub(crate) fn cheapest(&self, search: &Search<'_>, count: usize) -> Vec<RowId> {
         if search.check().is_err() || count == 0 {
             return Vec::new();
         }
-        let count = count.min(ROWS_LISTED_MAX);
+        let count = count.min(LISTED_MAX);
         let mut scratch = Scratch::default();
         Searcher::run(self, search, search.hosts_exclude, (count, 1), &mut scratch);
         scratch.ranks.iter().map(|rank| RowId(row_of(*rank))).collect()

@@ -19,6 +19,7 @@ use super::evidence::{
     ATTEMPTS_WHOLE, PAUSE, PAUSE_MAX, SETTLED_AFTER, SPREAD_MAX, Unfound, epoch_seconds, published,
     within,
 };
+use super::unheard::Unheard;
 use super::{Deps, deliver};
 use crate::connect::Caller;
 use crate::epoch::{Published, TARGET_MICROS, outcome};
@@ -28,7 +29,8 @@ use crate::outside;
 const EPOCHS_OPEN_MAX: u64 = 256;
 
 /// Signs for ever.
-pub(super) async fn run(deps: Arc<Deps>, indexers: Arc<Vec<Caller>>) {
+pub(super) async fn run(deps: Arc<Deps>, indexers: Arc<Vec<Caller>>, unheard: Unheard) {
+    let to = (indexers, unheard);
     let epoch_seconds = epoch_seconds(&deps).await;
     // The last one whose evidence is closed: its word may be lost where an indexer was started again.
     let before = last_closed(epoch_seconds);
@@ -46,7 +48,7 @@ pub(super) async fn run(deps: Arc<Deps>, indexers: Arc<Vec<Caller>>) {
         for attempt in 0_u32.. {
             let left = next.saturating_sub(outside::now().0);
             let is_last = Duration::from_millis(left) < within(epoch_seconds) + pause * 3;
-            match sign(&deps, &indexers, epoch, attempt >= ATTEMPTS_WHOLE || is_last).await {
+            match sign(&deps, &to, epoch, attempt >= ATTEMPTS_WHOLE || is_last).await {
                 Ok(()) => break,
                 Err(why) => debug!(epoch, why, "an epoch is not signed yet"),
             }
@@ -77,7 +79,7 @@ fn last_closed(epoch_seconds: u64) -> u64 {
 /// Collects, settles, signs and says it; `Ok` too where there is nothing to sign.
 async fn sign(
     deps: &Deps,
-    indexers: &Arc<Vec<Caller>>,
+    (indexers, unheard): &(Arc<Vec<Caller>>, Unheard),
     epoch: u64,
     is_last: bool,
 ) -> Result<(), String> {
@@ -98,7 +100,7 @@ async fn sign(
     let root = alloy_primitives::hex::encode_prefixed(said.root);
     let signed = Signed::sign(&deps.domain, &deps.key, &said).map_err(|error| error.to_string())?;
     let hello = IndexHello::Ask(Box::new(IndexRequest::Cosign(Box::new(signed))));
-    if !deliver(Arc::clone(indexers), hello).await && !is_last {
+    if !deliver(Arc::clone(indexers), hello, unheard.clone()).await && !is_last {
         return Err("not all indexers have taken it".to_owned());
     }
     info!(epoch, root, "an epoch is settled and signed");

@@ -14,6 +14,7 @@ use welkin_proto::check::Sheet;
 use welkin_proto::index::{IndexHello, IndexReply, IndexRequest};
 
 use super::ASK_TIMEOUT;
+use super::unheard::Unheard;
 use crate::Shutdown;
 use crate::connect::Caller;
 
@@ -37,10 +38,16 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Begins a task for each indexer.
-    pub(super) fn start(indexers: &Arc<Vec<Caller>>, sign: &Sign, shutdown: &Shutdown) -> Self {
+    pub(super) fn start(
+        indexers: &Arc<Vec<Caller>>,
+        sign: &Sign,
+        unheard: &Unheard,
+        shutdown: &Shutdown,
+    ) -> Self {
         let lanes: Vec<_> = indexers.iter().map(|_| Arc::<Lane>::default()).collect();
         for (place, lane) in lanes.iter().enumerate() {
-            let to = (Arc::clone(indexers), place, Arc::clone(sign));
+            let indexers = Arc::clone(indexers);
+            let to = To { indexers, place, sign: Arc::clone(sign), unheard: unheard.clone() };
             let sending = Arc::clone(lane).run(to);
             shutdown.spawn_until_asked("reports", sending);
         }
@@ -79,7 +86,13 @@ fn without(hello: &IndexHello, places: &[u16], sign: &Sign) -> Option<IndexHello
 }
 
 /// To whom a lane goes: one of these indexers.
-type To = (Arc<Vec<Caller>>, usize, Sign);
+#[derive(Clone)]
+struct To {
+    indexers: Arc<Vec<Caller>>,
+    place: usize,
+    sign: Sign,
+    unheard: Unheard,
+}
 
 /// What is on its way to one indexer.
 #[derive(Debug, Default)]
@@ -155,7 +168,7 @@ impl Lane {
         loop {
             let wake = self.begin(&mut under_way, &to);
             let wake = wake.unwrap_or_else(|| Instant::now() + WARN_EVERY);
-            if let Some(indexer) = to.0.get(to.1).filter(|_| Instant::now() >= warn_at)
+            if let Some(indexer) = to.indexers.get(to.place).filter(|_| Instant::now() >= warn_at)
                 && self.tell(indexer)
             {
                 warn_at = Instant::now() + WARN_EVERY;
@@ -177,10 +190,10 @@ impl Lane {
                 Ok(due) => due,
                 Err(wake) => return wake,
             };
-            let (indexers, place, sign) = to.clone();
+            let to = to.clone();
             under_way.spawn(async move {
-                let taken = match indexers.get(place) {
-                    Some(indexer) => send(indexer, &report.hello, &sign).await,
+                let taken = match to.indexers.get(to.place) {
+                    Some(indexer) => send(indexer, &report.hello, &to).await,
                     None => Taken::Done,
                 };
                 (number, report, taken)
@@ -233,15 +246,20 @@ impl Lane {
 }
 
 /// Says something to an indexer once.
-async fn send(indexer: &Caller, hello: &IndexHello, sign: &Sign) -> Taken {
+async fn send(indexer: &Caller, hello: &IndexHello, To { sign, unheard, .. }: &To) -> Taken {
+    let node = indexer.addr().node;
     match indexer.ask(hello, ASK_TIMEOUT).await {
         Ok(IndexReply::NotKept { is_full: true }) => return Taken::Full,
         Ok(IndexReply::NotKept { is_full: false }) => return Taken::NotNow,
         Ok(IndexReply::NotListed(places)) => {
+            unheard.taken(node, hello);
             return without(hello, &places, sign).map_or(Taken::Done, Taken::Only);
         }
-        Ok(IndexReply::Reported) => debug!("reported"),
-        Ok(IndexReply::Refused(why)) => debug!(why, "a report is refused"),
+        Ok(IndexReply::Reported) => unheard.taken(node, hello),
+        Ok(IndexReply::Refused(why)) => {
+            debug!(why, "a report is refused");
+            unheard.refused(node, hello, &why);
+        }
         Ok(_) => debug!("a report got no answer"),
         Err(error) => {
             debug!(error = %crate::chain(&error), "a report was not delivered");
@@ -253,7 +271,11 @@ async fn send(indexer: &Caller, hello: &IndexHello, sign: &Sign) -> Taken {
 
 /// Says something to all indexers, again to those that can't be reached or have no room now; whether
 /// all took it.
-pub(super) async fn deliver(indexers: Arc<Vec<Caller>>, hello: IndexHello) -> bool {
+pub(super) async fn deliver(
+    indexers: Arc<Vec<Caller>>,
+    hello: IndexHello,
+    unheard: Unheard,
+) -> bool {
     let hello = Arc::new(hello);
     let mut left: Vec<_> = (0..indexers.len()).collect();
     let (mut is_taken, mut pause) = (true, SEND_PAUSE);
@@ -270,14 +292,16 @@ pub(super) async fn deliver(indexers: Arc<Vec<Caller>>, hello: IndexHello) -> bo
         }
         let mut again = Vec::new();
         while let Some(Ok((place, said))) = asking.join_next().await {
+            let node = indexers[place].addr().node;
             match said {
-                Ok(IndexReply::Reported) => debug!("reported"),
+                Ok(IndexReply::Reported) => unheard.taken(node, &hello),
                 Ok(IndexReply::NotKept { is_full: false }) => again.push(place),
                 Ok(IndexReply::NotKept { is_full: true }) => {
-                    warn!(indexer = %indexers[place].addr().node, "it has no room in this epoch");
+                    warn!(indexer = %node, "it has no room in this epoch");
                 }
                 Ok(IndexReply::Refused(why)) => {
                     debug!(why, "a report is refused");
+                    unheard.refused(node, &hello, &why);
                     is_taken = false;
                 }
                 Ok(_) => debug!("a report got no answer"),

@@ -21,6 +21,7 @@ use welkin_proto::{ALPN_INDEX, Offer};
 use welkin_types::task::Needs;
 use welkin_types::{LeaseState, MoneyError, Price, Reason, UnixMillis, Usd};
 
+use super::unheard::Unheard;
 use super::{Deps, deliver};
 use crate::buyer::{Buyer, BuyerError, Home, Keeper, LeaseEvent, LogCopy, LogEvent, place};
 use crate::connect::Caller;
@@ -122,8 +123,11 @@ enum MysteryError {
     Buyer(#[from] BuyerError),
     #[error("no money was had for it")]
     Money(#[source] SettlementError),
-    #[error("nothing on offer costs so little that a session fits into the budget")]
-    Dear,
+    #[error(
+        "nothing on offer is so cheap that a session of {seconds} s fits into {most}: set \
+         `checker.mystery.usd_per_session` or `usd_per_epoch` higher, or `seconds_max` lower"
+    )]
+    Dear { seconds: u32, most: Usd },
     #[error("the session was lost before its receipt: {0}")]
     Lost(String),
     #[error("its output was not had")]
@@ -139,7 +143,12 @@ enum MysteryError {
 }
 
 /// Has sessions for ever, at moments that nobody else knows.
-pub(super) async fn run(deps: Arc<Deps>, mystery: MysteryDeps, shutdown: Shutdown) {
+pub(super) async fn run(
+    deps: Arc<Deps>,
+    mystery: MysteryDeps,
+    unheard: Unheard,
+    shutdown: Shutdown,
+) {
     let epoch_seconds = loop {
         match deps.settle.epoch(0).await {
             Ok(view) => break view.epoch_seconds.max(1),
@@ -167,7 +176,8 @@ pub(super) async fn run(deps: Arc<Deps>, mystery: MysteryDeps, shutdown: Shutdow
             tokio::time::sleep(PAUSE).await;
             continue;
         }
-        let session = Session { deps: &deps, mystery: &mystery, shutdown: &shutdown };
+        let session =
+            Session { deps: &deps, mystery: &mystery, unheard: &unheard, shutdown: &shutdown };
         let (put_in, ended) = session.have(most).await;
         budget.give_back(epoch, most.saturating_sub(put_in));
         match ended {
@@ -195,6 +205,7 @@ fn next_moment(now: UnixMillis, epoch_seconds: u64, left: u32) -> UnixMillis {
 struct Session<'a> {
     deps: &'a Arc<Deps>,
     mystery: &'a MysteryDeps,
+    unheard: &'a Unheard,
     shutdown: &'a Shutdown,
 }
 
@@ -272,7 +283,7 @@ impl Session<'_> {
         let hello = IndexHello::Ask(Box::new(IndexRequest::State(Box::new(statement))));
         let caller = |addr: &_| Caller::new(deps.endpoint.clone(), Clone::clone(addr), ALPN_INDEX);
         let indexers: Vec<_> = deps.indexers.iter().map(caller).collect();
-        deliver(Arc::new(indexers), hello).await;
+        deliver(Arc::new(indexers), hello, self.unheard.clone()).await;
         Ok(signed)
     }
 }
@@ -301,7 +312,7 @@ async fn choose(
     offers.retain(|offer| needed(offer.price, seconds) <= most);
     let count = offers.len();
     let draw = usize::from(u16::from_le_bytes(outside::random()));
-    let place = draw.checked_rem(count).ok_or(MysteryError::Dear)?;
+    let place = draw.checked_rem(count).ok_or(MysteryError::Dear { seconds, most })?;
     Ok(offers.swap_remove(place))
 }
 

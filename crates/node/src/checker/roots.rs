@@ -12,6 +12,7 @@
 //! signs nothing.
 
 mod pages;
+mod reason;
 mod sending;
 mod status;
 mod words;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 use welkin_chain::ops::committee::{self, Counted, Grants, Standing};
 use welkin_chain::ops::{Act, OpsError};
-use welkin_check::roots::{Contract, Council, Found, Proposal, Step, Why, epoch_within};
+use welkin_check::roots::{Contract, Council, Found, Proposal, Step, epoch_within};
 use welkin_ledger::epoch::{Book, Emissions};
 use welkin_proto::epoch::Span;
 use welkin_proto::{AccountKey, AccountSignature};
@@ -32,14 +33,17 @@ use welkin_types::{AccountId, UnixMillis};
 
 use super::Deps;
 use super::evidence::{self, ATTEMPTS_WHOLE, PAUSE_MAX, SETTLED_AFTER, SPREAD_MAX, Unfound};
+use super::unheard::Unheard;
 use crate::connect::Caller;
 use crate::epoch::{BookFile, Published, TARGET_MICROS, contract_epoch, outcome};
 use crate::outside;
 use crate::settlement::{Contracts, account};
 use pages::{Page, Pages};
+use reason::State;
 use sending::Sending;
 
 pub use pages::{CountedClaims, PageError};
+pub use reason::{Concern, RootsReason};
 pub use status::RootsStatus;
 
 /// How often the contract and the indexers are looked at: a 32nd of an epoch within these bounds.
@@ -58,23 +62,21 @@ pub struct RootsDeps {
 }
 
 /// Keeps the book and brings roots, for ever.
-pub(super) async fn run(deps: Arc<Deps>, own: RootsDeps, indexers: Arc<Vec<Caller>>) {
+pub(super) async fn run(
+    deps: Arc<Deps>,
+    own: RootsDeps,
+    indexers: Arc<Vec<Caller>>,
+    unheard: Unheard,
+) {
     let Some(contracts) = deps.settle.contracts() else {
-        warn!("where the contracts stand is not known here: no root is signed");
-        let state = "where the contracts stand is not known here".to_owned();
-        status::tell(&own, RootsStatus::new(own.account.id()).stopped(state)).await;
-        return;
+        let state = State::new(RootsReason::NoContracts, RootsReason::NoContracts.meaning());
+        return stopped(&own, state).await;
     };
-    let dir = own.dir.clone();
+    let (dir, unreadable) = (own.dir.clone(), State::of(RootsReason::BookUnreadable));
     let pages = match tokio::task::spawn_blocking(move || Pages::open(dir)).await {
         Ok(Ok(pages)) => Arc::new(Mutex::new(pages)),
-        Ok(Err(error)) => {
-            let error = crate::chain(&error);
-            error!(error, "the book of epochs can't be read: no root is signed");
-            status::tell(&own, RootsStatus::new(own.account.id()).stopped(error)).await;
-            return;
-        }
-        Err(error) => return error!(%error, "the book of epochs can't be read"),
+        Ok(Err(error)) => return stopped(&own, unreadable(&error)).await,
+        Err(error) => return stopped(&own, unreadable(&error)).await,
     };
     let epoch_seconds = evidence::epoch_seconds(&deps).await;
     let look = Duration::from_secs(epoch_seconds / 32).clamp(LOOK_MIN, LOOK_MAX);
@@ -87,6 +89,7 @@ pub(super) async fn run(deps: Arc<Deps>, own: RootsDeps, indexers: Arc<Vec<Calle
         own,
         contracts,
         indexers,
+        unheard,
         pages,
         council,
         epoch_seconds,
@@ -102,11 +105,19 @@ pub(super) async fn run(deps: Arc<Deps>, own: RootsDeps, indexers: Arc<Vec<Calle
     role.run().await;
 }
 
+/// It can't begin.
+async fn stopped(own: &RootsDeps, state: State) {
+    let (code, next) = (state.reason.code(), state.reason.next());
+    error!(code, why = state.text, next, "no root is signed");
+    status::tell(own, RootsStatus::new(own.account.id()).at(state)).await;
+}
+
 struct Role {
     deps: Arc<Deps>,
     own: RootsDeps,
     contracts: Contracts,
     indexers: Arc<Vec<Caller>>,
+    unheard: Unheard,
     pages: Arc<Mutex<Pages>>,
     council: Council,
     epoch_seconds: u64,
@@ -129,14 +140,14 @@ impl Role {
     async fn run(mut self) {
         loop {
             let pause = match self.round().await {
-                Ok((state, is_wrong, pause)) => {
+                Ok((state, pause)) => {
                     self.tries = 0;
-                    self.tell(state, is_wrong).await;
+                    self.tell(state).await;
                     pause
                 }
-                Err(why) => {
+                Err(state) => {
                     self.tries = self.tries.saturating_add(1);
-                    self.tell(why, true).await;
+                    self.tell(state).await;
                     let longer = 2_u32.saturating_pow(self.tries.min(8));
                     self.look.saturating_mul(longer).min(PAUSE_MAX)
                 }
@@ -146,27 +157,30 @@ impl Role {
     }
 
     /// Logs and shows how it stands, where that is new.
-    async fn tell(&mut self, state: String, is_wrong: bool) {
-        self.status.state = state;
-        self.status.is_wrong = is_wrong;
+    async fn tell(&mut self, state: State) {
+        self.status = self.status.clone().at(state);
+        self.status.refused = self.unheard.shown();
         if self.said.as_ref() == Some(&self.status) {
             return;
         }
-        let (number, state) = (self.status.number, self.status.state.as_str());
-        if is_wrong {
-            warn!(number, state, "no root is signed at present");
-        } else {
-            info!(number, state, "the root of an epoch");
+        let told = |status: &RootsStatus| (status.number, status.reason, status.state.clone());
+        if self.said.as_ref().map(told) != Some(told(&self.status)) {
+            let RootsStatus { number, reason, ref state, .. } = self.status;
+            let (code, next) = (reason.code(), reason.next());
+            match reason.concern() {
+                Concern::Waits => info!(number, code, state, "the root of an epoch"),
+                Concern::Retries => warn!(number, code, state, next, "a root is tried again"),
+                Concern::Stopped => warn!(number, code, state, next, "no root is signed"),
+            }
         }
         status::tell(&self.own, self.status.clone()).await;
         self.said = Some(self.status.clone());
     }
 
-    /// Looks at how things stand and does what is to be done; what it waits for then, whether somebody has
-    /// to look at that, and for how long.
-    async fn round(&mut self) -> Result<(String, bool, Duration), String> {
+    /// Looks at how things stand and does what is to be done; what it waits for then, and for how long.
+    async fn round(&mut self) -> Result<(State, Duration), State> {
         let standing = committee::standing(self.contracts.desk()).await;
-        let standing = standing.map_err(|error| crate::chain(&error))?;
+        let standing = standing.map_err(silent)?;
         self.status.look(&standing, self.own.account.id());
         self.follow(&standing).await?;
         let book = self.pages().number();
@@ -177,8 +191,9 @@ impl Role {
             let opens = self.settled_from(epoch);
             let wait = opens.since(outside::now());
             if !wait.is_zero() {
-                let state = format!("the evidence of the network's epoch {epoch} is open");
-                return Ok((state, false, wait.clamp(self.look, LOOK_MAX)));
+                let text = format!("the evidence of the network's epoch {epoch} is open");
+                let state = State::new(RootsReason::EvidenceOpen, text);
+                return Ok((state, wait.clamp(self.look, LOOK_MAX)));
             }
             let page = self.settle(number, standing.next_ends, standing.grants).await?;
             info!(number, epoch, root = %page.root, "the root of an epoch is found");
@@ -186,18 +201,18 @@ impl Role {
         }
         // Who is no member only watches.
         let pause = if self.status.is_member { self.look } else { LOOK_MAX };
-        let (state, is_wrong) = self.bring(&standing).await?;
-        Ok((state, is_wrong, pause))
+        Ok((self.bring(&standing).await?, pause))
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn epoch_of(&self, ends: u64) -> Result<u64, String> {
+    fn epoch_of(&self, ends: u64) -> Result<u64, State> {
         epoch_within(ends, self.epoch_seconds).ok_or_else(|| {
             let length = self.epoch_seconds;
-            format!("an epoch has {length} seconds, more than the contract's: sign by hand")
+            let text = format!("an epoch has {length} seconds, more than the contract's");
+            State::new(RootsReason::EpochTooLong, text)
         })
     }
 
@@ -210,43 +225,49 @@ impl Role {
     }
 
     /// Brings the book up to the last epoch that counts.
-    async fn follow(&mut self, standing: &Standing) -> Result<(), String> {
+    async fn follow(&mut self, standing: &Standing) -> Result<(), State> {
         let (number, root) = {
             let pages = self.pages();
             (pages.number(), pages.counted().map(|page| page.root))
         };
         let (counted, theirs) = (standing.counted, standing.root);
         if number > counted || (number == counted && root.is_some_and(|root| root != theirs)) {
-            return Err(format!(
-                "the book stands after epoch {number}, and the contract counts {counted} with \
-                 another root: is {} of another network?",
+            let text = format!(
+                "the book in {} stands after epoch {number}, and the contract counts {counted} with \
+                 another root",
                 self.own.dir.display()
-            ));
+            );
+            return Err(State::new(RootsReason::OtherBook, text));
         }
         if number == counted {
             return Ok(());
         }
         let missed = committee::counted_after(self.contracts.desk(), standing, number).await;
-        for epoch in missed.map_err(|error| crate::chain(&error))? {
+        for epoch in missed.map_err(silent)? {
             self.catch_up(epoch).await?;
         }
         Ok(())
     }
 
     /// Enters an epoch that counts: as it was found here before, or is found now.
-    async fn catch_up(&mut self, counted: Counted) -> Result<(), String> {
+    async fn catch_up(&mut self, counted: Counted) -> Result<(), State> {
         let Counted { number, root, ends, grants } = counted;
         let known = self.pages().next().map(|page| page.root);
         if known != Some(root) {
-            let page = self.settle(number, ends, grants).await.map_err(|why| {
-                format!("epoch {number} counts and can't be settled here; from it on nothing is signed: {why}")
+            let page = self.settle(number, ends, grants).await.map_err(|state| {
+                let why = state.text;
+                let text = format!(
+                    "epoch {number} counts and can't be settled here, so that from it on nothing is \
+                     signed: {why}"
+                );
+                State::new(state.reason, text)
             })?;
             if page.root != root {
-                return Err(format!(
-                    "the contract counts the root {root} of epoch {number}, and {} is found here: \
-                     from it on nothing is signed",
+                let text = format!(
+                    "the contract counts the root {root} of epoch {number}, and {} is found here",
                     page.root
-                ));
+                );
+                return Err(State::new(RootsReason::OtherCounted, text));
             }
             self.put_next(page).await?;
         }
@@ -257,15 +278,15 @@ impl Role {
         Ok(())
     }
 
-    async fn put_next(&self, page: Page) -> Result<(), String> {
+    async fn put_next(&self, page: Page) -> Result<(), State> {
         let pages = Arc::clone(&self.pages);
         on_disk(move || pages.lock().unwrap_or_else(PoisonError::into_inner).put_next(page)).await
     }
 
     /// Settles the network's epoch that belongs to one of the contract's, upon the book.
-    async fn settle(&mut self, number: u32, ends: u64, grants: Grants) -> Result<Page, String> {
+    async fn settle(&mut self, number: u32, ends: u64, grants: Grants) -> Result<Page, State> {
         let epoch = self.epoch_of(ends)?;
-        let view = self.deps.settle.epoch(epoch).await.map_err(|error| crate::chain(&error))?;
+        let view = self.deps.settle.epoch(epoch).await.map_err(silent)?;
         if self.unshown.0 != number {
             self.unshown = (number, 0);
         }
@@ -276,7 +297,7 @@ impl Role {
             if matches!(why, Unfound::Partly(_)) {
                 self.unshown.1 = self.unshown.1.saturating_add(1);
             }
-            format!("the network's epoch {epoch}: {why}")
+            State::new((&why).into(), format!("the network's epoch {epoch}: {why}"))
         })?;
         let pages = Arc::clone(&self.pages);
         let settling = tokio::task::spawn_blocking(move || {
@@ -286,31 +307,29 @@ impl Role {
             };
             settled(published, before, (number, grants))
         });
-        settling.await.map_err(|error| error.to_string())?
+        settling.await.unwrap_or_else(|error| Err(State::of(RootsReason::Unsettled)(&error)))
     }
 
     /// Signs, proposes, and makes count what was found for the awaited epoch.
-    async fn bring(&mut self, standing: &Standing) -> Result<(String, bool), String> {
+    async fn bring(&mut self, standing: &Standing) -> Result<State, State> {
         let desk = self.contracts.desk().clone();
         let page = self.pages().next().map(|page| (page.contract(), page.epoch, page.seed.0));
         let Some((epoch, of, seed)) = page else {
-            return Ok(("nothing is found yet".to_owned(), false));
+            return Ok(State::new(RootsReason::NothingFound, RootsReason::NothingFound.meaning()));
         };
         self.status.found(of, epoch.root);
         if self.epoch_of(standing.next_ends)? != of {
-            return Err(format!(
-                "what is in {} was found for another epoch of the network ({of}): is it of another network?",
+            let text = format!(
+                "what is in {} was found for another epoch of the network ({of})",
                 self.own.dir.display()
-            ));
+            );
+            return Err(State::new(RootsReason::OtherBook, text));
         }
-        let failed = |error| crate::chain(&error);
-        let digest = committee::digest(&desk, &epoch).await.map_err(failed)?;
-        if committee::is_dropped(&desk, digest).await.map_err(failed)? {
-            return Err(format!(
-                "a court has dropped the root {} of epoch {}: another one is signed by hand, \
-                 with `welkin epoch sign`",
-                epoch.root, epoch.number
-            ));
+        let digest = committee::digest(&desk, &epoch).await.map_err(silent)?;
+        if committee::is_dropped(&desk, digest).await.map_err(silent)? {
+            let text =
+                format!("a court has dropped the root {} of epoch {}", epoch.root, epoch.number);
+            return Err(State::new(RootsReason::Dropped, text));
         }
         if let Some(Err(why)) = self.sending.ended() {
             info!(why, "what was sent to the contract has failed");
@@ -326,13 +345,11 @@ impl Role {
         if !matches!(step, Step::Wait(_))
             && let Some((what, is_stuck)) = self.sending.on_its_way()
         {
-            return Ok((format!("on its way: {what}"), is_stuck));
+            let reason = if is_stuck { RootsReason::Stuck } else { RootsReason::Sending };
+            return Ok(State::new(reason, format!("on its way: {what}")));
         }
         let act = match step {
-            Step::Wait(why) => {
-                let is_wrong = matches!(why, Why::OtherRoot | Why::Contested);
-                return Ok((why.to_string(), is_wrong));
-            }
+            Step::Wait(why) => return Ok(State::new(why.into(), why.to_string())),
             Step::Propose => {
                 let chosen = chosen(&signatures, standing.threshold, self.refused);
                 let chosen = chosen.map(|(by, s)| (welkin_chain::address(by), s.into()));
@@ -340,28 +357,30 @@ impl Role {
             }
             Step::Accept => committee::accept(&desk).await,
         };
-        Ok((self.send(act).await, false))
+        Ok(self.send(act).await)
     }
 
     /// Sends it and waits a while; how that stands.
-    async fn send(&mut self, act: Result<Act, OpsError>) -> String {
+    async fn send(&mut self, act: Result<Act, OpsError>) -> State {
         let sent = match act {
             Ok(act) => {
                 let (what, contracts) = (act.what.clone(), self.contracts.clone());
                 let sending = async move { contracts.send(&act).await };
                 match self.sending.send(what.clone(), sending).await {
                     Some(sent) => sent,
-                    None => return format!("on its way: {what}"),
+                    None => {
+                        return State::new(RootsReason::Sending, format!("on its way: {what}"));
+                    }
                 }
             }
             Err(error) => Err(crate::chain(&error)),
         };
         match sent {
-            Ok(what) => format!("done: {what}"),
+            Ok(what) => State::new(RootsReason::Sent, format!("done: {what}")),
             // Another member may have been faster: the next look tells.
             Err(why) => {
                 self.refused = self.refused.wrapping_add(1);
-                format!("not done, tried again: {why}")
+                State::new(RootsReason::NotTaken, format!("not done, tried again: {why}"))
             }
         }
     }
@@ -406,30 +425,37 @@ fn chosen(
     all.take(threshold.min(count)).map(|(by, signature)| (*by, *signature))
 }
 
+/// The settlement service, or the chain behind it, gave no answer.
+fn silent(error: impl std::error::Error + 'static) -> State {
+    State::of(RootsReason::ChainSilent)(&error)
+}
+
 /// What came of work on the disk.
 async fn on_disk(
     work: impl FnOnce() -> Result<(), pages::PageError> + Send + 'static,
-) -> Result<(), String> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
-    done.map_err(|error| crate::chain(&error))
+) -> Result<(), State> {
+    let unwritable = State::of(RootsReason::BookUnwritable);
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| unwritable(&error))?;
+    done.map_err(|error| unwritable(&error))
 }
 
 fn settled(
     mut published: Published,
     before: Option<BookFile>,
     (number, grants): (u32, Grants),
-) -> Result<Page, String> {
+) -> Result<Page, State> {
     published.drop_forged();
+    let unsettled = State::of(RootsReason::Unsettled);
     let view = &published.heading.view;
     let (epoch, seed) = (view.epoch, view.seed);
     let mut book = match before {
-        Some(file) => file.before(epoch).map_err(|error| error.to_string())?,
+        Some(file) => file.before(epoch).map_err(|error| unsettled(&error))?,
         None => Book::new(Emissions::new(TARGET_MICROS)),
     };
     // What there is to give is the contract's to say.
     let Grants { pool, granted, pool_min, target_micros, .. } = grants;
     book.emissions = Emissions { epoch: number, pool, pool_min, granted, target_micros };
-    let outcome = outcome(published.gather(), &book).map_err(|error| error.to_string())?;
+    let outcome = outcome(published.gather(), &book).map_err(|error| unsettled(&error))?;
     let book = BookFile::new(epoch, &outcome.settled.book);
     Ok(Page::new(contract_epoch(&outcome.settled), (epoch, seed), book))
 }

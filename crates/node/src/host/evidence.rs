@@ -18,6 +18,7 @@ use welkin_types::{Class, ContainerId};
 
 use super::Host;
 use crate::connect::Caller;
+use crate::epoch::roll_again;
 use crate::outside;
 
 /// How long an indexer may take to answer.
@@ -25,9 +26,6 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after what was not taken; it doubles up to the longest.
 const PAUSE_MIN: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// A roll is said again after a quarter of its epoch, within these bounds, in seconds.
-const AGAIN_MIN: u64 = 60;
-const AGAIN_MAX: u64 = 3_600;
 /// Receipts that are remembered for indexers that are not reached.
 const FILES_MAX: usize = 1_024;
 /// A receipt that is refused so often is not sent again.
@@ -118,7 +116,7 @@ pub(super) async fn keep(host: &Host, indexer: &NodeAddr) {
         host,
         indexer,
         enrolled: None,
-        again: Duration::from_secs(AGAIN_MAX),
+        again: roll_again(epoch_seconds),
         sent: 0,
         refusals: 0,
     };
@@ -129,7 +127,7 @@ pub(super) async fn keep(host: &Host, indexer: &NodeAddr) {
         let is_done = told.catch_up(epoch).await;
         pause = if is_done { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
         // An indexer may have come anew: in long epochs the roll is said again.
-        let again = Duration::from_secs((epoch_seconds / 4).clamp(AGAIN_MIN, AGAIN_MAX));
+        let again = roll_again(epoch_seconds);
         let next = (epoch + 1).saturating_mul(epoch_seconds).saturating_mul(1_000);
         let jitter = Duration::from_millis(u64::from(u16::from_le_bytes(outside::random())) / 16);
         let until_next = welkin_types::UnixMillis(next).since(outside::now()).min(again) + jitter;

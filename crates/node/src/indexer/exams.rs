@@ -15,7 +15,7 @@ use super::Indexer;
 /// The most containers that are remembered; of further ones nothing is kept.
 const CONTAINERS_MAX: usize = 500_000;
 /// The most checkers of one container; the one that was there longest ago goes first.
-const CHECKERS_MAX: usize = 9;
+pub(super) const CHECKERS_MAX: usize = 9;
 /// How long a finding counts, in minutes: a week, after which hardware is to be proved anew.
 const MINUTES_MAX: u64 = 7 * 24 * 60;
 

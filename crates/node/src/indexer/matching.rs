@@ -15,8 +15,8 @@ use welkin_types::{AccountId, NodeId, OfferId, Policy, Region, UnixMillis};
 use super::{Indexer, OFFER_LASTING};
 use crate::outside;
 
-/// The longest list of regions or operators in a request.
-const LISTED_MAX: usize = 64;
+/// The longest list of regions, operators or features in a request or wish.
+pub(super) const LISTED_MAX: usize = 64;
 /// So many regions are told apart by their distance.
 const REGIONS_MAX: usize = 256;
 /// An explanation is followed by a pause of so many times its length, so that requests that nothing

@@ -11,13 +11,12 @@ use welkin_proto::site::{PlaceFinding, Site, SiteReport, SiteView};
 use welkin_types::{ContainerId, NodeId, Region};
 
 use super::Indexer;
+use super::exams::CHECKERS_MAX;
 use crate::checker::COMMITTEE;
 use crate::epoch::{coordinates, sighting};
 
 /// The most containers that are remembered; of further ones nothing is kept.
 const CONTAINERS_MAX: usize = 200_000;
-/// The most checkers of one container; the one that was there longest ago goes first.
-const CHECKERS_MAX: usize = 9;
 /// How long a finding counts, in minutes: a week.
 const MINUTES_MAX: u64 = 7 * 24 * 60;
 

@@ -14,11 +14,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use welkin_proto::settle::{Listed, SettleRefusal};
+use welkin_proto::settle::{CHECKERS_MAX, Listed, SettleRefusal};
 use welkin_types::NodeId;
-
-/// The most checkers of a network.
-const CHECKERS_MAX: usize = 10_000;
 
 /// What is kept of a checker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

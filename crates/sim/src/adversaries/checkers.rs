@@ -16,7 +16,7 @@ use super::network::Network;
 
 const LICENCES: u32 = 40;
 const CONTAINERS: u32 = 40;
-const COMMITTEE: usize = 3;
+const COMMITTEE: usize = super::COMMITTEE as usize;
 /// Periods in which a container really is offline, in thousandths.
 const OFFLINE_PERMILLE: u32 = 10;
 

@@ -19,7 +19,7 @@ const CITIES: [(&str, i32, i32); 12] = [
     ("Mumbai", 19_080_000, 72_880_000),
     ("Sydney", -33_870_000, 151_210_000),
 ];
-const COMMITTEE: usize = 3;
+const COMMITTEE: usize = super::COMMITTEE as usize;
 /// Microseconds that light takes there and back for 1,000 km, times 1.6 for the way of cables.
 const US_A_MEGAMETRE: u64 = 10_675;
 /// The last mile on both sides.

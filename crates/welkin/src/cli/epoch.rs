@@ -143,7 +143,7 @@ pub(crate) enum CheckerCommand {
     /// Shows who has drawn which container when, by the proofs in the evidence, and who may stand in.
     Assignments(Assignments),
     /// Shows how the checkers of this folder stand with the roots of epochs: what they found, how
-    /// many have signed, what they wait for.
+    /// many have signed, what they wait for, what indexers refuse, and what to do about it.
     Status,
     /// Writes all totals of the last epoch that counts with their proofs, for `welkin claim --file`, from
     /// the book of a checker of this folder.

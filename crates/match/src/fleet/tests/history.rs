@@ -318,7 +318,7 @@ impl World {
             (known.checker, known.host, known.container, known.minute)
                 == (report.checker, report.host, report.container, report.minute)
         });
-        let is_fresh = report.minute + 2 >= self.now / 60_000;
+        let is_fresh = report.minute + crate::LATE_MINUTES_MAX >= self.now / 60_000;
         let taken = self.fleet.report(UnixMillis(self.now), &report);
         assert_eq!(taken.is_ok(), is_known && is_new && is_fresh, "{taken:?}");
         self.reference.reports.extend(taken.is_ok().then_some(report));

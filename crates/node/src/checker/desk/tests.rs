@@ -95,7 +95,7 @@ async fn a_silent_indexer_costs_only_its_own_reports() {
     let (none, (count, mut taken)) = (watch::Sender::new(0), watch::channel(0));
     shutdown.spawn_until_asked("silent", serve(silent, none, true));
     shutdown.spawn_until_asked("taking", serve(taking, count, false));
-    let desk = Desk::start(&indexers, &signing(), &shutdown);
+    let desk = Desk::start(&indexers, &signing(), &Unheard::default(), &shutdown);
     let mut sent = 0;
     // More than may wait, in parts that may.
     for _ in 0..4 {

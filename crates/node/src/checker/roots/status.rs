@@ -10,6 +10,8 @@ use welkin_chain::ops::committee::Standing;
 use welkin_types::AccountId;
 
 use super::RootsDeps;
+use super::reason::{RootsReason, State};
+use crate::checker::unheard::RefusedBy;
 
 /// The name of the file in the book's folder.
 const FILE: &str = "status.json";
@@ -38,9 +40,13 @@ pub struct RootsStatus {
     /// How many must.
     pub threshold: usize,
     /// What it waits for, or why it can't go on.
+    #[serde(default)]
+    pub reason: RootsReason,
+    /// The same as a sentence, with what only this case knows.
     pub state: String,
-    /// Whether it can't go on.
-    pub is_wrong: bool,
+    /// What indexers have refused of this checker for some time.
+    #[serde(default)]
+    pub refused: Vec<RefusedBy>,
 }
 
 impl RootsStatus {
@@ -55,14 +61,15 @@ impl RootsStatus {
             root: None,
             signed: 0,
             threshold: 0,
+            reason: RootsReason::Starting,
             state: String::new(),
-            is_wrong: false,
+            refused: Vec::new(),
         }
     }
 
-    /// It can't begin.
-    pub(super) fn stopped(self, state: String) -> Self {
-        Self { state, is_wrong: true, ..self }
+    /// So it stands.
+    pub(super) fn at(self, State { reason, text }: State) -> Self {
+        Self { reason, state: text, ..self }
     }
 
     pub(super) fn look(&mut self, standing: &Standing, account: AccountId) {

@@ -9,13 +9,11 @@ use welkin_proto::index::{MatchRequest, ROUND_TRIPS_MAX};
 use welkin_proto::queue::{REFUSING_MAX, Ticket, Wait, WaitAnswer, WaitEvent};
 use welkin_types::{AccountId, TicketId};
 
+use super::super::matching::LISTED_MAX;
 use super::super::{Indexer, Peer};
 use super::{EVENTS_MAX, Line, Reason, Seat, Slots, digest_of};
 use crate::outside;
 use crate::wire::{self, WireError};
-
-/// The longest list of regions, operators or features of a wish.
-const LISTED_MAX: usize = 64;
 
 /// Lets a buyer wait on this stream until its turn, its time or its end.
 pub(in super::super) async fn wait(
