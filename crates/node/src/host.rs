@@ -144,6 +144,8 @@ pub(crate) struct Host {
     pub(crate) pool: Option<Pool>,
     pub(crate) containers: Vec<ContainerOffer>,
     pub(crate) gpus: Vec<Gpu>,
+    /// How their sensors are asked.
+    pub(crate) gpu_search: GpuSearch,
     _gpus_reserved: gpus::Reserved,
     pub(crate) config: Config,
     pub(crate) policy: Policy,
@@ -308,6 +310,7 @@ pub async fn start(
         pool,
         containers,
         gpus,
+        gpu_search: deps.gpu_search,
         _gpus_reserved: gpus_reserved,
         policy: policy_of(&config),
         config,
@@ -337,8 +340,7 @@ pub async fn start(
     shutdown.spawn_until_asked("unsure", unsure.keep_closing(host.settle.clone()));
     shutdown.spawn_until_asked("forget", forget(Arc::clone(&host)));
     shutdown.spawn_until_asked("health", health::serve(Arc::clone(&host)));
-    let sensors = health::watch_sensors(Arc::clone(&host), deps.gpu_search);
-    shutdown.spawn_until_asked("sensors", sensors);
+    shutdown.spawn_until_asked("sensors", health::watch_sensors(Arc::clone(&host)));
     shutdown.spawn_until_asked("alive", reservations::keep_alive(Arc::clone(&host)));
     #[cfg(feature = "vulkan")]
     exams::warm(&host);

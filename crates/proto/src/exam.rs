@@ -219,8 +219,9 @@ pub enum ExamRefusal {
     /// No slot is idle, or the device is at another challenge.
     #[error("the container is in use: ask again when a slot is idle")]
     Busy,
-    /// The checker had its challenge of this minute, or the share of time for challenges is spent.
-    #[error("the time for challenges is spent: ask again later")]
+    /// The checker had its challenge of this minute, the share of time for challenges is spent, or more was
+    /// asked for than such a device is asked.
+    #[error("the time for challenges is spent, or not enough for so much: ask again later")]
     TooMany,
     /// There is no such device, or the work does not fit it.
     #[error("there is no such device, or the work does not fit it")]

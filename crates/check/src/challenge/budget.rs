@@ -10,14 +10,14 @@ use welkin_proto::epoch::COMMITTEE;
 const SHARE_BP: u64 = 100;
 /// The most time that is saved up, in microseconds: five seconds, earned in eight minutes.
 const SAVED_US_MAX: u64 = 5_000_000;
-/// One checker has an nth of both: so many come to a container in a minute, on average.
+/// One checker has an nth of the share: so many come to a container in a minute, on average. It saves up
+/// as much as there is, so that it may ask again what was slow.
 const CHECKERS: u64 = COMMITTEE as u64;
 
 /// One device's time for challenges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     share_bp: u64,
-    saved_us_max: u64,
     /// What is left, in microseconds of work times 10,000; below zero after a long challenge.
     left: i128,
     now_us: u64,
@@ -26,24 +26,24 @@ pub struct Budget {
 impl Default for Budget {
     /// All of a device's time for challenges, with all saved up that can be.
     fn default() -> Self {
-        Self::new(SHARE_BP, SAVED_US_MAX)
+        Self::new(SHARE_BP)
     }
 }
 
 impl Budget {
-    /// What one checker may have of it, so that none takes all.
+    /// What one checker may have of it, so that none takes all for long.
     pub fn of_checker() -> Self {
-        Self::new(SHARE_BP / CHECKERS, SAVED_US_MAX / CHECKERS)
+        Self::new(SHARE_BP / CHECKERS)
     }
 
-    fn new(share_bp: u64, saved_us_max: u64) -> Self {
-        Self { share_bp, saved_us_max, left: most(saved_us_max), now_us: 0 }
+    fn new(share_bp: u64) -> Self {
+        Self { share_bp, left: most(), now_us: 0 }
     }
 
     /// Whether all is saved up that can be: then it is as a new one.
     pub fn is_whole(&mut self, now_us: u64) -> bool {
         self.pass(now_us);
-        self.left == most(self.saved_us_max)
+        self.left == most()
     }
 
     /// Whether a challenge may begin now.
@@ -63,12 +63,12 @@ impl Budget {
         let passed = now_us.saturating_sub(self.now_us);
         self.now_us = self.now_us.max(now_us);
         let grown = i128::from(passed) * i128::from(self.share_bp);
-        self.left = (self.left + grown).min(most(self.saved_us_max));
+        self.left = (self.left + grown).min(most());
     }
 }
 
-fn most(saved_us_max: u64) -> i128 {
-    i128::from(saved_us_max) * 10_000
+fn most() -> i128 {
+    i128::from(SAVED_US_MAX) * 10_000
 }
 
 #[cfg(test)]
@@ -109,9 +109,9 @@ mod tests {
             budget.spend(now, if may { 1_000_000 } else { 0 });
             may
         });
-        assert_eq!(spent.count(), 14);
+        assert_eq!(spent.count(), 17);
         assert!(!budget.is_whole(3_600_000_000));
-        assert!(budget.is_whole(4_600_000_000));
+        assert!(budget.is_whole(5_200_000_000));
     }
 
     #[test]

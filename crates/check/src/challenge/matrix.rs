@@ -108,7 +108,7 @@ impl Seeds {
     #[must_use]
     pub fn next(&self, root: &[u8; 32]) -> Self {
         let a = Sha256::new()
-            .chain_update(b"welkin/challenge/chain/1\0")
+            .chain_update(b"welkin/challenge/chain/2\0")
             .chain_update(self.a)
             .chain_update(root);
         Self { a: a.finalize().into(), b: self.b }

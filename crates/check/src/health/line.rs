@@ -298,7 +298,7 @@ fn disk(message: &str) -> Option<Event> {
 /// `xfs_fsops.c`), `BTRFS: error (device sdb1: state A) in …` (`fs/btrfs/messages.c`).
 fn file_system(message: &str) -> Option<Event> {
     let (kind, rest) = message.split_once(' ')?;
-    let kind = kind.strip_suffix(':').unwrap_or(kind);
+    let kind = if kind == "BTRFS:" { "BTRFS" } else { kind };
     if !["EXT4-fs", "XFS", "BTRFS"].contains(&kind) {
         return None;
     }
@@ -307,10 +307,15 @@ fn file_system(message: &str) -> Option<Event> {
     let device = device.strip_prefix("device ").unwrap_or(device);
     let device = device.split([' ', ':']).next()?;
     let text = text.trim_start_matches([':', ' ']);
-    let is_read_only = text.starts_with("Remounting filesystem read-only")
-        || text.contains("forced readonly")
-        || text.contains("Shutting down filesystem")
-        || text.contains("Filesystem has been shut down");
+    // Names of files and of what runs may stand in other lines: only each kind's own words count.
+    let is_read_only = match kind {
+        "XFS" => {
+            text.ends_with("Shutting down filesystem.")
+                || text.starts_with("Filesystem has been shut down")
+        }
+        "BTRFS" => text.contains("forced readonly") && !text.contains(" path"),
+        _ => text.starts_with("Remounting filesystem read-only"),
+    };
     if is_read_only {
         return Some(of(Symptom::FileSystemReadOnly, device));
     }
@@ -333,8 +338,8 @@ fn oom(message: &str) -> Option<Event> {
     let rest = message.strip_prefix("oom-kill:constraint=")?;
     let (constraint, rest) = rest.split_once(',')?;
     let symptom = match constraint {
-        "CONSTRAINT_NONE" | "CONSTRAINT_CPUSET" => Symptom::HostOutOfMemory,
-        "CONSTRAINT_MEMORY_POLICY" => Symptom::NodeOutOfMemory,
+        "CONSTRAINT_NONE" => Symptom::HostOutOfMemory,
+        "CONSTRAINT_CPUSET" | "CONSTRAINT_MEMORY_POLICY" => Symptom::NodeOutOfMemory,
         _ => return None,
     };
     // Whoever runs the task has chosen its name, which is before.

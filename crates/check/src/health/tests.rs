@@ -197,6 +197,35 @@ fn leases_that_do_not_end_are_stopped() {
     assert_eq!(out, [WatchOutput::Stop { symptom }, WatchOutput::Test { attempt: 1 }]);
 }
 
+/// What work may have caused is no relapse, and no pardon.
+#[test]
+fn a_fault_of_unknown_cause_takes_no_relapse_back() {
+    let mut watch = Watch::new(WatchConfig::default());
+    let mut now = 10;
+    for (fault, relapses) in
+        [(Fault::Host, 0), (Fault::Host, 1), (Fault::Unknown, 1), (Fault::Host, 2)]
+    {
+        outputs(&mut watch, now, seen(79, fault));
+        assert_eq!(watch.relapses(), relapses);
+        let kept = watch.kept().unwrap();
+        // However often it relapsed, a restart shortens no wait.
+        let again = Watch::restore(WatchConfig::default(), kept, now * SECOND);
+        if let (Stage::Pausing { until_us }, Stage::Pausing { until_us: after }) =
+            (watch.stage(), again.stage())
+        {
+            assert_eq!(until_us, after);
+        } else {
+            assert_eq!(relapses, 0);
+        }
+        while watch.stage() != Stage::Healthy {
+            now += 60;
+            outputs(&mut watch, now, WatchInput::Tick);
+            outputs(&mut watch, now, WatchInput::Tested { passed: true });
+        }
+        now += 60;
+    }
+}
+
 #[test]
 fn a_restart_between_forgets_no_relapse() {
     let config = WatchConfig { attempts: 2, ..WatchConfig::default() };

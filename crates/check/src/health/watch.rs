@@ -208,7 +208,11 @@ impl Watch {
                 Stage::Draining { until_us: now_us.saturating_add(left) }
             }
             _ if kept.attempt >= config.attempts => Stage::Retired,
-            _ => Stage::Pausing { until_us: watch.after_pause(kept.attempt.saturating_sub(1)) },
+            // Before its first test it waits as often as it has relapsed.
+            _ if kept.attempt == 0 => {
+                Stage::Pausing { until_us: watch.after_pause(kept.relapses.saturating_sub(1)) }
+            }
+            _ => Stage::Pausing { until_us: watch.after_pause(kept.attempt - 1) },
         };
         watch
     }
@@ -294,9 +298,12 @@ impl Watch {
         match self.stage {
             Stage::Healthy => {
                 (self.symptom, self.seen_us, self.attempt) = (symptom, self.now, 0);
-                // What work may have caused retires nothing.
-                let is_relapse = fault == Fault::Host && self.now < self.relapse_until_us;
-                self.relapses = if is_relapse { self.relapses + 1 } else { 0 };
+                // What work may have caused retires nothing, and takes no relapse back.
+                self.relapses = match fault {
+                    _ if self.now >= self.relapse_until_us => 0,
+                    Fault::Host => self.relapses + 1,
+                    Fault::Buyer | Fault::Network | Fault::Unknown => self.relapses,
+                };
                 if is_lost {
                     self.outputs.push_back(WatchOutput::Stop { symptom });
                     return self.first_test();

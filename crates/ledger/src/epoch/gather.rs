@@ -130,8 +130,8 @@ pub struct Gathered {
     pub checkers: BTreeMap<NodeId, (u32, AccountId)>,
     /// Containers with their host, its account and the class that it claims.
     pub containers: BTreeMap<ContainerId, (NodeId, AccountId, Class)>,
-    /// Where hosts say that they stand.
-    pub regions: BTreeMap<NodeId, Region>,
+    /// Where hosts have said that they stand.
+    pub regions: BTreeMap<NodeId, BTreeSet<Region>>,
     /// Probes, by minute, container and checker.
     pub probes: Vec<Probed>,
     /// Challenges, likewise.
@@ -174,6 +174,7 @@ struct Sieve<'a, F> {
     span: Span,
     refused: BTreeMap<Unfit, u64>,
     rolls: BTreeMap<NodeId, Said>,
+    regions: BTreeMap<NodeId, BTreeSet<Region>>,
     /// By their hashes: who says the same again adds nothing.
     sheets: BTreeSet<[u8; 32]>,
     /// What was found where, some of it twice; several findings at one seat contradict each other.
@@ -196,6 +197,7 @@ impl<'a, F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'a, F> {
             span: Span::of(view.epoch, view.epoch_seconds),
             refused: BTreeMap::new(),
             rolls: BTreeMap::new(),
+            regions: BTreeMap::new(),
             sheets: BTreeSet::new(),
             probes: Vec::new(),
             stand_ins: BTreeMap::new(),
@@ -248,7 +250,7 @@ impl<F> Sieve<'_, F> {
             span: self.span,
             checkers,
             containers,
-            regions: rolls::regions(rolls),
+            regions: self.regions,
             probes,
             exams,
             sites,

@@ -19,6 +19,8 @@ use crate::wire::WireError;
 
 /// Indexers that are asked.
 const INDEXERS_MAX: usize = 16;
+/// The most characters of an indexer's words.
+const WHY_MAX: usize = 200;
 /// Pages of one indexer: more than its log may have.
 const PAGES_MAX: usize = 4_096;
 /// More than the logs of indexers hold.
@@ -175,7 +177,10 @@ async fn pages(
         let hello = IndexHello::Ask(Box::new(IndexRequest::Epoch(ask)));
         let page = match caller.ask(&hello, ASK_TIMEOUT).await {
             Ok(IndexReply::Epoch(page)) => *page,
-            Ok(IndexReply::Refused(why)) => return Err(Unheard::Why(why)),
+            // Its words are not trusted.
+            Ok(IndexReply::Refused(why)) => {
+                return Err(Unheard::Why(why.escape_debug().take(WHY_MAX).collect()));
+            }
             Ok(_) => return Err(Unheard::Why(crate::chain(&WireError::Ended))),
             Err(error) => return Err(Unheard::Why(crate::chain(&error))),
         };

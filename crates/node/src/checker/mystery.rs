@@ -123,6 +123,8 @@ enum MysteryError {
     Buyer(#[from] BuyerError),
     #[error("no money was had for it")]
     Money(#[source] SettlementError),
+    #[error("nothing that it could use is on offer now: it tries again at its next moment")]
+    Nothing,
     #[error(
         "nothing on offer is so cheap that a session of {seconds} s fits into {most}: set \
          `checker.mystery.usd_per_session` or `usd_per_epoch` higher, or `seconds_max` lower"
@@ -309,6 +311,9 @@ async fn choose(
     seconds: u32,
 ) -> Result<Offer, MysteryError> {
     let mut offers = buyer.candidates(needs, 3, true, Vec::new()).await?;
+    if offers.is_empty() {
+        return Err(MysteryError::Nothing);
+    }
     offers.retain(|offer| needed(offer.price, seconds) <= most);
     let count = offers.len();
     let draw = usize::from(u16::from_le_bytes(outside::random()));

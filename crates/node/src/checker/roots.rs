@@ -170,7 +170,9 @@ impl Role {
             match reason.concern() {
                 Concern::Waits => info!(number, code, state, "the root of an epoch"),
                 Concern::Retries => warn!(number, code, state, next, "a root is tried again"),
-                Concern::Stopped => warn!(number, code, state, next, "no root is signed"),
+                Concern::Stopped => {
+                    warn!(number, code, state, next, "somebody should look at a root")
+                }
             }
         }
         status::tell(&self.own, self.status.clone()).await;

@@ -18,7 +18,9 @@ use welkin_types::{NodeId, UnixMillis};
 
 use crate::outside;
 
-/// What is refused for so long is told of.
+/// What is refused so often …
+const TIMES_MIN: u32 = 3;
+/// … and for so long is told of.
 const LASTING: Duration = Duration::from_secs(120);
 /// Of one kind and indexer it is told again so soon at the earliest, however its words change.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -109,17 +111,31 @@ pub(super) struct Unheard(Arc<Mutex<BTreeMap<(NodeId, Matter), Refused>>>);
 struct Refused {
     /// Why, since when; none where it takes them.
     now: Option<(String, Instant, UnixMillis)>,
+    /// How often since then, and when last.
+    times: u32,
+    last: Option<Instant>,
     /// Whether that was told.
     is_told: bool,
     /// When it was told of last.
     told: Option<Instant>,
 }
 
+impl Refused {
+    /// Whether it was refused often, and from the first time to the last one for long: one refusal says
+    /// nothing, however long nothing more is sent.
+    fn lasts(&self) -> bool {
+        let since = self.now.as_ref().map(|(_, since, _)| *since);
+        let lasted = since.zip(self.last).map(|(since, last)| last.duration_since(since));
+        self.times >= TIMES_MIN && lasted.is_some_and(|lasted| lasted >= LASTING)
+    }
+}
+
 impl Unheard {
     /// Notes that an indexer refused something; whether that was told of.
     pub(super) fn refused(&self, indexer: NodeId, hello: &IndexHello, why: &str) -> bool {
         let Some(what) = Matter::of(hello) else { return false };
-        let why: String = why.chars().take(WHY_MAX).collect();
+        // Its words are not trusted.
+        let why: String = why.escape_debug().take(WHY_MAX).collect();
         let mut all = self.lock();
         let entry = all.entry((indexer, what)).or_default();
         match &mut entry.now {
@@ -127,12 +143,12 @@ impl Unheard {
             Some((known, ..)) => (*known, entry.is_told) = (why.clone(), false),
             None => {
                 entry.now = Some((why.clone(), Instant::now(), outside::now()));
-                entry.is_told = false;
+                (entry.is_told, entry.times) = (false, 0);
             }
         }
-        let lasts = entry.now.as_ref().is_some_and(|(_, since, _)| since.elapsed() >= LASTING);
+        (entry.times, entry.last) = (entry.times.saturating_add(1), Some(Instant::now()));
         let is_soon = entry.told.is_some_and(|told| told.elapsed() < AGAIN);
-        if !lasts || entry.is_told || is_soon {
+        if !entry.lasts() || entry.is_told || is_soon {
             return false;
         }
         (entry.is_told, entry.told) = (true, Some(Instant::now()));
@@ -154,9 +170,9 @@ impl Unheard {
     /// What has been refused for long, for people.
     pub(super) fn shown(&self) -> Vec<RefusedBy> {
         let shown = |(&(indexer, what), entry): (&(NodeId, Matter), &Refused)| {
-            let (why, since, at) = entry.now.as_ref()?;
+            let (why, _, at) = entry.now.as_ref()?;
             let refused = RefusedBy { indexer, what, why: why.clone(), since: *at };
-            (since.elapsed() >= LASTING).then_some(refused)
+            entry.lasts().then_some(refused)
         };
         self.lock().iter().filter_map(shown).collect()
     }
@@ -211,7 +227,11 @@ mod tests {
         assert_eq!(unheard.shown().len(), 1);
         unheard.taken(indexer, &sheet);
         assert_eq!(unheard.shown(), []);
-        // One refusal now and then is nothing.
+        // One refusal now and then is nothing, nor is one after which nothing is sent.
+        assert!(!unheard.refused(indexer, &sheet, "too late"));
+        tokio::time::advance(Duration::from_secs(36_000)).await;
+        assert_eq!(unheard.shown(), []);
+        unheard.taken(indexer, &sheet);
         for _ in 0..60 {
             assert!(!unheard.refused(indexer, &sheet, "too late"));
             unheard.taken(indexer, &sheet);

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use welkin_check::score::{Dimension, Ppm, payer_weight};
-use welkin_ledger::epoch::{Gathered, Probed};
+use welkin_ledger::epoch::{Gathered, LeaseSeconds, Probed};
 use welkin_proto::Receipt;
 use welkin_proto::check::Finding;
 use welkin_proto::exam::Verdict;
-use welkin_types::{AccountId, Class, ContainerId, Fault, LeaseState, Reason, Usd};
+use welkin_types::{Class, ContainerId, Fault, LeaseState, Reason};
 
 /// The weight of a check.
 pub(super) const CHECK: u32 = 1_000_000;
@@ -55,11 +55,13 @@ pub fn observations(gathered: &Gathered, container: ContainerId) -> Vec<Observat
         let dimension = Dimension::Hardware;
         all.push(Observation { at, dimension, value, weight_ppm: CHECK, what, by });
     }
-    let payers = Payers::of(gathered, container);
-    for receipt in receipts(gathered, container) {
-        lease(receipt, payers.weight(receipt), &mut all);
+    let fees = Fees::of(gathered, container);
+    for of in leases(gathered, container) {
+        lease(&of.receipt, fees.weight(of), &mut all);
     }
-    super::quality::observe(gathered, container, &payers, &mut all);
+    // A lease may be in the evidence of two epochs: how it began and how it ended is seen once.
+    all.retain(|seen| gathered.span.period_of(seen.at / 60).is_some());
+    super::quality::observe(gathered, container, &fees, &mut all);
     super::network::observe(gathered, container, &mut all);
     hours(gathered, container, &mut all);
     all.sort_by(|a, b| (a.at, a.dimension, &a.by).cmp(&(b.at, b.dimension, &b.by)));
@@ -86,36 +88,36 @@ fn exam(verdict: &Verdict, claimed: Option<&Class>) -> Option<(Ppm, String)> {
     })
 }
 
-fn receipts(gathered: &Gathered, container: ContainerId) -> impl Iterator<Item = &Receipt> {
-    let all = gathered.leases.values().map(|lease| &lease.receipt);
-    all.filter(move |receipt| receipt.container == container)
+fn leases(gathered: &Gathered, container: ContainerId) -> impl Iterator<Item = &LeaseSeconds> {
+    gathered.leases.values().filter(move |lease| lease.receipt.container == container)
 }
 
-/// What buyers paid for a container in an epoch, in fees.
-pub(super) struct Payers(BTreeMap<AccountId, Usd>);
+/// What was promised for a container in an epoch, in fees.
+pub(super) struct Fees(u64);
 
-impl Payers {
+impl Fees {
     pub(super) fn of(gathered: &Gathered, container: ContainerId) -> Self {
-        let mut fees: BTreeMap<AccountId, Usd> = BTreeMap::new();
-        for receipt in receipts(gathered, container) {
-            let fee = fees.entry(receipt.buyer).or_default();
-            *fee = Usd::from_micros(fee.micros().saturating_add(receipt.fee.micros()));
-        }
-        Self(fees)
+        Self(leases(gathered, container).map(fee_micros).fold(0, u64::saturating_add))
     }
 
-    /// What a buyer's word on one lease weighs: on all of them together as all its fees do, so that who
-    /// splits a lease into many gains nothing.
-    pub(super) fn weight(&self, receipt: &Receipt) -> u32 {
-        let paid = self.0.get(&receipt.buyer).map_or(0, |fees| fees.micros());
-        let weight = u128::from(payer_weight(paid)) * u128::from(receipt.fee.micros());
-        let weight = weight.checked_div(paid.into()).unwrap_or(0);
-        u32::try_from(weight).unwrap_or(u32::MAX)
+    /// What a buyer's word on one lease weighs: on all of them together as all fees do, so that who splits
+    /// a lease into many, or over many accounts, gains nothing.
+    pub(super) fn weight(&self, lease: &LeaseSeconds) -> u32 {
+        let weight = u128::from(payer_weight(self.0)) * u128::from(fee_micros(lease));
+        u32::try_from(weight.checked_div(self.0.into()).unwrap_or(0)).unwrap_or(u32::MAX)
     }
 }
 
-/// Hours in which it was found there: good ones, unless the host says itself that a fault of its
-/// machine ended a lease.
+/// The part of a lease's fee that its seconds in the epoch are of all its seconds.
+fn fee_micros(lease: &LeaseSeconds) -> u64 {
+    let here: u128 = lease.seconds.iter().map(|(_, seconds)| u128::from(*seconds)).sum();
+    let all = u128::from(lease.receipt.usage.seconds.max(1));
+    let fee = u128::from(lease.receipt.fee.micros()) * here.min(all) / all;
+    u64::try_from(fee).unwrap_or(u64::MAX)
+}
+
+/// Hours in which it was found there: good ones, unless a lease of it was lost or ended by its host's
+/// fault then.
 fn hours(gathered: &Gathered, container: ContainerId, all: &mut Vec<Observation>) {
     let span = gathered.span;
     let mut hours: BTreeMap<u8, (u32, u32)> = BTreeMap::new();
@@ -128,26 +130,26 @@ fn hours(gathered: &Gathered, container: ContainerId, all: &mut Vec<Observation>
             *found += 1;
         }
     }
-    let mut faults: BTreeMap<u8, &Receipt> = BTreeMap::new();
-    for receipt in receipts(gathered, container) {
-        let last = receipt.stages.last().filter(|last| last.reason == Reason::HostFault);
-        let period = last.and_then(|last| span.period_of(last.at.0 / 60_000));
-        period.map(|period| faults.insert(period, receipt));
+    let mut faults: BTreeMap<u8, String> = BTreeMap::new();
+    for LeaseSeconds { receipt, .. } in leases(gathered, container) {
+        let last = receipt.stages.last().filter(|last| is_hosts_fault(last.state, last.reason));
+        let period = last.and_then(|last| Some((span.period_of(last.at.0 / 60_000)?, last.reason)));
+        if let Some((period, reason)) = period {
+            faults.insert(period, format!("{} ended: {}", receipt.lease, reason.code()));
+        }
     }
     let there = hours.into_iter().filter(|(_, (online, found))| 2 * online > *found);
     let there = there.map(|(period, _)| period).filter(|period| !faults.contains_key(period));
-    let good = there.map(|period| (period, Ppm::ONE, "no fault of the machine".to_owned()));
-    let bad = faults.iter().map(|(period, receipt)| {
-        (*period, Ppm::ZERO, format!("{} ended by a fault of the machine", receipt.lease))
-    });
-    let by = "the host";
-    all.extend(good.chain(bad).map(|(period, value, what)| Observation {
+    let good: Vec<_> =
+        there.map(|period| (period, Ppm::ONE, "no fault of the host".to_owned())).collect();
+    let bad = faults.into_iter().map(|(period, what)| (period, Ppm::ZERO, what));
+    all.extend(good.into_iter().chain(bad).map(|(period, value, what)| Observation {
         at: span.bounds(period).1 / 1_000,
         dimension: Dimension::Health,
         value,
         weight_ppm: CHECK,
         what,
-        by: by.to_owned(),
+        by: "receipts".to_owned(),
     }));
 }
 

@@ -1,13 +1,11 @@
 //! What measurements say of a host's network and place.
 
-use std::collections::BTreeMap;
-
-use welkin_check::place::{Coordinates, Sighting, is_refuted};
+use welkin_check::place::{Coordinates, Sighting};
 use welkin_check::score::{Dimension, Ppm};
 use welkin_ledger::epoch::Gathered;
 use welkin_match::latency::place_of;
-use welkin_proto::site::{Site, SiteReport};
-use welkin_types::{ContainerId, NodeId, Region};
+use welkin_proto::site::Site;
+use welkin_types::{ContainerId, Region};
 
 use super::card::{CHECK, Observation};
 
@@ -26,26 +24,13 @@ pub(crate) fn sighting(site: &Site) -> Option<Sighting> {
     Some(Sighting { from, rtt_us: site.rtt_us.into() })
 }
 
-/// The measurements of a container, as observations of its score. A checker may lie about where it
-/// is: that light is too slow for a claim counts where more than half of a committee found it.
+/// The measurements of a container, as observations of its score. Each stands for itself, as each probe
+/// does: of many checkers most are too near a false place to tell, and a liar is one among them.
 pub(super) fn observe(gathered: &Gathered, container: ContainerId, all: &mut Vec<Observation>) {
-    let reports = || gathered.sites.iter().filter(|report| report.container == container);
-    let region = reports().next().and_then(|report| gathered.regions.get(&report.host));
-    let claim = region.and_then(coordinates);
-    let seen = |report: &SiteReport| Some((report.checker, sighting(&report.site)?));
-    // Each checker's soonest answer: nothing travels back in time.
-    let mut soonest: BTreeMap<NodeId, Sighting> = BTreeMap::new();
-    for (checker, sighting) in reports().filter_map(seen) {
-        let known = soonest.entry(checker).or_insert(sighting);
-        if sighting.rtt_us < known.rtt_us {
-            *known = sighting;
-        }
-    }
-    let sightings: Vec<_> = soonest.into_values().collect();
-    let claim = claim.filter(|claim| is_refuted(*claim, &sightings, gathered.committee.into()));
-    for report in reports() {
-        let is_far = claim.is_some_and(|claim| {
-            sighting(&report.site).is_some_and(|sighting| sighting.refutes(claim))
+    for report in gathered.sites.iter().filter(|report| report.container == container) {
+        let claims = gathered.regions.get(&report.host).into_iter().flatten();
+        let is_far = sighting(&report.site).is_some_and(|sighting| {
+            claims.filter_map(coordinates).any(|claim| sighting.refutes(claim))
         });
         let (value, what) = found(&report.site, is_far);
         let (at, by) = (report.minute.saturating_mul(60), report.checker.to_string());
@@ -65,9 +50,11 @@ fn found(site: &Site, is_far: bool) -> (Ppm, String) {
         rate(site.write_kib_s),
         rate(site.read_kib_s),
     );
+    let has_rate = site.down_kib_s.or(site.up_kib_s).or(site.write_kib_s).is_some();
     match () {
         () if site.is_wrong => (Ppm::ZERO, format!("what was sent or read is wrong; {what}")),
         () if is_far => (Ppm::ZERO, format!("light is too slow for its region; {what}")),
+        () if !has_rate => (Ppm::ZERO, format!("no measurement came to an end; {what}")),
         () if named > 0 && open == 0 => (NOWHERE, what),
         () => (Ppm::ONE, what),
     }

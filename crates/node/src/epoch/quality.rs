@@ -7,7 +7,7 @@ use welkin_ledger::epoch::{Gathered, LeaseSeconds, SideDigests};
 use welkin_proto::digest::Side;
 use welkin_types::{ContainerId, NodeId};
 
-use super::card::{CHECK, Observation, Payers};
+use super::card::{CHECK, Fees, Observation};
 
 /// What checkers that were buyers agree on, by container.
 type Found = BTreeMap<ContainerId, Ppm>;
@@ -61,7 +61,7 @@ fn found(gathered: &Gathered) -> Found {
 pub(super) fn observe(
     gathered: &Gathered,
     container: ContainerId,
-    payers: &Payers,
+    fees: &Fees,
     all: &mut Vec<Observation>,
 ) {
     let checkers = found(gathered).get(&container).copied();
@@ -80,7 +80,7 @@ pub(super) fn observe(
             values.push(value);
             continue;
         }
-        let (weight_ppm, by) = (payers.weight(receipt), receipt.buyer.to_string());
+        let (weight_ppm, by) = (fees.weight(lease), receipt.buyer.to_string());
         let value = said.settled;
         let what = format!(
             "{}: {} minutes; the host {}, the buyer {}; settled {}",
@@ -223,12 +223,20 @@ mod tests {
         let gathered = gathered(&[(1, &[PRAISE, BLAME]), (2, &[PRAISE, (Side::Checker, 30)])]);
         let mut seen = Vec::new();
         let container = ContainerId::from_bytes([5; 16]);
-        observe(&gathered, container, &Payers::of(&gathered, container), &mut seen);
+        observe(&gathered, container, &Fees::of(&gathered, container), &mut seen);
         let values: Vec<_> = seen.iter().map(|seen| (seen.value.ppm(), seen.weight_ppm)).collect();
-        assert_eq!(values, [(900_000, 1_000_000), (500_000, CHECK)]);
+        // Two leases of a dollar each: half of √2.
+        assert_eq!(values, [(900_000, 707_106), (500_000, CHECK)]);
         assert!(seen[0].what.contains("the host 100.00 %, the buyer 10.00 %"), "{}", seen[0].what);
         assert_eq!(delivered_quality(&gathered, container), Some(9_000));
         assert_eq!(delivered_quality(&gathered, ContainerId::from_bytes([6; 16])), None);
+    }
+
+    /// The same, with all sessions ended at a moment.
+    fn ended(mut gathered: Gathered, ms: u64) -> Gathered {
+        let lasts = gathered.leases.values_mut().filter_map(|of| of.receipt.stages.last_mut());
+        lasts.for_each(|last| last.at = UnixMillis(ms));
+        gathered
     }
 
     #[test]
@@ -240,16 +248,21 @@ mod tests {
             of.map(|seen| seen.weight_ppm).collect::<Vec<_>>()
         };
         let all: [(u8, &[(Side, u8)]); 4] = [(1, &[]), (2, &[]), (3, &[]), (4, &[])];
-        let mut gathered = gathered(&all);
-        assert_eq!(weights(&gathered), [1_000_000; 4]);
+        assert_eq!(weights(&ended(gathered(&all[..1]), 59_000)), [1_000_000]);
+        // Four dollars, √4, however many accounts they come from.
+        let mut four = ended(gathered(&all), 59_000);
+        assert_eq!(weights(&four), [500_000; 4]);
         let one = AccountId::from_bytes([1; 20]);
-        gathered.leases.values_mut().for_each(|lease| lease.receipt.buyer = one);
-        // Four dollars of one buyer: √4.
-        assert_eq!(weights(&gathered), [500_000; 4]);
+        four.leases.values_mut().for_each(|lease| lease.receipt.buyer = one);
+        assert_eq!(weights(&four), [500_000; 4]);
+        // Of half of its seconds another epoch speaks, and of how it ended where that was in another.
+        four.leases.values_mut().for_each(|lease| lease.receipt.usage.seconds = 120);
+        assert_eq!(weights(&four), [353_553; 4]);
+        assert_eq!(weights(&ended(four, 60_000)), [0; 0]);
     }
 
     #[test]
-    fn a_lease_that_its_machine_ended_makes_the_hour_a_bad_one() {
+    fn a_lease_that_its_host_ended_makes_the_hour_a_bad_one() {
         let mut gathered = gathered(&[(1, &[])]);
         let health = |gathered: &Gathered| {
             let seen = super::super::observations(gathered, ContainerId::from_bytes([5; 16]));
@@ -257,10 +270,14 @@ mod tests {
             of.map(|seen| seen.value).collect::<Vec<_>>()
         };
         assert!(health(&gathered).is_empty());
-        for lease in gathered.leases.values_mut() {
-            let last = lease.receipt.stages.last_mut().unwrap();
-            (last.reason, last.at) = (Reason::HostFault, UnixMillis(59_000));
+        for (state, reason) in
+            [(LeaseState::Failed, Reason::HostFault), (LeaseState::Lost, Reason::HostUnreachable)]
+        {
+            for lease in gathered.leases.values_mut() {
+                let last = lease.receipt.stages.last_mut().unwrap();
+                (last.state, last.reason, last.at) = (state, reason, UnixMillis(59_000));
+            }
+            assert_eq!(health(&gathered), [Ppm::ZERO]);
         }
-        assert_eq!(health(&gathered), [Ppm::ZERO]);
     }
 }

@@ -49,7 +49,7 @@ use report::{EVENTS_MAX, UNITS_MAX, name_of, unit_of};
 const RECENT_MAX: usize = 256;
 
 /// The same is said in the host's log once it has not been seen for so long.
-const SAID_EVERY: Duration = Duration::from_secs(60);
+const SAID_EVERY: Duration = Duration::from_secs(600);
 
 /// Opens the kernel's log ahead, while this process still may.
 ///

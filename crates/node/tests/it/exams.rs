@@ -125,14 +125,16 @@ async fn strangers_and_floods_are_refused_and_counted() {
         ExamWork { rounds: 0, ..good },
         ExamWork { rounds: u32::MAX, ..good },
         ExamWork { n: 100_000, ..good },
-        // A row, a column, a round more than checkers ask for.
-        ExamWork { n: 513, ..good },
-        ExamWork { rounds: 3, ..good },
         ExamWork { device: 1, ..good },
         ExamWork { device: u32::MAX, ..good },
     ] {
         let reply = begin(&connection, bad).await;
         assert_eq!(reply, Some(ExamReply::Refused(ExamRefusal::TooLarge)), "{bad:?}");
+    }
+    // A row and a column, or a round, more than checkers ask for.
+    for more in [ExamWork { n: 513, ..good }, ExamWork { rounds: 3, ..good }] {
+        let reply = begin(&connection, more).await;
+        assert_eq!(reply, Some(ExamReply::Refused(ExamRefusal::TooMany)), "{more:?}");
     }
     let elsewhere = ExamWork { container: ContainerId::from_bytes([7; 16]), ..good };
     let reply = begin(&connection, elsewhere).await;
@@ -162,15 +164,20 @@ pub(crate) fn two_minutes() -> [u64; 2] {
 async fn a_checker_that_asks_for_nonsense_is_refused() {
     let world = World::start().await;
     let who = checker(&world, 20).await;
-    for (n, rounds) in
-        (10..).zip([vec![vec![64]], vec![], vec![vec![0; 5_000]], vec![vec![0; 272]]])
-    {
-        let host = world.host(n).await;
+    for (host, (n, rounds)) in (10..).zip([
+        (64, vec![vec![64]]),
+        (64, vec![]),
+        (64, vec![vec![0; 5_000]]),
+        // One more than checkers ask for, of rows that are there.
+        (512, vec![(0..272).collect()]),
+    ]) {
+        let host = world.host(host).await;
         let target = target(&host);
+        let work = ExamWork { n, ..work(&target, 0) };
         let caller = Caller::new(who.endpoint.clone(), target.addr.clone(), ALPN_EXAM);
         let connection = caller.connection().await.unwrap();
         let (mut send, mut recv) = connection.open().await.unwrap();
-        wire::send(&mut send, &ExamAsk::Begin(work(&target, 0))).await.unwrap();
+        wire::send(&mut send, &ExamAsk::Begin(work)).await.unwrap();
         let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
         assert!(matches!(reply, ExamReply::Committed(_)), "{reply:?}");
         wire::send(&mut send, &ExamRows { rounds }).await.unwrap();
@@ -180,7 +187,7 @@ async fn a_checker_that_asks_for_nonsense_is_refused() {
         assert_eq!((counters.begun, counters.done), (1, 0), "{counters:?}");
         // The device is free again.
         let [_, beside] = two_minutes();
-        let again = ExamWork { minute: beside, ..work(&target, 0) };
+        let again = ExamWork { minute: beside, ..work };
         assert!(matches!(begin(&connection, again).await, Some(ExamReply::Committed(_))));
     }
 }
@@ -475,22 +482,43 @@ async fn memory_that_is_not_there_can_not_be_asked_for() {
         FillWork { double_rounds: 0, ..good },
         FillWork { double_rounds: u32::MAX, ..good },
         FillWork { units: u32::MAX, ..good },
-        FillWork { units: most.units + 1, ..good },
-        FillWork { double_rounds: most.double_rounds + 1, ..good },
     ] {
         let (mut send, mut recv) = connection.open().await.unwrap();
         wire::send(&mut send, &ExamAsk::Fill(bad)).await.unwrap();
         let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
         assert_eq!(reply, ExamReply::Refused(ExamRefusal::TooLarge), "{bad:?}");
     }
-    let (mut send, mut recv) = connection.open().await.unwrap();
-    wire::send(&mut send, &ExamAsk::Fill(good)).await.unwrap();
-    let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
-    assert_eq!(reply, ExamReply::Filled);
+    // More than checkers ask for is refused with a fair word.
+    for more in [
+        FillWork { units: most.units + 1, ..good },
+        FillWork { double_rounds: most.double_rounds + 1, ..good },
+    ] {
+        let (mut send, mut recv) = connection.open().await.unwrap();
+        wire::send(&mut send, &ExamAsk::Fill(more)).await.unwrap();
+        let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
+        assert_eq!(reply, ExamReply::Refused(ExamRefusal::TooMany), "{more:?}");
+    }
     let endless = ExamProbe { nonce: [2; 32], walkers: 1, steps: u32::MAX };
-    wire::send(&mut send, &endless).await.unwrap();
-    let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
-    assert_eq!(reply, ExamReply::Refused(ExamRefusal::NothingToOpen));
+    let long = ExamProbe { steps: most.steps + 1, ..endless };
+    let many = ExamProbe { walkers: most.walkers + 1, steps: 1, ..endless };
+    // Of a device one for each minute: other hosts.
+    for (n, (probe, why)) in (11..).zip([
+        (endless, ExamRefusal::NothingToOpen),
+        (long, ExamRefusal::TooMany),
+        (many, ExamRefusal::TooMany),
+    ]) {
+        let target = self::target(&world.host(n).await);
+        let caller = Caller::new(who.endpoint.clone(), target.addr.clone(), ALPN_EXAM);
+        let connection = caller.connection().await.unwrap();
+        let fill = FillWork { container: target.container, ..good };
+        let (mut send, mut recv) = connection.open().await.unwrap();
+        wire::send(&mut send, &ExamAsk::Fill(fill)).await.unwrap();
+        let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
+        assert_eq!(reply, ExamReply::Filled);
+        wire::send(&mut send, &probe).await.unwrap();
+        let reply: ExamReply = wire::expect(&mut recv, Duration::from_secs(10)).await.unwrap();
+        assert_eq!(reply, ExamReply::Refused(why), "{probe:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

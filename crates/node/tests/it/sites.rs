@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use welkin_net::{RecvStream, SendStream};
 use welkin_node::checker::{ExamError, Target, measure};
-use welkin_node::{Caller, wire};
+use welkin_node::{Caller, outside, wire};
+use welkin_proto::epoch::{EvidenceAsk, Roll, Statement};
 use welkin_proto::exam::{ExamAsk, ExamProbe, ExamRefusal, ExamReply};
 use welkin_proto::index::{IndexReply, IndexRequest};
 use welkin_proto::site::{MeasureKind, MeasureWork, PlaceFinding, Site, SiteReport};
@@ -150,6 +151,23 @@ async fn an_indexer_keeps_what_assigned_checkers_measured() {
         assert!(matches!(reply, IndexReply::Refused(_)), "{refused:?}: {reply:?}");
     }
     assert_eq!(tell(&report).await, IndexReply::Reported);
+    // It stands in the evidence of its epoch, and who reads that sees where its host says that it is.
+    let asked = EvidenceAsk { epoch: minute / 60, from: 0 };
+    let IndexReply::Epoch(page) = ask(&indexer, IndexRequest::Epoch(asked)).await else { panic!() };
+    let is_it = |said: &Statement| matches!(said, Statement::Site(signed) if signed.open_by(&Domain::LOCAL, checker).unwrap() == report);
+    assert_eq!(page.statements.iter().filter(|said| is_it(said)).count(), 1);
+    let roll = |region: &str| {
+        let (issued, account) = (outside::now(), paper.capability.operator.clone());
+        let containers = vec![(container, paper.capability.containers[0].class.clone())];
+        let region = Some(region.parse().unwrap());
+        let roll = Roll { epoch: asked.epoch, issued, account, containers, region };
+        let signed = Signed::sign(&Domain::LOCAL, &NodeKey::from_secret(&[11; 32]), &roll).unwrap();
+        IndexRequest::State(Box::new(Statement::Roll(Box::new(signed))))
+    };
+    let own = Caller::new(endpoint([11; 32], &[]).await, addr.clone(), ALPN_INDEX);
+    let IndexReply::Refused(why) = ask(&own, roll("de-frankfurt")).await else { panic!() };
+    assert!(why.contains("another region"), "{why}");
+    assert_eq!(ask(&own, roll("kr-seoul")).await, IndexReply::Reported);
     let IndexReply::Sites(rows) = ask(&indexer, IndexRequest::Sites).await else { panic!() };
     assert_eq!(rows.len(), 1);
     let row = &rows[0];

@@ -180,7 +180,11 @@ fn series(side: Side, figures: Figures) -> Series {
 fn note(card: &mut Card, at: u64, guest: Guest, quality: &SessionQuality) {
     let (value, weight) = match guest {
         Guest::Checker(_) => (quality.buyer.unwrap_or(quality.settled), 1_000_000),
-        Guest::Buyer | Guest::Blamer => (quality.settled, payer_weight(FEE_MICROS)),
+        // All fees of a container's day weigh together, each session by its part.
+        Guest::Buyer | Guest::Blamer => {
+            let all = payer_weight(FEE_MICROS * u64::from(A_DAY));
+            (quality.settled, all / u32::from(A_DAY))
+        }
     };
     card.observe(Dimension::Quality, at, value, weight);
     // No lease is lost here, whatever its buyer says of it.

@@ -58,26 +58,22 @@ fn an_order_ends_a_challenge_and_starts_at_once() {
     let (container, seed) = (row.container.id, [1; 32]);
     let ordered = observer.runtime.block_on(async {
         let minute = registered(observer.buyer.settle()).await;
-        // Longer than any test, on a share of the processor.
-        let work = ExamWork { minute, container, device: 0, seed, n: 4_096, rounds: 64 };
+        let work = ExamWork { minute, container, device: 0, seed, n: 512, rounds: 2 };
         let caller = Caller::new(endpoint, row.addr.clone(), ALPN_EXAM);
         let connection = caller.connection().await.unwrap();
-        let mut replies = tokio::task::JoinSet::new();
-        for _ in 0..2 {
+        let begin = async || {
             let (mut send, mut recv) = connection.open().await.unwrap();
             wire::send(&mut send, &ExamAsk::Begin(work)).await.unwrap();
-            replies.spawn(async move {
-                let reply = wire::expect::<ExamReply>(&mut recv, DEADLINE).await.unwrap();
-                drop(send);
-                reply
-            });
-        }
-        // The second of a minute is refused: so the first is under way.
-        let first = replies.join_next().await.unwrap().unwrap();
-        assert_eq!(first, ExamReply::Refused(ExamRefusal::TooMany));
+            let reply = wire::expect::<ExamReply>(&mut recv, DEADLINE).await.unwrap();
+            (reply, send, recv)
+        };
+        // It is under way until the rows are asked for; the second of a minute is refused.
+        let (committed, _send, mut recv) = begin().await;
+        assert!(matches!(committed, ExamReply::Committed(_)), "{committed:?}");
+        assert_eq!(begin().await.0, ExamReply::Refused(ExamRefusal::TooMany));
         let run = services.command("buyer", HERE, &["run", "--", "true"]);
         let ran = tokio::task::spawn_blocking(|| Proc::spawn(run).finish());
-        let ordered = replies.join_next().await.unwrap().unwrap();
+        let ordered = wire::expect::<ExamReply>(&mut recv, DEADLINE).await.unwrap();
         ran.await.unwrap().expect(0);
         ordered
     });

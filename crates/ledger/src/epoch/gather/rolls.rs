@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use welkin_proto::epoch::{ROLL_CONTAINERS_MAX, ROLL_EARLY_SECONDS, Roll};
 use welkin_proto::settle::Listed;
 use welkin_proto::{Signed, container_ids};
-use welkin_types::{AccountId, Class, ContainerId, NodeId, Region, UnixMillis};
+use welkin_types::{AccountId, Class, ContainerId, NodeId, UnixMillis};
 
 use super::{Sieve, Unfit, unopened};
 
@@ -15,7 +15,6 @@ pub(super) struct Enrolled {
     account: AccountId,
     /// A host's containers and the class that each claims.
     offered: BTreeMap<ContainerId, Class>,
-    region: Option<Region>,
 }
 
 /// The rolls of a node by when they were signed.
@@ -51,8 +50,12 @@ impl<F> Sieve<'_, F> {
         let of_it = self.rolls.entry(signed.signer()).or_default();
         let known = of_it.entry(roll.issued).or_default();
         let offered = roll.containers.into_iter().collect();
-        let enrolled = Enrolled { account, offered, region: roll.region };
-        if known.insert(enrolled) { Ok(()) } else { Err(Unfit::Repeated) }
+        let is_new = known.insert(Enrolled { account, offered });
+        // Whatever becomes of the roll: nobody withdraws a place that it has named.
+        if let Some(region) = roll.region {
+            self.regions.entry(signed.signer()).or_default().insert(region);
+        }
+        if is_new { Ok(()) } else { Err(Unfit::Repeated) }
     }
 
     /// What rolls come to, by nodes.
@@ -61,9 +64,9 @@ impl<F> Sieve<'_, F> {
         rolls.into_iter().filter_map(|(node, said)| Some((node, self.one_roll(said)?))).collect()
     }
 
-    /// What the rolls of a node come to. The earliest says for whom and from where; what any of them
-    /// names takes part, in the class that the earliest names it in, so that nobody withdraws what was
-    /// found bad. Of the same moment there is only one.
+    /// What the rolls of a node come to. The earliest says for whom; what any of them names takes
+    /// part, in the class that the earliest names it in, so that nobody withdraws what was found bad.
+    /// Of the same moment there is only one.
     fn one_roll(&mut self, said: Said) -> Option<Enrolled> {
         let mut whole: Option<Enrolled> = None;
         for (_, rolls) in said {
@@ -108,16 +111,10 @@ impl<F> Sieve<'_, F> {
 /// Which host a container is at: the one whose key it is named after.
 pub(super) fn containers(rolls: &Rolls) -> Places {
     let mut places = Places::new();
-    for (host, Enrolled { account, offered, .. }) in rolls {
+    for (host, Enrolled { account, offered }) in rolls {
         for (container, class) in offered {
             places.entry(*container).or_insert_with(|| (*host, *account, class.clone()));
         }
     }
     places
-}
-
-/// Where hosts say that they stand.
-pub(super) fn regions(rolls: Rolls) -> BTreeMap<NodeId, Region> {
-    let of = |(node, enrolled): (NodeId, Enrolled)| Some((node, enrolled.region?));
-    rolls.into_iter().filter_map(of).collect()
 }

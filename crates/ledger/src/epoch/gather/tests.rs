@@ -479,6 +479,36 @@ fn a_refusal_that_is_fair_proves_nothing_and_costs_nothing() {
     assert_eq!(settled(&all).claims.root(), settled(&honest()).claims.root());
 }
 
+/// Challenges prove the class, and looks at memory do not find it as often as they do.
+#[test]
+fn memory_that_is_missing_at_half_of_the_looks_proves_no_class() {
+    let there = |minute| (minute, ExamVerdict::Resident { mib: 16 });
+    let missing = |minute| (minute, ExamVerdict::NotResident);
+    let class = |looks: &[(u64, ExamVerdict)], by: &[u8]| {
+        let mut all = honest();
+        for checker in by {
+            all.extend(looks.iter().map(|(place, found)| exam(*checker, *place, found.clone())));
+        }
+        let (_, evidence) = read(&all).evidence(&BTreeMap::from([(Class::cpu(4_000), 4)])).unwrap();
+        evidence.capacities.iter().filter(|found| found.class.is_some()).count()
+    };
+    let (first, last) = (FIRST, FIRST + 2);
+    assert_eq!(class(&[], &[1]), 3);
+    assert_eq!(class(&[there(first), there(last)], &[1]), 3);
+    // It was missing three times before that is said.
+    assert_eq!(class(&[missing(first)], &[1]), 2);
+    assert_eq!(class(&[missing(first), there(last)], &[1]), 2);
+    // One checker alone takes nobody's class away, two of three do.
+    let weight = |by: &[u8]| {
+        let mut all = honest();
+        all.extend(by.iter().map(|by| exam(*by, last, ExamVerdict::NotResident)));
+        let shares = settled(&all).shares;
+        shares.iter().any(|share| share.cause == Cause::Capacity(container()))
+    };
+    assert!(weight(&[]) && weight(&[1]));
+    assert!(!weight(&[1, 2]));
+}
+
 #[test]
 fn nobody_speaks_for_anothers_container() {
     let mut all = honest();

@@ -22,6 +22,9 @@ const OTHER_MAX: usize = u16::MAX as usize;
 /// earns nothing.
 const FEE_MICROS_PER_SECOND: u128 = 1;
 
+/// After so many looks in a row a checker says that memory is not there.
+const LOOKS_MISSED: u32 = 3;
+
 /// What a licence's challenges of a container found.
 #[derive(Default)]
 struct Found {
@@ -111,7 +114,7 @@ impl Gathered {
     }
 
     /// A licence's finding is the lower median of its challenges, and no class where memory was missing
-    /// as often as it was there: most challenges do not look at it. A fair refusal is none.
+    /// at as many looks as it was there: most challenges do not look at it. A fair refusal is none.
     fn capacities(
         &self,
         roster: &Roster,
@@ -137,7 +140,8 @@ impl Gathered {
         let word = |((container, licence), mut of): (_, Found)| {
             of.classes.sort_unstable();
             let middle = of.classes.get(of.classes.len().saturating_sub(1) / 2);
-            let is_missing = of.absent > 0 && of.absent >= of.resident;
+            // One is told of each look that found it, the other of three in a row that did not.
+            let is_missing = of.absent > 0 && LOOKS_MISSED * of.absent >= of.resident;
             let class = if is_missing { None } else { middle?.1 };
             Some(Capacity { container, licence, class })
         };

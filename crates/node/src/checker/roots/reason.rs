@@ -11,6 +11,9 @@ use welkin_check::roots::Why;
 
 use crate::checker::evidence::Unfound;
 
+/// The most characters of a state's text.
+const TEXT_MAX: usize = 500;
+
 /// Whether anything has to be done about it, and by whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concern {
@@ -18,7 +21,7 @@ pub enum Concern {
     Waits,
     /// Something failed, and the checker tries again by itself.
     Retries,
-    /// It does not go on until somebody has looked at it.
+    /// Somebody should look at it. It goes on by itself where that changes.
     Stopped,
 }
 
@@ -193,7 +196,9 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(reason: RootsReason, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into() }
+        // Others' words may be in it.
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        Self { reason, text: text.into().chars().map(plain).take(TEXT_MAX).collect() }
     }
 
     /// What an error says, with its causes.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use welkin_check::challenge::residency::{Fill, Probe, Walk};
-use welkin_check::challenge::standard_look;
+use welkin_check::challenge::residency::{self, Fill, Probe, Walk};
+use welkin_check::challenge::{device_bytes, standard_look};
 use welkin_net::{RecvStream, SendStream};
 use welkin_proto::exam::{EXAM_PROBES_MAX, ExamProbe, ExamRefusal, ExamReply, FillWork, WalkEnd};
 use welkin_types::NodeId;
@@ -28,9 +28,16 @@ pub(super) async fn resident(
     recv: &mut RecvStream,
 ) -> Result<(), Ended> {
     let FillWork { minute, container, device, seed, units, double_rounds } = work;
-    let most = offer(host, container).map(|offer| standard_look(&offer.resources));
-    let most = most.filter(|most| units <= most.units && double_rounds <= most.double_rounds);
-    let most = most.filter(|_| work.is_bounded()).ok_or(Ended::Refused(ExamRefusal::TooLarge))?;
+    let offer = offer(host, container).filter(|offer| {
+        let bytes = u64::from(units) * residency::UNIT_BYTES;
+        work.is_bounded() && bytes <= device_bytes(&offer.resources)
+    });
+    let offer = offer.ok_or(Ended::Refused(ExamRefusal::TooLarge))?;
+    // As of products: no more than checkers ask for, and nothing is held against an old list.
+    let most = standard_look(&offer.resources);
+    if units > most.units || double_rounds > most.double_rounds {
+        return Err(Ended::Refused(ExamRefusal::TooMany));
+    }
     let wanted = Wanted { minute, container, assigned: container, device, seed, shape: None };
     let taken = host.exams.take(host, checker, wanted).await.map_err(Ended::Refused)?;
     taken.begin_work();
@@ -49,9 +56,11 @@ pub(super) async fn resident(
             }
         };
         let Some(probe) = next else { break };
-        let is_standard = probe.walkers <= most.walkers && probe.steps <= most.steps;
-        if !probe.is_bounded() || !is_standard {
+        if !probe.is_bounded() {
             return Err(Ended::Refused(ExamRefusal::NothingToOpen));
+        }
+        if probe.walkers > most.walkers || probe.steps > most.steps {
+            return Err(Ended::Refused(ExamRefusal::TooMany));
         }
         taken.begin_work();
         let (back, ends) = walk(lent, probe, &taken).await?;

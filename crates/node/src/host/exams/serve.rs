@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 use welkin_check::challenge::{
-    Opening, ProverInput, ProverOutput, ProverRefusal, Shape, opened_rows, standard_work,
+    Opening, ProverInput, ProverOutput, ProverRefusal, Shape, device_bytes, opened_rows,
+    standard_work,
 };
 use welkin_kernels::{Commitment, KernelError, Stop, commit};
 use welkin_net::{Connection, RecvStream, SendStream};
@@ -148,12 +149,17 @@ async fn exam(
     recv: &mut RecvStream,
 ) -> Result<(), Ended> {
     let ExamWork { minute, container, device, seed, .. } = work;
-    // More than honest checkers ask for would only cost their time.
-    let most = offer(host, container).and_then(|offer| standard_work(&offer.resources));
-    let shape = Shape::new(work.n, work.rounds).filter(|_| work.is_bounded()).filter(|shape| {
-        most.is_some_and(|most| shape.n() <= most.n() && shape.rounds() <= most.rounds())
-    });
-    let shape = shape.ok_or(Ended::Refused(ExamRefusal::TooLarge))?;
+    let too_large = Ended::Refused(ExamRefusal::TooLarge);
+    let Some(offer) = offer(host, container) else { return Err(too_large) };
+    let shape = Shape::new(work.n, work.rounds).filter(|_| work.is_bounded());
+    let shape = shape.filter(|shape| shape.bytes() <= device_bytes(&offer.resources));
+    let shape = shape.ok_or(too_large)?;
+    // More than honest checkers ask for would only cost their time. With an old list one may ask for more
+    // than is here by now, and holds nothing against it.
+    let most = standard_work(&offer.resources);
+    if most.is_none_or(|most| shape.n() > most.n() || shape.rounds() > most.rounds()) {
+        return Err(Ended::Refused(ExamRefusal::TooMany));
+    }
     let wanted = Wanted { minute, container, assigned, device, seed, shape: Some(shape) };
     let taken = host.exams.take(host, checker, wanted).await.map_err(Ended::Refused)?;
     taken.begin_work();

@@ -14,7 +14,7 @@ use welkin_check::health::{
     DISK_FREE_PERCENT, Sensor, Severity, Symptom, Throttle, read_sensor, rule_of,
 };
 use welkin_lease::Unit;
-use welkin_runtime::inventory::{Gpu, GpuReading, GpuSearch, gpu_readings};
+use welkin_runtime::inventory::{Gpu, GpuReading, gpu_readings};
 
 use super::GpuLoad;
 use crate::host::Host;
@@ -31,7 +31,7 @@ pub(super) const WORKING_PERCENT: u32 = 50;
 const PRESSURE: &str = "/proc/pressure/memory";
 
 /// Reads the sensors until the host is asked to stop.
-pub(in crate::host) async fn watch(host: Arc<Host>, search: GpuSearch) {
+pub(in crate::host) async fn watch(host: Arc<Host>) {
     let pause = host.config.health.sensor_pause();
     let (mut writing, mut before) = (None, Gpus::default());
     loop {
@@ -40,7 +40,7 @@ pub(in crate::host) async fn watch(host: Arc<Host>, search: GpuSearch) {
             host.health.sensed(&host, Unit::Host, symptom);
         }
         if host.gpus.iter().any(Gpu::is_nvidia) {
-            let search = search.clone();
+            let search = host.gpu_search.clone();
             let asked = tokio::task::spawn_blocking(move || gpu_readings(&search));
             let readings = tokio::time::timeout(GPUS_TIMEOUT, asked).await;
             let readings = readings.ok().and_then(Result::ok).unwrap_or_default();
@@ -53,7 +53,7 @@ pub(in crate::host) async fn watch(host: Arc<Host>, search: GpuSearch) {
 }
 
 /// How busy and how hot each GPU is, by the host's name of it. What a sensor does not say is 0.
-fn loads(gpus: &[Gpu], readings: &[GpuReading]) -> BTreeMap<String, GpuLoad> {
+pub(super) fn loads(gpus: &[Gpu], readings: &[GpuReading]) -> BTreeMap<String, GpuLoad> {
     let load = |reading: &GpuReading| {
         let is_it = |gpu: &&Gpu| gpu.pci.as_deref() == Some(reading.pci.as_str());
         let gpu = gpus.iter().find(is_it).filter(|_| !reading.is_lost)?;

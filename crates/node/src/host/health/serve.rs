@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const FLOOD_PAUSE: Duration = Duration::from_millis(50);
 /// How often what runs on a broken part is told to end, and parts are looked after.
 const TICK: Duration = Duration::from_secs(1);
+/// How long writing the report down may take before a test goes on without it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the report is written where nothing that matters has changed.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// Tests that end at once.
@@ -206,8 +208,10 @@ impl Saver {
     /// Whether what must be on the disk is there, or can't be brought there.
     fn is_written(&self, host: &Host) -> bool {
         let is_over = self.under_way.as_ref().is_none_or(tokio::task::JoinHandle::is_finished);
+        // A disk that hangs takes no report either, and must not use up all tests.
+        let hangs = !is_over && self.saved.is_some_and(|at| at.elapsed() >= WRITE_TIMEOUT);
         let is_failing = self.is_failing.load(std::sync::atomic::Ordering::Relaxed);
-        is_over && (is_failing || !host.health.inner().is_urgent)
+        hangs || is_over && (is_failing || !host.health.inner().is_urgent)
     }
 
     fn save(&mut self, host: &Arc<Host>) {

@@ -3,6 +3,7 @@
 use welkin_check::challenge::{ClassTable, MatchedClass};
 use welkin_kernels::{Cpu, Device, DeviceKind, KernelError, Stop};
 use welkin_lease::Unit;
+use welkin_runtime::inventory::gpu_readings;
 use welkin_types::Class;
 
 use super::sensors;
@@ -39,8 +40,12 @@ fn gpu(host: &Host, device: &str, stop: &Stop) -> Result<String, String> {
     if sensors::is_gone(gpu) {
         return Err("its device node is gone: reset the GPU or restart the machine".to_owned());
     }
-    // It would be out of service again after the next look at its sensors.
-    if let Some(symptom) = host.health.loads().get(device).and_then(|load| load.fault) {
+    // It would be out of service again after the next look at its sensors. Asked anew: what they said
+    // last may be of before the fault, or of before its reset.
+    let is_asked = gpu.is_nvidia();
+    let readings = if is_asked { gpu_readings(&host.gpu_search) } else { Vec::new() };
+    let loads = sensors::loads(&host.gpus, &readings);
+    if let Some(symptom) = loads.get(device).and_then(|load| load.fault) {
         return Err(super::in_words(symptom));
     }
     let kind = crate::host::gpus::kind_of(gpu);

@@ -16,7 +16,7 @@ pub(super) fn unit_of(event: &Event, gpus: &[Gpu], disks: &BTreeSet<String>) -> 
     let gpu = event.device.as_deref().and_then(|device| gpu_at(device, gpus));
     let gpu = gpu.map(|gpu| Unit::Device(gpu.id.clone()));
     match event.symptom {
-        Symptom::Xid(_) | Symptom::AmdReset | Symptom::AmdUncorrected => gpu,
+        Symptom::Xid(_) | Symptom::AmdReset | Symptom::AmdTimeout | Symptom::AmdUncorrected => gpu,
         Symptom::PcieCorrected | Symptom::PcieUncorrected => {
             let is_others = event.device.as_deref().is_some_and(is_display);
             gpu.or((!is_others).then_some(Unit::Host))

@@ -48,7 +48,7 @@ fn nobody_stands_in_at_a_measurement() {
 }
 
 #[test]
-fn the_earliest_roll_says_where_a_host_stands() {
+fn a_host_withdraws_no_place_that_it_has_named() {
     let placed = |at, region: &str| {
         let region: Option<Region> = Some(region.parse().unwrap());
         let (account, issued) = (delegation(9, 9), UnixMillis(at));
@@ -56,7 +56,10 @@ fn the_earliest_roll_says_where_a_host_stands() {
         let roll = Roll { epoch: EPOCH, issued, account, containers, region };
         Statement::Roll(Box::new(Signed::sign(&DOMAIN, &node(9), &roll).unwrap()))
     };
-    let two = [placed(START_MS + 7, "jp-osaka"), placed(START_MS + 6, "kr-seoul")];
-    let regions = read(&two).regions;
-    assert_eq!(regions, BTreeMap::from([(node(9).id(), "kr-seoul".parse().unwrap())]));
+    // An earlier one, and one of the same moment, which makes both void.
+    let (osaka, seoul, lima) = ("jp-osaka", "kr-seoul", "pe-lima");
+    let all =
+        [placed(START_MS + 7, osaka), placed(START_MS + 6, seoul), placed(START_MS + 6, lima)];
+    let regions = read(&all).regions.remove(&node(9).id()).unwrap();
+    assert_eq!(regions, [osaka, seoul, lima].map(|name| name.parse().unwrap()).into());
 }
