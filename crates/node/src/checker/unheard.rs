@@ -40,6 +40,8 @@ pub enum Matter {
     Digests,
     /// Its signature of an epoch.
     Cosign,
+    /// Its signature of a root.
+    RootWord,
     /// Something of another release.
     #[serde(other)]
     Other,
@@ -53,6 +55,7 @@ impl Matter {
             Self::Roll => "roll",
             Self::Digests => "digests of sessions",
             Self::Cosign => "signature of an epoch",
+            Self::RootWord => "signature of a root",
             Self::Other => "statements",
         }
     }
@@ -60,7 +63,7 @@ impl Matter {
     /// What to do where it is refused.
     pub const fn next(self) -> &'static str {
         match self {
-            Self::Sheet | Self::Digests | Self::Cosign | Self::Other => {
+            Self::Sheet | Self::Digests | Self::Cosign | Self::RootWord | Self::Other => {
                 "compare this machine's clock with the time (NTP), and the releases of checker and indexer"
             }
             Self::Roll => {
@@ -77,6 +80,7 @@ impl Matter {
         match &**asked {
             IndexRequest::Sheet(_) => Some(Self::Sheet),
             IndexRequest::Cosign(_) => Some(Self::Cosign),
+            IndexRequest::RootWord(_) => Some(Self::RootWord),
             IndexRequest::State(statement) => match **statement {
                 Statement::Roll(_) => Some(Self::Roll),
                 Statement::Digests(_) => Some(Self::Digests),

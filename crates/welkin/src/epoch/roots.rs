@@ -134,7 +134,7 @@ mod tests {
         let indexer = format!("nod_{}", "22".repeat(32));
         let refused = json!([{ "indexer": indexer, "what": "sheet", "why": why, "since": 0 }]);
         let text = notes("checker-1", &status(&json!({ "reason": "stuck", "refused": refused })));
-        assert!(text.starts_with("checker-1 stopped: a transaction"), "{text}");
+        assert!(text.starts_with("checker-1 needs a look: a transaction"), "{text}");
         assert!(text.contains("\n  next: look at the chain's node"), "{text}");
         assert!(text.contains("has refused its sheets for"), "{text}");
         assert!(text.contains(why) && text.contains("\n  next: compare this machine's clock"));

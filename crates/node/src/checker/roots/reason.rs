@@ -31,7 +31,7 @@ impl Concern {
         match self {
             Self::Waits => "waits",
             Self::Retries => "tries again",
-            Self::Stopped => "stopped",
+            Self::Stopped => "needs a look",
         }
     }
 }
@@ -107,8 +107,8 @@ reasons! {
     Sent "sent" Waits
         "a transaction has taken effect" ""
     ChainSilent "chain_silent" Retries
-        "the settlement service or the chain's node does not answer"
-        "if it stays: is the settlement service up, and the node of the chain reachable?"
+        "the settlement service or the chain's node gives no answer that can be used"
+        "if it stays: is the settlement service up, the node of the chain reachable, and are the contracts of this version? The text says which"
     EvidenceMissing "evidence_missing" Retries
         "no indexer shows the evidence of the network's epoch"
         "if it stays: can this machine reach the indexers? Of an epoch that they have dropped the root comes by hand, or another checker's `book.json`"

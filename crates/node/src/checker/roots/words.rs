@@ -13,6 +13,7 @@ use welkin_types::AccountId;
 
 use super::Role;
 use crate::checker::ASK_TIMEOUT;
+use crate::checker::unheard::Unheard;
 use crate::connect::Caller;
 use crate::outside;
 
@@ -34,7 +35,8 @@ impl Role {
         for place in 0..self.indexers.len().min(INDEXERS_MAX) {
             let (indexers, number) = (Arc::clone(&self.indexers), found.number);
             let own = own.as_ref().map(|(word, _)| word.clone());
-            asking.spawn(async move { asked(&indexers[place], number, own).await });
+            let unheard = self.unheard.clone();
+            asking.spawn(async move { asked(&indexers[place], number, own, &unheard).await });
         }
         while let Some(words) = asking.join_next().await {
             for word in words.into_iter().flatten().take(ROOT_WORDS_MAX) {
@@ -66,6 +68,7 @@ async fn asked(
     indexer: &Caller,
     number: u32,
     own: Option<Signed<RootWord>>,
+    unheard: &Unheard,
 ) -> Vec<Signed<RootWord>> {
     let ask = IndexHello::Ask(Box::new(IndexRequest::RootWords(number)));
     let words = match indexer.ask(&ask, ASK_TIMEOUT).await {
@@ -78,9 +81,13 @@ async fn asked(
     };
     if let Some(own) = own.filter(|own| !words.contains(own)) {
         let hello = IndexHello::Ask(Box::new(IndexRequest::RootWord(Box::new(own))));
-        let told = indexer.ask(&hello, ASK_TIMEOUT).await;
-        if !matches!(told, Ok(IndexReply::Reported)) {
-            debug!(indexer = %indexer.addr().node, ?told, "a signature of a root is not taken");
+        let node = indexer.addr().node;
+        match indexer.ask(&hello, ASK_TIMEOUT).await {
+            Ok(IndexReply::Reported) => unheard.taken(node, &hello),
+            Ok(IndexReply::Refused(why)) => {
+                unheard.refused(node, &hello, &why);
+            }
+            told => debug!(indexer = %node, ?told, "a signature of a root is not taken"),
         }
     }
     words

@@ -21,7 +21,9 @@ use std::collections::BTreeMap;
 use sha2::{Digest as _, Sha256};
 use welkin_proto::encode;
 use welkin_proto::epoch::Statement;
-use welkin_types::ContainerId;
+use welkin_proto::exam::ExamReport;
+use welkin_proto::site::SiteReport;
+use welkin_types::{ContainerId, NodeId};
 
 /// The most rolls of one node in an epoch: it makes a new one where it is started again with other
 /// containers.
@@ -119,16 +121,14 @@ impl Subject {
                 (Kind::Sheet, sheet.checker, hash(1, &parts))
             }
             Statement::Exam(signed) => {
-                let report = signed.read_unverified().ok()?;
-                let (checker, minute) = (report.checker, report.minute.to_be_bytes());
-                let parts: [&[u8]; 3] = [checker.as_bytes(), report.container.as_bytes(), &minute];
-                (Kind::Exam, report.host, hash(2, &parts))
+                let ExamReport { checker, host, container, minute, .. } =
+                    signed.read_unverified().ok()?;
+                (Kind::Exam, host, visit(2, checker, container, minute))
             }
             Statement::Site(signed) => {
-                let report = signed.read_unverified().ok()?;
-                let (checker, minute) = (report.checker, report.minute.to_be_bytes());
-                let parts: [&[u8]; 3] = [checker.as_bytes(), report.container.as_bytes(), &minute];
-                (Kind::Site, report.host, hash(7, &parts))
+                let SiteReport { checker, host, container, minute, .. } =
+                    signed.read_unverified().ok()?;
+                (Kind::Site, host, visit(7, checker, container, minute))
             }
             Statement::Lease(file) => {
                 let order = &file.order.message;
@@ -184,6 +184,10 @@ pub(super) fn enrolled(statement: &Statement) -> Vec<u64> {
 /// A container in 8 bytes of a hash.
 pub(super) fn place(container: ContainerId) -> u64 {
     hash(5, &[container.as_bytes()])
+}
+
+fn visit(kind: u8, checker: NodeId, container: ContainerId, minute: u64) -> u64 {
+    hash(kind, &[checker.as_bytes(), container.as_bytes(), &minute.to_be_bytes()])
 }
 
 fn hash(kind: u8, parts: &[&[u8]]) -> u64 {
