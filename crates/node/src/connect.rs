@@ -189,10 +189,9 @@ fn is_closed_as_idle(connection: &Connection) -> bool {
 
 /// Why the service does not want this connection, where it said so. Its words are not trusted.
 fn told_why(connection: &Connection) -> Option<CallError> {
-    const CHARS_MAX: usize = 200;
     match connection.close_reason()? {
         ConnectionLost::ClosedByPeer { code, reason } if code == u64::from(CODE_TOO_MANY) => {
-            let text = String::from_utf8_lossy(&reason).escape_debug().take(CHARS_MAX).collect();
+            let text = crate::quoted(&String::from_utf8_lossy(&reason));
             Some(CallError::TooMany(text))
         }
         _ => None,

@@ -28,6 +28,12 @@ pub use connect::{CallError, Caller};
 pub use gate::{CODE_IDLE, CODE_TOO_MANY, GateCounters, GateLimits, TooMany};
 pub use shutdown::Shutdown;
 
+/// Others' words, which are not trusted: their beginning, with nothing in it that plays tricks with a terminal.
+pub(crate) fn quoted(text: &str) -> String {
+    const CHARS_MAX: usize = 200;
+    text.escape_debug().take(CHARS_MAX).collect()
+}
+
 /// An error and its causes on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -236,7 +236,8 @@ impl<F> Sieve<'_, F> {
         let parts = Parts { checkers, containers };
         let probes = self.judged_probes(&parts);
         let (exams, sites) = (std::mem::take(&mut self.exams), std::mem::take(&mut self.sites));
-        let (exams, sites) = (self.judged(exams, &parts), self.judged(sites, &parts));
+        let exams = self.judged(exams, &parts, |report| report.host);
+        let sites = self.judged(sites, &parts, |report| report.host);
         let checkers_all = u8::try_from(self.heading.view.checkers.len()).unwrap_or(u8::MAX);
         let committee = checkers_all.clamp(1, COMMITTEE);
         let (probes, spare) = committee::filled(probes, &self.stand_ins, &self.span, committee);

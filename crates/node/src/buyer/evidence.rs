@@ -19,8 +19,6 @@ use crate::wire::WireError;
 
 /// Indexers that are asked.
 const INDEXERS_MAX: usize = 16;
-/// The most characters of an indexer's words.
-const WHY_MAX: usize = 200;
 /// Pages of one indexer: more than its log may have.
 const PAGES_MAX: usize = 4_096;
 /// More than the logs of indexers hold.
@@ -177,10 +175,7 @@ async fn pages(
         let hello = IndexHello::Ask(Box::new(IndexRequest::Epoch(ask)));
         let page = match caller.ask(&hello, ASK_TIMEOUT).await {
             Ok(IndexReply::Epoch(page)) => *page,
-            // Its words are not trusted.
-            Ok(IndexReply::Refused(why)) => {
-                return Err(Unheard::Why(why.escape_debug().take(WHY_MAX).collect()));
-            }
+            Ok(IndexReply::Refused(why)) => return Err(Unheard::Why(crate::quoted(&why))),
             Ok(_) => return Err(Unheard::Why(crate::chain(&WireError::Ended))),
             Err(error) => return Err(Unheard::Why(crate::chain(&error))),
         };

@@ -24,8 +24,6 @@ const TIMES_MIN: u32 = 3;
 const LASTING: Duration = Duration::from_secs(120);
 /// Of one kind and indexer it is told again so soon at the earliest, however its words change.
 const AGAIN: Duration = Duration::from_secs(600);
-/// The most characters that are kept of an indexer's words.
-const WHY_MAX: usize = 200;
 
 /// What an indexer refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -138,8 +136,7 @@ impl Unheard {
     /// Notes that an indexer refused something; whether that was told of.
     pub(super) fn refused(&self, indexer: NodeId, hello: &IndexHello, why: &str) -> bool {
         let Some(what) = Matter::of(hello) else { return false };
-        // Its words are not trusted.
-        let why: String = why.escape_debug().take(WHY_MAX).collect();
+        let why = crate::quoted(why);
         let mut all = self.lock();
         let entry = all.entry((indexer, what)).or_default();
         match &mut entry.now {

@@ -16,34 +16,6 @@ use super::{Seat, Sieve, Unfit, unopened};
 /// What was said, by seats, each once.
 pub(super) type Seated<T> = BTreeMap<Seat, BTreeMap<Vec<u8>, T>>;
 
-/// A signed finding about one container.
-pub(super) trait Found: serde::Serialize {
-    fn seat(&self) -> Seat;
-    fn host(&self) -> NodeId;
-}
-
-impl Found for ExamReport {
-    fn seat(&self) -> Seat {
-        let Self { minute, container, checker, .. } = *self;
-        Seat { minute, container, checker }
-    }
-
-    fn host(&self) -> NodeId {
-        self.host
-    }
-}
-
-impl Found for SiteReport {
-    fn seat(&self) -> Seat {
-        let Self { minute, container, checker, .. } = *self;
-        Seat { minute, container, checker }
-    }
-
-    fn host(&self) -> NodeId {
-        self.host
-    }
-}
-
 /// Who takes part in an epoch.
 pub(super) struct Parts {
     pub(super) checkers: BTreeMap<NodeId, (u32, AccountId)>,
@@ -98,7 +70,9 @@ impl<F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'_, F> {
 
     pub(super) fn exam(&mut self, signed: &Signed<ExamReport>) -> Result<(), Unfit> {
         let report = signed.open(&self.heading.domain).map_err(unopened)?;
-        let seat = self.drawn(signed.signer(), &report, report.turn)?;
+        let ExamReport { checker, container, minute, turn, .. } = report;
+        let seat = Seat { minute, container, checker };
+        self.drawn(signed.signer(), seat, turn)?;
         if report.verdict == ExamVerdict::Wrong {
             self.proof_of_wrong(&report)?;
         } else if report.evidence.is_some() {
@@ -109,25 +83,21 @@ impl<F: FnMut(Seat, Option<TurnProof>) -> Seating> Sieve<'_, F> {
 
     pub(super) fn site(&mut self, signed: &Signed<SiteReport>) -> Result<(), Unfit> {
         let report = signed.open(&self.heading.domain).map_err(unopened)?;
-        let seat = self.drawn(signed.signer(), &report, report.turn)?;
+        let SiteReport { checker, container, minute, turn, .. } = report;
+        let seat = Seat { minute, container, checker };
+        self.drawn(signed.signer(), seat, turn)?;
         insert(&mut self.sites, seat, report)
     }
 
-    /// The seat of a finding that its author has drawn. Nobody stands in at a challenge or a
+    /// Whether the author of a finding has drawn its seat. Nobody stands in at a challenge or a
     /// measurement: it would be known before.
-    fn drawn(
-        &mut self,
-        signer: NodeId,
-        found: &impl Found,
-        turn: Option<TurnProof>,
-    ) -> Result<Seat, Unfit> {
-        let seat = found.seat();
+    fn drawn(&mut self, signer: NodeId, seat: Seat, turn: Option<TurnProof>) -> Result<(), Unfit> {
         if seat.checker != signer {
             return Err(Unfit::Forged);
         }
         self.span.period_of(seat.minute).ok_or(Unfit::Late)?;
         match (self.seating)(seat, turn) {
-            Seating::Drawn => Ok(seat),
+            Seating::Drawn => Ok(()),
             Seating::StandIn(_) | Seating::Nobody => Err(Unfit::Unassigned),
         }
     }
@@ -161,14 +131,20 @@ impl<F> Sieve<'_, F> {
         probes
     }
 
-    /// What whoever takes part said once; who said several things of one matter said nothing.
-    pub(super) fn judged<T: Found>(&mut self, seated: Seated<T>, parts: &Parts) -> Vec<T> {
+    /// What whoever takes part said once, of a container at the host that it names; who said several
+    /// things of one matter said nothing.
+    pub(super) fn judged<T>(
+        &mut self,
+        seated: Seated<T>,
+        parts: &Parts,
+        host_of: impl Fn(&T) -> NodeId,
+    ) -> Vec<T> {
         let mut kept = Vec::with_capacity(seated.len());
         for (seat, said) in seated {
             // Before what contradicts falls: of a container at another host a checker may have been told
             // something untrue, and its word about the right one is none the worse.
             let all = said.len();
-            let is_there = |found: &T| parts.is_at(found.host(), seat.container);
+            let is_there = |found: &T| parts.is_at(host_of(found), seat.container);
             let mut said: Vec<_> = said.into_values().filter(is_there).collect();
             self.refuse(Unfit::Stranger, all - said.len());
             match parts.judges(seat.checker, seat.container) {
@@ -181,7 +157,7 @@ impl<F> Sieve<'_, F> {
     }
 }
 
-fn insert<T: Found>(seated: &mut Seated<T>, seat: Seat, found: T) -> Result<(), Unfit> {
+fn insert<T: serde::Serialize>(seated: &mut Seated<T>, seat: Seat, found: T) -> Result<(), Unfit> {
     let bytes = encode(&found).map_err(|_| Unfit::Malformed)?;
     let known = seated.entry(seat).or_default().insert(bytes, found);
     if known.is_none() { Ok(()) } else { Err(Unfit::Repeated) }
